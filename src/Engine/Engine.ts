@@ -89,7 +89,7 @@ export interface EngineService {
   readonly consumerGroups: ConsumerGroups.ConsumerGroups["Service"]
   /** Subscriptions to events and messages. */
   readonly subscriptions: Subscriptions.SubscriptionsService
-  /** What happens to runs and steps, as it happens. */
+  /** System events: what happens in the engine, at the time when it happens. */
   readonly systemEvents: SystemEvents.SystemEventsService
   /** Secrets, sealed under the master key. */
   readonly secrets: Secrets.SecretsService
@@ -99,7 +99,10 @@ export interface EngineService {
   readonly management: Management.ManagementService
   /** The operations on functions and runs that the access log records. */
   readonly operations: Operations.LoggedOperationsService
-  /** The current time, epoch milliseconds: by the clock that all engines on the database share, or by the clock of this machine. */
+  /**
+   * The current time, in epoch milliseconds, by the clock that all engines on the database share, or else by the clock of this
+   * machine.
+   */
   readonly time: Effect.Effect<number>
   /** The client's methods for one environment. */
   readonly client: (environment: string) => Raw<ClientApi<EffectKind>, EngineError>

@@ -64,10 +64,10 @@ export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
 
 /** The line that counts the lines beyond {@link MAX_LINES}, if there are any. */
 const leftOutLine = (count: number, which: string, note: string): ReadonlyArray<Line> => {
-  const more = count - MAX_LINES
-  if (more <= 0) return []
-  const lines = more === 1 ? "line" : "lines"
-  return [{ level: "Warn", message: `Left out ${more} more ${lines} ${which}: ${note}`, fields: {} }]
+  const leftOutCount = count - MAX_LINES
+  if (leftOutCount <= 0) return []
+  const lines = leftOutCount === 1 ? "line" : "lines"
+  return [{ level: "Warn", message: `Left out ${leftOutCount} more ${lines} ${which}: ${note}`, fields: {} }]
 }
 
 const runLine = (trouble: RunFailureEvent): Line => {
@@ -89,14 +89,14 @@ const runLine = (trouble: RunFailureEvent): Line => {
           (dueAt === undefined
             ? ", and the step is not tried again"
             : `, and the next attempt is due at ${moment(dueAt)}`) +
-          `: ${brief(error)}`,
+          `: ${nameAndMessage(error)}`,
         fields: { ...fields, step, attempt, ...codeOf(error) }
       }
     }
     case "TurnFailed":
       return {
         level: "Warn",
-        message: `${what} failed outside of its steps, and is tried again at ${moment(trouble.dueAt)}: ${brief(trouble.error)}`,
+        message: `${what} failed outside of its steps, and is tried again at ${moment(trouble.dueAt)}: ${nameAndMessage(trouble.error)}`,
         fields: { ...fields, ...codeOf(trouble.error) }
       }
     case "LeaseLost":
@@ -114,7 +114,7 @@ const runLine = (trouble: RunFailureEvent): Line => {
     case "RunFailed":
       return {
         level: "Error",
-        message: `${what} has failed: ${brief(trouble.error)}`,
+        message: `${what} has failed: ${nameAndMessage(trouble.error)}`,
         fields: { ...fields, ...codeOf(trouble.error) }
       }
     case "RunCancelled":
@@ -157,7 +157,7 @@ const moment = (at: number): string => new Date(at).toISOString()
 const codeOf = ({ code }: SerializedError): { readonly code?: string } => (code === undefined ? {} : { code })
 
 /** Name and message of an error. Its data and stack are stored with the run, and not logged. */
-const brief = ({ message, name }: SerializedError): string => oneLine(`${name}: ${message}`)
+const nameAndMessage = ({ message, name }: SerializedError): string => oneLine(`${name}: ${message}`)
 
 const MESSAGE_LENGTH = 1000
 

@@ -9,19 +9,19 @@ import { nextTick, setImmediate } from "../RealTimers.ts"
 /** How long one turn works on input. */
 const TURN_MS = 5
 
-let endsAt: number | undefined
+let turnEndsAt: number | undefined
 let turnBeganAt = 0
 
 /** Whether there is time left in this turn. The first call in a turn starts its time. */
 export const hasTime = (): boolean => {
   // the real clock: it measures only a duration, so tests need not set it
   const now = performance.now()
-  if (endsAt === undefined) {
+  if (turnEndsAt === undefined) {
     turnBeganAt = now
-    endsAt = now + TURN_MS
-    setImmediate(() => (endsAt = undefined))
+    turnEndsAt = now + TURN_MS
+    setImmediate(() => (turnEndsAt = undefined))
   }
-  return now < endsAt
+  return now < turnEndsAt
 }
 
 /**
@@ -44,29 +44,29 @@ const queues: { readonly [kind in WorkKind]: Queue } = {
   rest: new Queue(),
   body: new Queue()
 }
-const all = Object.values(queues)
+const allQueues = Object.values(queues)
 /** Whether {@link runNext} is going to be called. */
-let isDue = false
+let isScheduled = false
 /** The `usedMs` that the queue whose work ran last had when that work began. */
-let reachedMs = 0
+let lastUsedMs = 0
 
 /**
- * Calls `f` in a later turn that has time left. Waiting callbacks are called one by one, whichever connections they are for. If all
+ * Calls `f` in a later turn that has time left. Waiting callbacks are called one by one, for all connections together. If all
  * were called in the next turn, that turn would take longer the more callbacks there are.
  */
-export const whenTime = (kind: WorkKind, f: () => void): void => {
+export const callWhenTime = (kind: WorkKind, f: () => void): void => {
   const queue = queues[kind]
-  if (queue.waiting.size === 0) queue.usedMs = Math.max(queue.usedMs, reachedMs)
+  if (queue.waiting.size === 0) queue.usedMs = Math.max(queue.usedMs, lastUsedMs)
   queue.waiting.add(f)
-  if (isDue) return
-  isDue = true
+  if (isScheduled) return
+  isScheduled = true
   setImmediate(runNext)
 }
 
 /** Of the queues that have waiting work, the queue that has used the least time. */
 const nextQueue = (): Queue | undefined => {
   let next: Queue | undefined
-  for (const queue of all) {
+  for (const queue of allQueues) {
     if (queue.waiting.size > 0 && (next === undefined || queue.usedMs < next.usedMs)) next = queue
   }
   return next
@@ -75,30 +75,30 @@ const nextQueue = (): Queue | undefined => {
 const runNext = (): void => {
   const queue = nextQueue()
   const [first] = queue?.waiting ?? []
-  if (queue === undefined || first === undefined) return void (isDue = false)
+  if (queue === undefined || first === undefined) return void (isScheduled = false)
   queue.waiting.delete(first)
-  reachedMs = queue.usedMs
+  lastUsedMs = queue.usedMs
   // starts the time of this turn if it has not started: the first callback may use all of this time
   hasTime()
   const beganAt = performance.now()
   try {
     first()
   } finally {
-    // in the next tick, so that the measurement includes what the callback has queued
+    // measures in the next tick, so that the measurement includes what the callback has queued
     nextTick(() => {
       const now = performance.now()
       queue.usedMs += now - beganAt
       if (hasTime()) runNext()
-      // TURN_MS is added, since `afterOthers` subtracts it: this kind of work may come hundreds of times in a row, so all of its
+      // TURN_MS is added, since `callAfterOthers` subtracts it: hundreds of such callbacks may follow each other, so all of their
       // time counts
-      else afterOthers(now - turnBeganAt + TURN_MS, runNext)
+      else callAfterOthers(now - turnBeganAt + TURN_MS, runNext)
     })
   }
 }
 
-/** How many turns {@link afterOthers} waits for each millisecond that the work took longer than {@link TURN_MS}. */
+/** How many turns {@link callAfterOthers} waits for each millisecond that the work took longer than {@link TURN_MS}. */
 const TURNS_PER_MS = 1
-/** Maximum number of turns that {@link afterOthers} waits. */
+/** Maximum number of turns that {@link callAfterOthers} waits. */
 const MAX_TURNS = 64
 
 /**
@@ -112,10 +112,10 @@ export const QUIET_TURNS = 3 * MAX_TURNS
  * connections need these turns: one turn accepts a single new connection, and the request of that connection comes in the next
  * turn.
  */
-export const afterOthers = (tookMs: number, f: () => void): void => {
-  let left = Math.min(MAX_TURNS, Math.ceil(Math.max(0, tookMs - TURN_MS) * TURNS_PER_MS))
+export const callAfterOthers = (tookMs: number, f: () => void): void => {
+  let turnsLeft = Math.min(MAX_TURNS, Math.ceil(Math.max(0, tookMs - TURN_MS) * TURNS_PER_MS))
   const turn = (): void => {
-    if (left-- <= 0) f()
+    if (turnsLeft-- <= 0) f()
     else setImmediate(turn)
   }
   setImmediate(turn)
@@ -123,9 +123,9 @@ export const afterOthers = (tookMs: number, f: () => void): void => {
 
 /** Calls `f` now if no other work waits and this turn has time left, and otherwise in a later turn. */
 export const inTurn = (kind: WorkKind, f: () => void): void => {
-  if (!someoneWaits() && hasTime()) f()
-  else whenTime(kind, f)
+  if (!isWorkWaiting() && hasTime()) f()
+  else callWhenTime(kind, f)
 }
 
 /** Whether any work waits. New work must not overtake waiting work. */
-export const someoneWaits = (): boolean => nextQueue() !== undefined
+export const isWorkWaiting = (): boolean => nextQueue() !== undefined

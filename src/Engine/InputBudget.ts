@@ -22,14 +22,15 @@ const WORK_BYTES = 4 * 1024 * 1024
 /** How many bytes may arrive at once from a source that was resumed. */
 const PIECE_BYTES = 64 * 1024
 
-/** How often incomplete inputs are checked while some of them wait. */
+/** How often incomplete inputs are checked while some of them wait, in milliseconds. */
 const CHECK_MS = 250
 
-/** How long a source may send nothing while other input waits. */
+/** How long a source may send nothing while other input waits, in milliseconds. */
 const STALLED_MS = 1000
 
 /**
- * How long an input may take to arrive while other input waits. The time in which the source of the input was paused counts too.
+ * How long an input may take to arrive while other input waits, in milliseconds. The time in which the source of the input was
+ * paused counts too.
  */
 const SLOW_MS = 5000
 
@@ -47,7 +48,7 @@ export class InputBudget {
   readonly #nowMs: () => number
   readonly #after: ScheduleTimeout
   /** How many bytes all inputs hold. */
-  #held = 0
+  #heldBytes = 0
   /** All inputs, oldest first. */
   readonly #inputs = new Set<PendingInput>()
   /** How many bytes the inputs of each connection hold. */
@@ -67,7 +68,7 @@ export class InputBudget {
 
   /** How many bytes all inputs hold now. */
   get held(): number {
-    return this.#held
+    return this.#heldBytes
   }
 
   /** Begins an input on a connection. */
@@ -124,7 +125,7 @@ export class InputBudget {
 
   #setBytes(input: PendingInput, bytes: number): void {
     const { held, connection } = input
-    this.#held += bytes - held
+    this.#heldBytes += bytes - held
     this.#heldByConnection.set(connection, (this.#heldByConnection.get(connection) ?? 0) + bytes - held)
     input.held = bytes
   }
@@ -135,7 +136,7 @@ export class InputBudget {
    */
   #hasRoom(input: PendingInput, more: number): boolean {
     const isFree =
-      this.#held + more <= INPUT_BYTES &&
+      this.#heldBytes + more <= INPUT_BYTES &&
       (this.#heldByConnection.get(input.connection) ?? 0) + more <= CONNECTION_BYTES
     return isFree || this.#inputs.values().next().value === input
   }
@@ -166,7 +167,7 @@ export class InputBudget {
         const isStalled = state === "arriving" && now - movedAt >= STALLED_MS
         if ((state !== "arriving" && state !== "waiting") || !(isSlow || isStalled)) continue
         input.end()
-        source.refuse(busy())
+        source.refuse(busyError())
       }
       if (this.#waitingCount > 0) {
         this.#resumeWaiting()
@@ -180,9 +181,9 @@ export class InputBudget {
 export class PendingInput {
   readonly connection: object
   readonly source: Source
-  /** When the first byte arrived: monotonic time, milliseconds. */
+  /** When the first byte arrived, in milliseconds of the monotonic clock. */
   readonly begunAt: number
-  /** When bytes last arrived or the source was last resumed: monotonic time, milliseconds. */
+  /** When bytes last arrived or the source was last resumed, in milliseconds of the monotonic clock. */
   movedAt: number
   /** How many bytes the input holds. */
   held = 0
@@ -215,7 +216,7 @@ export class PendingInput {
   }
 }
 
-const busy = (): IronflowError =>
+const busyError = (): IronflowError =>
   new UnavailableError(
     "The engine is busy with other requests, and this one took too long to arrive: send it again in a moment",
     { code: "SERVER_BUSY" }

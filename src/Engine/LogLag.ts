@@ -21,7 +21,7 @@ export interface LogLag {
   readonly databaseBytes: number
 }
 
-/** Maximum number of projections, and of groups, whose lag is read: that of the projections and groups that are furthest behind. */
+/** Maximum number of projections, and of groups, whose lag is read. Those that are furthest behind are read. */
 const MAX_READERS = 200
 
 const FIND_END_OF_LOG = statement("LogLag.findEndOfLog", "SELECT max(position) AS position FROM events")

@@ -12,7 +12,7 @@ const MAX_SERIES = 5000
  * Returns a function that puts measured values into the registry of Effect's metrics, from which exporters read the values.
  * `onRead` is called whenever an exporter reads a value.
  */
-export const registry = (
+export const makeRegistry = (
   onRead: () => void
 ): Effect.Effect<(families: ReadonlyArray<MetricFamily>) => void, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -31,13 +31,13 @@ export const registry = (
         return
       }
       if (states.size >= MAX_SERIES) return
-      const added = { current: state }
-      states.set(key, added)
+      const newState = { current: state }
+      states.set(key, newState)
       registrations.push(
         register(() => {
           onRead()
           // safe cast: all states of one key are of the same kind
-          return added.current as never
+          return newState.current as never
         })
       )
     }
@@ -80,10 +80,10 @@ export const registry = (
   })
 
 const histogramState = ({ bounds, count, counts, max, min, sum }: HistogramData): Metric.HistogramState => {
-  let upTo = 0
+  let countUpTo = 0
   const buckets = [...bounds, Number.POSITIVE_INFINITY].map((bound, i) => {
-    upTo += counts[i] ?? 0
-    return [bound, upTo] as [number, number]
+    countUpTo += counts[i] ?? 0
+    return [bound, countUpTo] as [number, number]
   })
   return { buckets, count, sum, min, max }
 }

@@ -22,7 +22,7 @@ import { Access } from "./Access/Access.ts"
 import { Hooks } from "./Hooks/Hooks.ts"
 import { type LogLag, readLogLag } from "./LogLag.ts"
 import type { Labels, MetricFamily } from "./MetricFamily.ts"
-import { registry } from "./MetricRegistry.ts"
+import { makeRegistry } from "./MetricRegistry.ts"
 import { Subscriptions } from "./PubSub/Subscriptions.ts"
 import { type Backlog, countBacklog } from "./Runs/Backlog.ts"
 import { countFailedRuns, type FailedRuns } from "./Runs/FailedRuns.ts"
@@ -40,16 +40,16 @@ import { Counters } from "./Store/Counters.ts"
 import { type CommitFigures, Store } from "./Store/Store.ts"
 import { Workers } from "./Workers/Workers.ts"
 
-/** The shortest time for which queried values are used before they are queried again. */
+/** The shortest time, in milliseconds, for which queried values are used before they are queried again. */
 const REUSE_MS = 15_000
 /** Queried values are used for at least this many times as long as their queries took. */
-const REUSE_TIMES = 20
+const REUSE_FACTOR = 20
 
 /**
  * The numbers of failed runs are used for at least this many times as long as it took to count these runs. Failed runs are kept for
  * weeks, and there may be very many.
  */
-const REUSE_FAILED_TIMES = 100
+const REUSE_FAILED_FACTOR = 100
 
 export interface MetricsService {
   /** All metrics, measured now or a short time ago. */
@@ -88,24 +88,24 @@ export const layer: Layer.Layer<
     const scope = yield* Scope.Scope
     const run = Effect.runForkWith(yield* Effect.context<never>())
     let measuredAt = Number.NEGATIVE_INFINITY
-    const publish = yield* registry(() => {
+    const publish = yield* makeRegistry(() => {
       // an exporter gets the last measurement, and its read starts a new measurement when the last one is too old
       if (clock.currentTimeMillisUnsafe() - measuredAt < REUSE_MS) return
       measuredAt = clock.currentTimeMillisUnsafe()
       Fiber.runIn(run(Effect.ignore(families)), scope)
     })
 
-    let queried: QueriedValues | undefined
+    let queriedValues: QueriedValues | undefined
     let queryAgainAt = Number.NEGATIVE_INFINITY
     const query = Effect.gen(function* () {
       const beganAt = clock.currentTimeMillisUnsafe()
-      if (beganAt < queryAgainAt) return queried
+      if (beganAt < queryAgainAt) return queriedValues
       const backlog = yield* countBacklog(store)
       const stuck = yield* runs.countStuck
-      queried = { backlog, stuck, lag: yield* store.read(readLogLag()) }
+      queriedValues = { backlog, stuck, lag: yield* store.read(readLogLag()) }
       const now = clock.currentTimeMillisUnsafe()
-      queryAgainAt = now + Math.max(REUSE_MS, REUSE_TIMES * (now - beganAt))
-      return queried
+      queryAgainAt = now + Math.max(REUSE_MS, REUSE_FACTOR * (now - beganAt))
+      return queriedValues
     })
     let failed: ReadonlyArray<FailedRuns> = []
     let countFailedAgainAt = Number.NEGATIVE_INFINITY
@@ -114,7 +114,7 @@ export const layer: Layer.Layer<
       if (beganAt < countFailedAgainAt) return failed
       failed = yield* countFailedRuns(store)
       const now = clock.currentTimeMillisUnsafe()
-      countFailedAgainAt = now + Math.max(REUSE_MS, REUSE_FAILED_TIMES * (now - beganAt))
+      countFailedAgainAt = now + Math.max(REUSE_MS, REUSE_FAILED_FACTOR * (now - beganAt))
       return failed
     })
     // when damaged rows make one query fail, the other metrics are still given
@@ -126,7 +126,7 @@ export const layer: Layer.Layer<
       )
 
     /** The values that need no queries. */
-    const knownOf = (stats: RunStats) => [
+    const familiesWithoutQueries = (stats: RunStats) => [
       ...countersOf({
         ...counters.read(),
         policyConditionFailures: access.conditionFailures,
@@ -144,8 +144,8 @@ export const layer: Layer.Layer<
         const failed = yield* unlessDamaged(countFailed)
         const stats = yield* store.read(readRunStats())
         const all = [
-          ...knownOf(stats),
-          ...(measured === undefined ? [] : queriedOf(measured, clock.currentTimeMillisUnsafe())),
+          ...familiesWithoutQueries(stats),
+          ...(measured === undefined ? [] : familiesOfQueried(measured, clock.currentTimeMillisUnsafe())),
           ...(failed === undefined ? [] : [failedRunsOf(failed, stats)]),
           ...loop()
         ]
@@ -154,12 +154,17 @@ export const layer: Layer.Layer<
         return all
       })
     )
-    publish(knownOf(yield* store.read(readRunStats())))
+    publish(familiesWithoutQueries(yield* store.read(readRunStats())))
     return Metrics.of({ families, minutes: store.read(readMinutes()) })
   })
 )
 
-const single = (name: string, kind: "counter" | "gauge", help: string, value: number): MetricFamily => ({
+const singleSample = (
+  name: string,
+  kind: "counter" | "gauge",
+  help: string,
+  value: number
+): MetricFamily => ({
   name,
   kind,
   help,
@@ -172,24 +177,24 @@ const countersOf = (
     readonly invariantViolations: number
   }
 ): ReadonlyArray<MetricFamily> => [
-  single("ironflow_events_emitted_total", "counter", "Events stored.", counts.events),
-  single("ironflow_runs_started_total", "counter", "Runs created.", counts.started),
-  single("ironflow_runs_completed_total", "counter", "Runs that completed.", counts.completed),
-  single("ironflow_runs_failed_total", "counter", "Runs that failed for good.", counts.failed),
-  single("ironflow_runs_cancelled_total", "counter", "Runs that were cancelled.", counts.cancelled),
-  single(
+  singleSample("ironflow_events_emitted_total", "counter", "Events stored.", counts.events),
+  singleSample("ironflow_runs_started_total", "counter", "Runs created.", counts.started),
+  singleSample("ironflow_runs_completed_total", "counter", "Runs that completed.", counts.completed),
+  singleSample("ironflow_runs_failed_total", "counter", "Runs that failed for good.", counts.failed),
+  singleSample("ironflow_runs_cancelled_total", "counter", "Runs that were cancelled.", counts.cancelled),
+  singleSample(
     "ironflow_store_commits_total",
     "counter",
     "Transactions that changed something; many operations share one.",
     counts.commits
   ),
-  single(
+  singleSample(
     "ironflow_policy_condition_failures_total",
     "counter",
     "Calls that were refused because the condition of a policy failed.",
     counts.policyConditionFailures
   ),
-  single(
+  singleSample(
     "ironflow_invariant_violations_total",
     "counter",
     "Violations of guarantees that were found in the database; 0 unless something is damaged or has a bug.",
@@ -216,7 +221,7 @@ const functionCountersOf = ({ functions }: RunStats): ReadonlyArray<MetricFamily
   const sums = Object.fromEntries(
     counted.map((what) => [
       what,
-      functions.reduce((sum, fn) => (fn.of === undefined ? sum + fn[what] : sum), 0)
+      functions.reduce((sum, fn) => (fn.identity === undefined ? sum + fn[what] : sum), 0)
     ])
   )
   return [
@@ -226,14 +231,14 @@ const functionCountersOf = ({ functions }: RunStats): ReadonlyArray<MetricFamily
       help: "Runs by function, and by what happened to them: started, completed, failed, cancelled; attempts that were retried, leases that were lost, and reports that came too late (stale).",
       samples: [
         ...functions.flatMap((fn) =>
-          fn.of === undefined
+          fn.identity === undefined
             ? []
             : counted.map((what) => ({
-                labels: { environment: fn.of!.environment, function: fn.of!.functionId, what },
+                labels: { environment: fn.identity!.environment, function: fn.identity!.functionId, what },
                 value: fn[what]
               }))
         ),
-        ...(functions.every((fn) => fn.of !== undefined)
+        ...(functions.every((fn) => fn.identity !== undefined)
           ? []
           : counted.map((what) => ({ labels: { ...otherLabels, what }, value: sums[what] ?? 0 })))
       ]
@@ -276,7 +281,7 @@ const commitsOf = (commits: CommitFigures | undefined): ReadonlyArray<MetricFami
   commits === undefined
     ? []
     : [
-        single(
+        singleSample(
           "ironflow_store_operations_total",
           "counter",
           "Operations in transactions. Divided by the count of ironflow_store_commit_seconds, this is how many share a transaction.",
@@ -295,22 +300,25 @@ const loadOf = (load: {
   readonly credit: number
   readonly subscriptions: number
 }): ReadonlyArray<MetricFamily> => [
-  single("ironflow_workers", "gauge", "Workers connected now.", load.workers),
-  single("ironflow_active_jobs", "gauge", "Turns that workers hold now.", load.activeJobs),
-  single(
+  singleSample("ironflow_workers", "gauge", "Workers connected now.", load.workers),
+  singleSample("ironflow_active_jobs", "gauge", "Turns that workers hold now.", load.activeJobs),
+  singleSample(
     "ironflow_worker_credit",
     "gauge",
     "Turns that workers have room for besides those that they hold.",
     load.credit
   ),
-  single("ironflow_subscriptions", "gauge", "Subscriptions that are open now.", load.subscriptions)
+  singleSample("ironflow_subscriptions", "gauge", "Subscriptions that are open now.", load.subscriptions)
 ]
 
-const queriedOf = ({ backlog, lag, stuck }: QueriedValues, at: number): ReadonlyArray<MetricFamily> => {
-  const byCount = [...backlog.ready].sort((a, b) => b.count - a.count)
-  const withoutSeries = byCount.slice(MAX_FUNCTIONS)
+const familiesOfQueried = (
+  { backlog, lag, stuck }: QueriedValues,
+  at: number
+): ReadonlyArray<MetricFamily> => {
+  const sortedByCount = [...backlog.ready].sort((a, b) => b.count - a.count)
+  const withoutSeries = sortedByCount.slice(MAX_FUNCTIONS)
   const ready = [
-    ...byCount.slice(0, MAX_FUNCTIONS).map(({ environment, functionId, ...run }) => ({
+    ...sortedByCount.slice(0, MAX_FUNCTIONS).map(({ environment, functionId, ...run }) => ({
       labels: { environment, function: functionId },
       ...run
     })),
@@ -337,8 +345,8 @@ const queriedOf = ({ backlog, lag, stuck }: QueriedValues, at: number): Readonly
       help: "How long the oldest run has waited for a worker.",
       samples: ready.map(({ labels, oldestAt }) => ({ labels, value: Math.max(0, at - oldestAt) / 1000 }))
     },
-    single("ironflow_runs_running", "gauge", "Runs that a worker holds.", backlog.leased),
-    single(
+    singleSample("ironflow_runs_running", "gauge", "Runs that a worker holds.", backlog.leased),
+    singleSample(
       "ironflow_runs_paused",
       "gauge",
       "Runs that are paused until somebody resumes them.",
@@ -350,7 +358,7 @@ const queriedOf = ({ backlog, lag, stuck }: QueriedValues, at: number): Readonly
       help: "Open waits of runs by kind; a run may have several.",
       samples: waitKinds.map((kind) => ({ labels: { kind }, value: backlog.waiting[kind] }))
     },
-    single(
+    singleSample(
       "ironflow_runs_stuck",
       "gauge",
       "Unfinished runs that nothing will ever continue; always 0 unless the engine has a bug.",
@@ -383,7 +391,7 @@ const queriedOf = ({ backlog, lag, stuck }: QueriedValues, at: number): Readonly
         { labels: { kind: "group" }, value: lag.deadLetters.group }
       ]
     },
-    single(
+    singleSample(
       "ironflow_database_bytes",
       "gauge",
       "The size of the database, without its write-ahead log.",
@@ -399,8 +407,8 @@ const failedRunsOf = (failed: ReadonlyArray<FailedRuns>, { functions }: RunStats
   const withFailedRuns = new Set(failed.map(name))
   const all = [
     ...[...failed].sort((a, b) => b.count - a.count),
-    ...functions.flatMap(({ of }) =>
-      of === undefined || withFailedRuns.has(name(of)) ? [] : [{ ...of, count: 0 }]
+    ...functions.flatMap(({ identity }) =>
+      identity === undefined || withFailedRuns.has(name(identity)) ? [] : [{ ...identity, count: 0 }]
     )
   ]
   const withoutSeries = all.slice(MAX_FUNCTIONS)
@@ -420,7 +428,10 @@ const failedRunsOf = (failed: ReadonlyArray<FailedRuns>, { functions }: RunStats
   }
 }
 
-/** How long the event loop is kept from work that is due. It is measured from the first time that the metrics are read. */
+/**
+ * The delays of the event loop: how late work runs that is due. They are measured once the metrics have been read for the first
+ * time.
+ */
 const eventLoop: Effect.Effect<() => ReadonlyArray<MetricFamily>, never, Scope.Scope> = Effect.gen(
   function* () {
     let delays: ReturnType<typeof monitorEventLoopDelay> | undefined
@@ -449,5 +460,5 @@ const eventLoop: Effect.Effect<() => ReadonlyArray<MetricFamily>, never, Scope.S
   }
 )
 
-/** How often the delay of the event loop is sampled. */
+/** How often the delay of the event loop is sampled, in milliseconds. */
 const RESOLUTION_MS = 50

@@ -75,7 +75,7 @@ export const allAsJson = <A, E>(
       let length = 0
       let after: string | undefined = ""
       for (let pagesLeft = maxPages; after !== undefined; pagesLeft--) {
-        // then `gathered` calls this function again, with no limit
+        // `gathered` then calls this function again, without a limit
         if (pagesLeft === 0) return undefined
         const page: Page<A> = yield* onePage(read(after))
         if (page.items.length > 0) {

@@ -48,7 +48,7 @@ export const retention = (
     keepEvents === undefined && maxEventBytes === undefined
       ? Layer.empty
       : Layer.succeed(EventRetention, {
-          age: keptFor(names.keepEvents, keepEvents ?? "forever"),
+          age: toDuration(names.keepEvents, keepEvents ?? "forever"),
           bytes:
             maxEventBytes === undefined
               ? Number.POSITIVE_INFINITY
@@ -57,11 +57,11 @@ export const retention = (
     keepMessages === undefined && maxTopicBytes === undefined
       ? Layer.empty
       : Layer.succeed(MessageRetention, {
-          age: keptFor(names.keepMessages, keepMessages ?? "30d"),
+          age: toDuration(names.keepMessages, keepMessages ?? "30d"),
           topicBytes: positiveBytes(maxTopicBytes ?? "256MiB", names.maxTopicBytes)
         }),
-    keepRuns === undefined ? Layer.empty : Layer.succeed(RunRetention, keptFor(names.keepRuns, keepRuns))
+    keepRuns === undefined ? Layer.empty : Layer.succeed(RunRetention, toDuration(names.keepRuns, keepRuns))
   )
 
-const keptFor = (name: string, duration: Duration | "forever"): EffectDuration.Duration =>
+const toDuration = (name: string, duration: Duration | "forever"): EffectDuration.Duration =>
   duration === "forever" ? EffectDuration.infinity : EffectDuration.millis(positiveDuration(duration, name))

@@ -9,7 +9,7 @@ export const BATCH = 200
 
 const INTERVAL = Duration.hours(1)
 
-/** The pause between two transactions, in which other work has the store. */
+/** The pause between two transactions, in milliseconds, in which other work can use the store. */
 const PAUSE_MS = 10
 
 /** Runs `sweep` at once and then every hour, until the scope ends. `what` names the records in log lines: `Ended runs`. */

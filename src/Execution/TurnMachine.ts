@@ -246,7 +246,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   }
 
   #handlerEnds(): boolean {
-    if (this.#phase === "over") this.#late("the end of the handler")
+    if (this.#phase === "over") this.#noteHandlerWentOn("the end of the handler")
     return this.#phase === "handler"
   }
 
@@ -417,13 +417,13 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   }
 
   lateStep(call: StepCall): void {
-    this.#late(call.name)
+    this.#noteHandlerWentOn(call.name)
   }
 
-  #late(what: string): void {
+  #noteHandlerWentOn(what: string): void {
     if (!this.#suspended || this.#lateReported) return
     this.#lateReported = true
     this.#warn(lateWarning(this.#subject, what))
-    this.host.late(what)
+    this.host.noteHandlerWentOn(what)
   }
 }

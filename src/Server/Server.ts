@@ -151,7 +151,7 @@ export const make = (
             base: consoleBase,
             read: () => readConsole(consoleFolder, consolePath(consoleBase))
           })),
-      ...descriptions(Metrics.make(engine.measured, () => workers.openPolls)),
+      ...descriptions(Metrics.make(engine.measured, () => workers.openPollCount)),
       ...workerRoutes(engine, workers, resolved.maxReportBytes),
       ...subscribeRoutes(engine, unread, onClosing),
       ...clientRoutes(engine, {

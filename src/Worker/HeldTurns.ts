@@ -16,9 +16,9 @@ export interface TurnsOptions {
   readonly functions: ReadonlyMap<string, AnyFunction>
   readonly reporter: Reporter
   /** The part of `TurnHost` that is the same for all turns of the worker. */
-  readonly host: Omit<TurnHost, "report" | "late" | "keepLine">
-  /** Called when a handler has gone on after its turn was suspended; see `TurnHost.late`. */
-  readonly late: (runId: string, stepName: string, lingerMs: number) => void
+  readonly host: Omit<TurnHost, "report" | "noteHandlerWentOn" | "keepLine">
+  /** Called when a handler has gone on after its turn was suspended; see `TurnHost.noteHandlerWentOn`. */
+  readonly noteHandlerWentOn: (runId: string, stepName: string, lingerMs: number) => void
   /** Asks the engine for `n` more jobs; a negative `n` withdraws the request for `-n` jobs. */
   readonly makeRoom: (n: number) => void
 }
@@ -55,7 +55,7 @@ export class HeldTurns {
    * released unchanged.
    */
   readonly start = (job: Job, isPaused = false): void => {
-    const { functions, host, late, reporter } = this.#options
+    const { functions, host, noteHandlerWentOn, reporter } = this.#options
     this.#awaitedJobs--
     const turn: TurnInFlight = {
       runId: job.runId,
@@ -87,7 +87,7 @@ export class HeldTurns {
         ...host,
         report: (op, onAck) => turn.outbox.report(op, onAck),
         keepLine: (line) => turn.outbox.log(line),
-        late: (stepName) => late(runId, stepName, lingerMs)
+        noteHandlerWentOn: (stepName) => noteHandlerWentOn(runId, stepName, lingerMs)
       },
       () => this.#end(job.jobId)
     )

@@ -163,7 +163,7 @@ export const make = <
           ? {}
           : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) })
       },
-      late: (runId, stepName, lingerMs) => {
+      noteHandlerWentOn: (runId, stepName, lingerMs) => {
         const reported = Effect.retry(session.late({ runId, stepName, lingerMs }), resendDelays)
         Fiber.runIn(fork(reported), connection)
       },

@@ -3,7 +3,7 @@ import { SystemEventsService } from "../../src/Engine/SystemEvents/SystemEvents.
 
 /** What the memory of system events holds: how many events per environment, and how many characters in all. */
 const contentOf = (system: SystemEventsService, environments: ReadonlyArray<string>) => {
-  const events = environments.map((environment) => system.after(environment, 0))
+  const events = environments.map((environment) => system.eventsAfter(environment, 0))
   return {
     counts: events.map(({ length }) => length),
     length: events.flat().reduce((sum, { length }) => sum + length, 0)
@@ -25,11 +25,11 @@ describe("the memory of system events", () => {
     expect(length).toBeLessThanOrEqual(16 * 1024 * 1024)
     expect(Math.min(...counts)).toBeGreaterThan(5)
     for (const shop of fifty) {
-      const events = system.after(shop, 0)
+      const events = system.eventsAfter(shop, 0)
       expect(events.at(-1)?.data).toBe('{"i":499}')
       // a reader who missed events is told so
-      expect(system.knownAfter(shop)).toBeGreaterThan(0)
-      expect(events.every(({ sequence }) => sequence > system.knownAfter(shop))).toBe(true)
+      expect(system.completeSince(shop)).toBeGreaterThan(0)
+      expect(events.every(({ sequence }) => sequence > system.completeSince(shop))).toBe(true)
     }
   })
 
@@ -38,8 +38,8 @@ describe("the memory of system events", () => {
     for (let i = 0; i < 100; i++) announce(system, "quiet", i, 256)
     for (let i = 0; i < 500; i++) for (const shop of fifty) announce(system, shop, i, 16_000)
 
-    expect(system.after("quiet", 0)).toHaveLength(100)
-    expect(system.knownAfter("quiet")).toBe(0)
+    expect(system.eventsAfter("quiet", 0)).toHaveLength(100)
+    expect(system.completeSince("quiet")).toBe(0)
   })
 
   it("has a limit for the newest events too", () => {
@@ -57,9 +57,9 @@ describe("the memory of system events", () => {
     }
 
     expect(contentOf(system, fifty).length).toBeLessThanOrEqual(16 * 1024 * 1024)
-    expect(system.newestKnownAfter("shop-0")).toBeGreaterThan(1)
+    expect(system.newestCompleteSince("shop-0")).toBeGreaterThan(1)
     expect(
-      system.after("shop-0", 0).every(({ sequence }) => sequence > system.newestKnownAfter("shop-0"))
+      system.eventsAfter("shop-0", 0).every(({ sequence }) => sequence > system.newestCompleteSince("shop-0"))
     ).toBe(true)
   })
 })

@@ -1,6 +1,6 @@
 /** The engine processes input of connections in short turns of the event loop, however many connections there are. */
 import { afterEach, assert, describe, it } from "vitest"
-import { hasTime, someoneWaits, whenTime } from "../../src/Engine/EventLoop.ts"
+import { hasTime, isWorkWaiting, callWhenTime } from "../../src/Engine/EventLoop.ts"
 
 /** Uses up the time of a turn. */
 const useUp = (): void => {
@@ -30,7 +30,7 @@ describe("work that waits for a turn of the event loop", () => {
     const began: Array<number> = []
     await new Promise<void>((resolve) => {
       for (let i = 0; i < 10; i++) {
-        whenTime("rest", () => {
+        callWhenTime("rest", () => {
           called.push(i)
           began.push(turns)
           useUp()
@@ -41,7 +41,7 @@ describe("work that waits for a turn of the event loop", () => {
 
     assert.deepStrictEqual(called, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     assert.strictEqual(new Set(began).size, 10)
-    assert.isFalse(someoneWaits())
+    assert.isFalse(isWorkWaiting())
   })
 
   it("goes to the end of the queue when it has more to do", async () => {
@@ -50,11 +50,11 @@ describe("work that waits for a turn of the event loop", () => {
       const again = (name: string, times: number) => (): void => {
         called.push(name)
         useUp()
-        if (times > 1) whenTime("rest", again(name, times - 1))
+        if (times > 1) callWhenTime("rest", again(name, times - 1))
         else if (name === "b") resolve()
       }
-      whenTime("rest", again("a", 3))
-      whenTime("rest", again("b", 3))
+      callWhenTime("rest", again("a", 3))
+      callWhenTime("rest", again("b", 3))
     })
 
     assert.deepStrictEqual(called, ["a", "b", "a", "b", "a", "b"])
@@ -65,7 +65,7 @@ describe("work that waits for a turn of the event loop", () => {
     const began: Array<number> = []
     await new Promise<void>((resolve) => {
       for (let i = 0; i < 5; i++) {
-        whenTime("body", () => {
+        callWhenTime("body", () => {
           began.push(turns)
           for (const until = performance.now() + 20; performance.now() < until;);
           if (i === 4) resolve()
@@ -86,9 +86,9 @@ describe("work that waits for a turn of the event loop", () => {
       let all = 0
       await new Promise<void>((resolve) => {
         for (let i = 0; i < 100; i++) {
-          whenTime(kind, () => {
+          callWhenTime(kind, () => {
             useUp()
-            if (++all === 10) whenTime("little", () => (before = all))
+            if (++all === 10) callWhenTime("little", () => (before = all))
             if (all === 100) resolve()
           })
         }
@@ -105,17 +105,17 @@ describe("work that waits for a turn of the event loop", () => {
     const little = (): void => {
       littleCount++
       useUp()
-      if (!isOver) whenTime("little", little)
+      if (!isOver) callWhenTime("little", little)
     }
-    for (let i = 0; i < 10; i++) whenTime("little", little)
+    for (let i = 0; i < 10; i++) callWhenTime("little", little)
     await new Promise<void>((resolve) => {
       let left = 10
       const rest = (): void => {
         useUp()
         if (--left === 0) resolve()
-        else whenTime("rest", rest)
+        else callWhenTime("rest", rest)
       }
-      whenTime("rest", rest)
+      callWhenTime("rest", rest)
     })
     isOver = true
 

@@ -23,8 +23,8 @@ const session = (report: RemoteSession["report"]): RemoteSession => ({
   setReachable: () => undefined,
   take: () => Effect.succeed([]),
   extend: () => Effect.succeed([]),
-  adopt: () => Effect.succeed({ lost: [], left: [], since: "job_0" }),
-  dropped: () => Effect.void,
+  adopt: () => Effect.succeed({ lost: [], leftAlone: [], since: "job_0" }),
+  noteDropped: () => Effect.void,
   close: () => Effect.void,
   detach: () => undefined
 })
@@ -113,7 +113,7 @@ describe("a worker that is told to drop a job", () => {
     const dropped: Array<string> = []
     const engine: RemoteSession = {
       ...session(() => Effect.succeed([])),
-      dropped: (jobIds) => Effect.sync(() => void dropped.push(...jobIds))
+      noteDropped: (jobIds) => Effect.sync(() => void dropped.push(...jobIds))
     }
     const deliveries = new Deliveries(encodeDelivery)
     const it = worker("ses_1", engine, undefined, { deliveries, jobs })
@@ -162,7 +162,7 @@ describe("a worker that is told to drop a job", () => {
         deliveries.handlers.onNotice(cancelled)
         it.replace()
         const after = worker("ses_2", engine, it, { jobs })
-        yield* after.adopted({ lost: jobs, left: [], since: "job_0" }, it)
+        yield* after.completeRegistration({ lost: jobs, leftAlone: [], since: "job_0" }, it)
         assert.deepStrictEqual(dropped, jobs.length === 0 ? ["job_1"] : [])
 
         yield* after.room({ session: "ses_2", seen: 0, holding: [] })
@@ -176,7 +176,7 @@ describe("a worker that is told to drop a job", () => {
     Effect.gen(function* () {
       const { deliveries, dropped, engine, it } = toldToDrop()
       deliveries.handlers.onNotice(cancelled)
-      const { dropped: store } = engine
+      const { noteDropped: store } = engine
       Object.assign(engine, { dropped: () => Effect.fail(new StoreError("disk full")) })
       yield* Effect.flip(it.room({ session: "ses_1", seen: 2, holding: [] }))
       Object.assign(engine, { dropped: store })

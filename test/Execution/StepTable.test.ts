@@ -44,7 +44,7 @@ const placeOf = (job: Partial<Job> = {}): Place => {
       alarm: { at: () => quiet },
       logger: { debug: quiet, info: quiet, warn: quiet, error: quiet },
       context: Context.empty(),
-      late: quiet
+      noteHandlerWentOn: quiet
     },
     { turnsToDrain: 1, abandonsSilently: true, interruptHandler: quiet, onEnd: quiet }
   )

@@ -3,7 +3,7 @@ import type { Run } from "../../Client/Client.ts"
 import { isObject } from "../../Json.ts"
 import { isFailureHandlerId } from "../../OnFailure.ts"
 import type { StartedBy } from "../Runs/RunRows.ts"
-import type { Visible } from "../Runs/RunSearch.ts"
+import type { Visibility } from "../Runs/RunSearch.ts"
 import type { Caller } from "./Access.ts"
 import { mayHaveEvent, mayHaveStream } from "./WorkerAccess.ts"
 
@@ -20,9 +20,9 @@ export const mayKnowEvent = (
 
 type Entity = NonNullable<StartedBy["entity"]>
 
-export const visibleTo = (caller: Caller | undefined, environment: string): Visible => ({
-  run: (id) => caller?.may("run:read", `run:${id}`, environment) ?? true,
-  input: ({ run, startedBy, systemEvent }) =>
+export const visibleTo = (caller: Caller | undefined, environment: string): Visibility => ({
+  canSeeRun: (id) => caller?.may("run:read", `run:${id}`, environment) ?? true,
+  canSeeInput: ({ run, startedBy, systemEvent }) =>
     mayKnowInput(
       caller,
       environment,

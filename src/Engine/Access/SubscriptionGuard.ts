@@ -49,7 +49,7 @@ export const guardOf = (caller: Caller, environment: string): Guard => ({
     const furtherAction = furtherActions.get(pattern.split(".", 2).join("."))
     if (furtherAction !== undefined) caller.checkAction(furtherAction)
   },
-  may: ({ action, event, resource }) =>
+  mayReceive: ({ action, event, resource }) =>
     caller.may(action, resource, environment) &&
     (event === undefined || mayHaveEvent(caller, environment, event)),
   mayRead: (entityId) => mayHaveStream(caller, environment, entityId),

@@ -19,7 +19,7 @@ const CHECK_MS = 2000
 const CHECKS_WITHOUT_PROGRESS = 5
 
 export interface AbandonedBulk {
-  /** Makes the next check read the operations: this engine may no longer carry out one of them. */
+  /** Makes the next check read the operations, because there may be an operation that this engine no longer carries out. */
   readonly checkSoon: () => void
 }
 
@@ -32,9 +32,9 @@ export const continueAbandonedBulk = (
     /** Carries out an abandoned operation in this engine. */
     readonly begin: (operation: BulkRows.RunningBulk) => Effect.Effect<void>
     /** Run when the erasure of another engine has ended. That engine may not have deleted all work data of the erasure. */
-    readonly eraseEnded: Effect.Effect<void>
+    readonly afterErase: Effect.Effect<void>
     /** Called when operations of other engines may have ended. */
-    readonly ended: () => void
+    readonly onEndedElsewhere: () => void
   }
 ): Effect.Effect<AbandonedBulk, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -62,12 +62,12 @@ export const continueAbandonedBulk = (
       }
       const isGone = (id: string): boolean => !running.some((operation) => operation.id === id)
       if ([...watchedBefore.values()].some(({ action, id }) => action === "erase" && isGone(id)))
-        yield* callbacks.eraseEnded
+        yield* callbacks.afterErase
     })
 
     const stop = store.onCommit(({ isFromOtherEngine, stale }) => {
       if (isFromOtherEngine) mayHaveNew = true
-      if (stale.has("bulk")) callbacks.ended()
+      if (stale.has("bulk")) callbacks.onEndedElsewhere()
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
     yield* Effect.forkScoped(

@@ -3,7 +3,7 @@ import type { BulkAction } from "../../Protocol/Bulk.ts"
 import { knownCodeVersions } from "../Functions/FunctionHistory.ts"
 import { NO_PIN } from "../Functions/Pins.ts"
 import { registryOf } from "../Functions/Registry.ts"
-import { forkRun, inputFrom, moveRun } from "../Runs/Forking.ts"
+import { forkRun, inputOfRepeat, moveRun } from "../Runs/Forking.ts"
 import { isCompensating } from "../Runs/PauseRun.ts"
 import { holdingJob } from "../Runs/RevokedLeases.ts"
 import { erasedAt } from "../Runs/RunEvent.ts"
@@ -44,13 +44,13 @@ export function* refusalReason(
     case "pause":
       return hasEnded ? status : row.pause !== null ? "paused" : undefined
     case "retry":
-      return nextStatus(status, "retried") === undefined ? status : yield* lacksStep(row, fromStep)
+      return nextStatus(status, "retried") === undefined ? status : yield* reasonWithoutStep(row, fromStep)
     case "resume": {
       const isPaused = status === "paused" || (row.pause !== null && holdingJob(row) !== undefined)
-      if (nextStatus(status, "retried") !== undefined) return yield* lacksStep(row, fromStep)
+      if (nextStatus(status, "retried") !== undefined) return yield* reasonWithoutStep(row, fromStep)
       if (!isPaused) return status
       if (fromStep !== undefined && isCompensating(row)) return "compensating"
-      return yield* lacksStep(row, fromStep)
+      return yield* reasonWithoutStep(row, fromStep)
     }
     case "rerun": {
       if (!hasEnded) return status
@@ -59,14 +59,14 @@ export function* refusalReason(
       return lacksFunction(tx, row)
     }
     case "fork":
-      return lacksFunction(tx, row) ?? (yield* lacksStep(row, fromStep))
+      return lacksFunction(tx, row) ?? (yield* reasonWithoutStep(row, fromStep))
     case "move": {
       if (hasEnded) return status
       const fn = registryOf(tx).byKey(Number(row.function))
       if (fn === undefined) return "function unknown"
       if (row.pin === null || row.pin === NO_PIN) return "not pinned"
-      const wanted = version ?? codeVersionOf(fn.registration)
-      if (row.pin === wanted) return "there already"
+      const targetVersion = version ?? codeVersionOf(fn.registration)
+      if (row.pin === targetVersion) return "there already"
       return version === undefined || (yield* knownCodeVersions(fn.key)).includes(version)
         ? undefined
         : "no such version"
@@ -82,21 +82,21 @@ export function* refusalReason(
 }
 
 /**
- * Carries out the action on a run for which {@link refusalReason} has found no obstacle. Returns the reason if the action is
- * refused all the same.
+ * Carries out the action on a run for which {@link refusalReason} has found no reason to refuse. Returns the reason if the action
+ * is refused all the same.
  */
 export function* actOnRun(
   tx: Transaction,
   environment: string,
   row: Row,
-  how: {
+  request: {
     readonly action: BulkAction
     readonly reason: string
     readonly fromStep?: string
     readonly version?: string
   }
 ): Program<string | undefined> {
-  const { action, fromStep, reason, version } = how
+  const { action, fromStep, reason, version } = request
   const runId = String(row.id)
   switch (action) {
     case "cancel":
@@ -114,7 +114,7 @@ export function* actOnRun(
         environment: Number(row.environment),
         fn,
         event: Number(row.event),
-        ...(yield* inputFrom(tx, row))
+        ...(yield* inputOfRepeat(tx, row))
       })
       return undefined
     }
@@ -137,7 +137,7 @@ const lacksFunction = (tx: Transaction, row: Row): string | undefined => {
   return fn.deleted === true ? "function deleted" : undefined
 }
 
-function* lacksStep(row: Row, fromStep: string | undefined): Program<string | undefined> {
+function* reasonWithoutStep(row: Row, fromStep: string | undefined): Program<string | undefined> {
   if (fromStep === undefined) return undefined
   return (yield* attempt(findStep(row, fromStep))) instanceof StepNotFoundError ? NO_STEP : undefined
 }

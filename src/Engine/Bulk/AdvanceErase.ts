@@ -2,8 +2,8 @@
  * The programs that carry out an erasure. First all events and runs to erase are collected in the table `erase_items`: the
  * targets, and the runs that came from them. Then the items are searched for unfinished runs. Only after that is anything
  * changed. Each transaction stores its changes together with the progress. After a crash, the operation continues from that
- * progress; to erase twice does no harm. A step is taken only if the stored progress is still the progress that the engine had
- * read.
+ * progress. Erasing the same data twice does no harm. The next step is taken only if the stored progress is still the progress
+ * that the engine had read.
  */
 import { isCompensating } from "../Runs/PauseRun.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
@@ -31,20 +31,28 @@ import type { BulkRecord } from "./BulkRecords.ts"
 import { endBulk, findBulk, forgetTarget, isOvertaken, logEnd, OVERTAKEN, Tally } from "./BulkRows.ts"
 import type { CheckedKeys, EraseFound, ErasePlace } from "./EraseRecords.ts"
 import { sourcesOf } from "./EraseFinding.ts"
-import { eraseEvent, eraseRun, eventRow, followEvent, followRun, openRunOf, runRow } from "./EraseRows.ts"
+import {
+  eraseEvent,
+  eraseRun,
+  eventRow,
+  followEvent,
+  followRun,
+  findUnfinishedRunOf,
+  runRow
+} from "./EraseRows.ts"
 
 /** How many collected items one transaction looks at. */
-const ITEMS_AT_ONCE = 500
+const ITEMS_PER_PAGE = 500
 /** How many events, runs or keys one transaction erases. */
-const AT_ONCE = 25
+const ITEMS_PER_ERASE = 25
 /** How many collected items one transaction deletes. */
-const FORGOTTEN_AT_ONCE = 2000
+const ITEMS_PER_DELETE = 2000
 
 /**
- * How many milliseconds the cancelled runs may take to end. Runs that are rolling back are not cancelled: they run the rest of
- * their compensations.
+ * How long the cancelled runs may take to end, in milliseconds. Runs that are rolling back are not cancelled: they run the rest
+ * of their compensations.
  */
-const ENDS_WITHIN_MS = 10 * 60 * 1000
+const CANCEL_TIMEOUT_MS = 10 * 60 * 1000
 
 const EVENT = 0
 const RUN = 1
@@ -60,7 +68,7 @@ const INSERT_ITEM = statement(
 )
 const LIST_ITEMS_TO_FOLLOW = statement(
   "AdvanceErase.listItemsToFollow",
-  `SELECT kind, key FROM erase_items WHERE operation = ? AND followed = ? ORDER BY kind, key LIMIT ${AT_ONCE}`
+  `SELECT kind, key FROM erase_items WHERE operation = ? AND followed = ? ORDER BY kind, key LIMIT ${ITEMS_PER_ERASE}`
 )
 const MARK_FOLLOWED = statement(
   "AdvanceErase.markFollowed",
@@ -68,7 +76,7 @@ const MARK_FOLLOWED = statement(
 )
 const LIST_ITEMS_AFTER = statement(
   "AdvanceErase.listItemsAfter",
-  `SELECT key FROM erase_items WHERE operation = ? AND kind = ? AND key > ? ORDER BY key LIMIT ${ITEMS_AT_ONCE}`
+  `SELECT key FROM erase_items WHERE operation = ? AND kind = ? AND key > ? ORDER BY key LIMIT ${ITEMS_PER_PAGE}`
 )
 const DELETE_ITEM = statement(
   "AdvanceErase.deleteItem",
@@ -88,7 +96,7 @@ const FIND_STATE_OF_RUN = statement(
  * The unfinished run for a row of {@link FIND_STATE_OF_RUN}: the run itself, or its parent, which has the run's result.
  * `undefined` when both have ended.
  */
-const liveOf = (
+const unfinishedRunOf = (
   row: Row
 ): { readonly id: string; readonly status: string; readonly row: Row } | undefined => {
   if (row.ended_at === null) return { id: String(row.id), status: statusIn(row) ?? "running", row }
@@ -97,7 +105,7 @@ const liveOf = (
   return { id: String(row.parent_id), status: statusIn(parent) ?? "running", row: parent }
 }
 
-const afterFinding = (record: BulkRecord): ErasePlace =>
+const placeAfterFind = (record: BulkRecord): ErasePlace =>
   hasItems(record) ? { phase: "follow" } : { phase: "keys", index: 0 }
 
 const hasItems = ({ request: { erase }, idCount }: BulkRecord): boolean =>
@@ -184,18 +192,18 @@ function* noteErase(
     record.id
   )
   if (place.phase === "clean") yield* forgetTarget(record)
-  const noted: BulkRecord = {
+  const updated: BulkRecord = {
     ...record,
     ...progress,
     place,
     updatedAt: now,
     ...(hasEnded ? { status: "completed", endedAt: now } : {})
   }
-  if (hasEnded) yield* logEnd(tx, noted)
-  return noted
+  if (hasEnded) yield* logEnd(tx, updated)
+  return updated
 }
 
-interface At {
+interface StepContext {
   readonly record: BulkRecord
   readonly operation: number
   readonly environment: number
@@ -205,17 +213,17 @@ interface At {
 
 function* advance(
   tx: Transaction,
-  at: At,
+  at: StepContext,
   found: (EraseFound & { readonly missing: ReadonlyArray<string> }) | undefined
 ): Program<ErasePlace | { readonly error: string }> {
   const { environment, operation, place, record, tally } = at
   switch (place.phase) {
     case "find": {
-      if (found === undefined) return afterFinding(record)
+      if (found === undefined) return placeAfterFind(record)
       for (const id of found.missing) tally.skip(id, "not found")
       for (const position of found.events) yield* write(INSERT_ITEM, operation, EVENT, position)
       for (const run of found.runs) yield* collectRun(at, run)
-      return found.place.phase === "follow" ? afterFinding(record) : found.place
+      return found.place.phase === "follow" ? placeAfterFind(record) : found.place
     }
     case "follow": {
       const { isLate, of } = place
@@ -240,10 +248,10 @@ function* advance(
     case "cancel":
       return yield* cancel(tx, at, place)
     case "await": {
-      const { after, live } = yield* firstLive(operation, place.after ?? 0)
+      const { after, live } = yield* findUnfinishedRun(operation, place.after ?? 0)
       if (live === undefined)
         return after === undefined ? { phase: "erase" } : { phase: "await", since: place.since, after }
-      if (tx.now() - place.since < ENDS_WITHIN_MS)
+      if (tx.now() - place.since < CANCEL_TIMEOUT_MS)
         return { phase: "await", since: place.since, after, isWaiting: true }
       return {
         error: `run ${live} did not end within 10 minutes after the erase had cancelled the unfinished runs, so nothing was erased: \`ironflow runs why ${live}\` says what the run waits for. Erase again once it has ended`
@@ -264,14 +272,14 @@ function* advance(
     case "keys":
       return yield* eraseNextKeys(tx, at, place)
     case "forget":
-      return (yield* forgetSome(operation)) > 0 ? place : { phase: "clean" }
+      return (yield* deleteSomeItems(operation)) > 0 ? place : { phase: "clean" }
     case "clean":
       return place
   }
 }
 
-/** Collects a run that is a target itself, and the event that started the run, because the event has the run's input. */
-function* collectRun({ environment, operation, tally }: At, key: number): Program<void> {
+/** Collects a run that is a target, and the event that started the run, because the event has the run's input. */
+function* collectRun({ environment, operation, tally }: StepContext, key: number): Program<void> {
   const row = yield* runRow(key, environment)
   if (row === undefined) return
   if (row.erased_at !== null) return tally.skip(String(row.id), "erased already")
@@ -296,7 +304,7 @@ const MAX_NAMED_RUNS = 3
  * then the events.
  */
 function* check(
-  { environment, operation, record, tally }: At,
+  { environment, operation, record, tally }: StepContext,
   place: Extract<ErasePlace, { readonly phase: "check" }>
 ): Program<ErasePlace | { readonly error: string }> {
   const { cancel, dryRun } = record.request
@@ -305,9 +313,9 @@ function* check(
     for (const { key } of items) {
       const row = yield* eventRow(Number(key), environment)
       if (row !== undefined && row.erased_at === null)
-        tally.did(row.kind === LogKind.message ? "messages" : "events")
+        tally.addDone(row.kind === LogKind.message ? "messages" : "events")
     }
-    return items.length < ITEMS_AT_ONCE
+    return items.length < ITEMS_PER_PAGE
       ? { phase: "keys", index: 0 }
       : { ...place, after: Number(items.at(-1)!.key) }
   }
@@ -317,20 +325,20 @@ function* check(
   for (const { key } of items) {
     const row = yield* get(FIND_STATE_OF_RUN, key!)
     if (row === undefined) continue
-    const unfinished = liveOf(row)
+    const unfinished = unfinishedRunOf(row)
     // an ended run whose unfinished parent is also an item does not count as unfinished: only the parent counts
     if (unfinished === undefined || (row.ended_at !== null && (yield* isItem(operation, row.parent!)))) {
-      if (dryRun && row.erased_at === null) tally.did("runs")
+      if (dryRun && row.erased_at === null) tally.addDone("runs")
       continue
     }
     if (seen.has(unfinished.id)) continue
     seen.add(unfinished.id)
     live++
-    if (dryRun && cancel === true) tally.did("runs")
+    if (dryRun && cancel === true) tally.addDone("runs")
     else if (cancel !== true) tally.skip(unfinished.id, unfinished.status)
   }
   const last = items.at(-1)
-  if (last !== undefined && items.length === ITEMS_AT_ONCE)
+  if (last !== undefined && items.length === ITEMS_PER_PAGE)
     return { phase: "check", after: Number(last.key), live }
   if (dryRun) return { phase: "check", kind: "events", after: 0, live }
   if (live === 0) return { phase: "erase" }
@@ -349,13 +357,13 @@ function* check(
 
 function* cancel(
   tx: Transaction,
-  { operation, record }: At,
+  { operation, record }: StepContext,
   place: Extract<ErasePlace, { readonly phase: "cancel" }>
 ): Program<ErasePlace> {
-  const items = (yield* all(LIST_ITEMS_AFTER, operation, RUN, place.after)).slice(0, AT_ONCE)
+  const items = (yield* all(LIST_ITEMS_AFTER, operation, RUN, place.after)).slice(0, ITEMS_PER_ERASE)
   for (const { key } of items) {
     const row = yield* get(FIND_STATE_OF_RUN, key!)
-    const live = row === undefined ? undefined : liveOf(row)
+    const live = row === undefined ? undefined : unfinishedRunOf(row)
     // a run that is rolling back ends by itself
     if (live === undefined || isCompensating(live.row)) continue
     yield* attempt(
@@ -367,7 +375,7 @@ function* cancel(
       )
     )
   }
-  return items.length < AT_ONCE
+  return items.length < ITEMS_PER_ERASE
     ? { phase: "await", since: tx.now() }
     : { phase: "cancel", after: Number(items.at(-1)!.key) }
 }
@@ -376,7 +384,7 @@ function* cancel(
  * `live`: the id of the first unfinished run of a page; absent if there is none. `after`: the key after which the next page
  * begins; absent after the last page.
  */
-function* firstLive(
+function* findUnfinishedRun(
   operation: number,
   from: number
 ): Program<
@@ -386,16 +394,16 @@ function* firstLive(
   const items = yield* all(LIST_ITEMS_AFTER, operation, RUN, from)
   for (const { key } of items) {
     const row = yield* get(FIND_STATE_OF_RUN, key!)
-    const live = row === undefined ? undefined : liveOf(row)
+    const live = row === undefined ? undefined : unfinishedRunOf(row)
     if (live !== undefined) return { live: live.id, after }
     after = Number(key)
   }
-  return items.length < ITEMS_AT_ONCE ? {} : { after }
+  return items.length < ITEMS_PER_PAGE ? {} : { after }
 }
 
 function* eraseEventItem(
   tx: Transaction,
-  { environment, operation, tally }: At,
+  { environment, operation, tally }: StepContext,
   position: number
 ): Program<void> {
   yield* isolateRow(
@@ -406,15 +414,15 @@ function* eraseEventItem(
       const row = yield* eventRow(position, environment)
       if (row === undefined || row.erased_at !== null) return
       // a run of the event may have been retried, or started again, since the items were collected
-      const open = yield* openRunOf(operation, position, environment)
+      const open = yield* findUnfinishedRunOf(operation, position, environment)
       if (open !== undefined) return tally.skip(open, "was started again")
       for (const projection of yield* eraseEvent(tx, row)) tally.rebuild(projection)
-      tally.did(row.kind === LogKind.message ? "messages" : "events")
+      tally.addDone(row.kind === LogKind.message ? "messages" : "events")
     })()
   )
 }
 
-function* eraseRunItem(tx: Transaction, { environment, tally }: At, key: number): Program<void> {
+function* eraseRunItem(tx: Transaction, { environment, tally }: StepContext, key: number): Program<void> {
   yield* isolateRow(
     tx,
     "run",
@@ -423,22 +431,22 @@ function* eraseRunItem(tx: Transaction, { environment, tally }: At, key: number)
       const row = yield* runRow(key, environment)
       if (row === undefined || row.erased_at !== null) return
       const state = yield* get(FIND_STATE_OF_RUN, key)
-      const live = state === undefined ? undefined : liveOf(state)
+      const live = state === undefined ? undefined : unfinishedRunOf(state)
       if (live !== undefined) return tally.skip(live.id, live.status)
       yield* eraseRun(tx, row)
-      tally.did("runs")
+      tally.addDone("runs")
     })()
   )
 }
 
 const LIST_KV_KEYS = statement(
   "AdvanceErase.listKvKeys",
-  `SELECT key, operation FROM kv_entries WHERE bucket = ? AND key >= ? ORDER BY key LIMIT ${AT_ONCE + 1}`
+  `SELECT key, operation FROM kv_entries WHERE bucket = ? AND key >= ? ORDER BY key LIMIT ${ITEMS_PER_ERASE + 1}`
 )
 
 function* eraseNextKeys(
   tx: Transaction,
-  { record, tally }: At,
+  { record, tally }: StepContext,
   place: Extract<ErasePlace, { readonly phase: "keys" }>
 ): Program<ErasePlace> {
   const { dryRun, erase = {} } = record.request
@@ -454,7 +462,7 @@ function* eraseNextKeys(
   const config = yield* attempt(readConfig.in(tx, record.environment, name))
   if (!(config instanceof Error)) {
     if (!dryRun) yield* deleteConfig.in(tx, record.environment, name)
-    tally.did("configs")
+    tally.addDone("configs")
   }
   return { phase: "keys", index: place.index + 1 }
 }
@@ -475,27 +483,29 @@ function* eraseKeys(
   const rows = (yield* all(LIST_KV_KEYS, bucket.key, after ?? key ?? prefix)).filter(
     (row) => row.key !== after
   )
-  const fitting = rows
-    .slice(0, AT_ONCE)
+  const matchingRows = rows
+    .slice(0, ITEMS_PER_ERASE)
     .filter((row) => (key === undefined ? String(row.key).startsWith(prefix) : row.key === key))
-  for (const row of fitting) {
-    // a key that was purged or has expired is skipped, a deleted key is not: it may still have a history
+  for (const row of matchingRows) {
+    // a key that was purged or has expired is skipped; a deleted key is not skipped, because it may still have a history
     if (Number(row.operation) > operationsByCode.indexOf("delete")) continue
     if (!request.dryRun)
       yield* attempt(writeEntries.in(tx, environment, name, [{ key: String(row.key), purge: true }]))
-    tally.did("keys")
+    tally.addDone("keys")
   }
-  const last = fitting.at(-1)
-  return key !== undefined || fitting.length < AT_ONCE || last === undefined ? undefined : String(last.key)
+  const last = matchingRows.at(-1)
+  return key !== undefined || matchingRows.length < ITEMS_PER_ERASE || last === undefined
+    ? undefined
+    : String(last.key)
 }
 
 const DELETE_SOME_ITEMS = statement(
   "AdvanceErase.deleteSomeItems",
   `DELETE FROM erase_items WHERE operation = ? AND (kind, key) IN
-     (SELECT kind, key FROM erase_items WHERE operation = ? LIMIT ${FORGOTTEN_AT_ONCE})`
+     (SELECT kind, key FROM erase_items WHERE operation = ? LIMIT ${ITEMS_PER_DELETE})`
 )
 
-function* forgetSome(operation: number): Program<number> {
+function* deleteSomeItems(operation: number): Program<number> {
   return yield* affected(DELETE_SOME_ITEMS, operation, operation)
 }
 
@@ -509,14 +519,14 @@ const FIND_OPEN_OPERATION = statement(
 )
 
 /** Deletes some of the collected items of ended operations. Returns `true` when items were deleted: there may be more. */
-export const forgetEnded = acrossEnvironments(
-  "forgetEnded",
+export const deleteItemsOfEnded = acrossEnvironments(
+  "deleteItemsOfEnded",
   function* (): Program<boolean> {
     for (let last = 0; ;) {
       const row = yield* get(FIND_NEXT_OPERATION, last)
       if (row === undefined) return false
       last = Number(row.operation)
-      if ((yield* get(FIND_OPEN_OPERATION, last)) === undefined) return (yield* forgetSome(last)) > 0
+      if ((yield* get(FIND_OPEN_OPERATION, last)) === undefined) return (yield* deleteSomeItems(last)) > 0
     }
   },
   () => "delete the work data of ended erases"

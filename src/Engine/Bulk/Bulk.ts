@@ -3,8 +3,7 @@
  * transactions with other work in between. After a restart, or at another engine, it goes on where it was. The caller does not
  * have to wait for it.
  *
- * An operation has the permissions of the API key of its caller. These permissions are checked for each run just before the
- * action: at that moment, the key must allow the same action by a single call.
+ * An operation has the permissions of the API key of its caller. They are checked for each run just before the action: at that moment, the key must permit a single call with the same action.
  */
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -32,7 +31,7 @@ import { actionOf, makeBulkSearch } from "./BulkSearch.ts"
 import { makeBulkCarrier } from "./CarryBulk.ts"
 import { checkBulk } from "./CheckBulk.ts"
 import { makeErasing } from "./Erasing.ts"
-import { shown } from "./ShownBulk.ts"
+import { toBulkOperation } from "./ShownBulk.ts"
 
 export interface BulkService {
   /** The methods for a caller over the network; without `caller`, for the engine's own process. */
@@ -49,13 +48,13 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
     const endings = new NamedSignals()
     const erasing = makeErasing(store)
 
-    const tellEnd = (id: string): void => {
+    const notifyEnd = (id: string): void => {
       endings.notify(id)
       store.markStale?.("bulk")
     }
     const { begin } = yield* makeBulkCarrier(store, makeBulkSearch(store, access), erasing, {
-      ended: tellEnd,
-      endedElsewhere: () => endings.notifyAll()
+      onEnded: notifyEnd,
+      onEndedElsewhere: () => endings.notifyAll()
     })
 
     return {
@@ -80,15 +79,15 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
         const awaitEnd = (id: string): Effect.Effect<BulkRecord, EngineError> =>
           Effect.suspend(() => {
             const ended = Deferred.makeUnsafe<void>()
-            // listen first, then read: the operation may end in between
-            const forget = endings.listen([id], () => void Deferred.doneUnsafe(ended, Exit.void))
+            // listens before it reads, because the operation may end in between
+            const stopListening = endings.listen([id], () => void Deferred.doneUnsafe(ended, Exit.void))
             return Effect.ensuring(
               Effect.flatMap(get(id), (record) =>
                 record.status === "running"
                   ? Effect.andThen(Deferred.await(ended), awaitEnd(id))
                   : Effect.succeed(record)
               ),
-              Effect.sync(forget)
+              Effect.sync(stopListening)
             )
           })
 
@@ -108,20 +107,20 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
               }
               const record = yield* store.write(BulkRows.insertBulk(environment, action, request, ids, byKey))
               yield* begin(record)
-              return shown(record)
+              return toBulkOperation(record)
             }),
           erase: (target: EraseTarget, options: EraseOptions = {}) =>
             Effect.gen(function* () {
               const record = yield* erasing.insert(environment, caller, target, options)
               yield* begin(record)
-              return shown(record)
+              return toBulkOperation(record)
             }),
           listBulk: () =>
             Effect.map(
               yieldFirst(store.read(BulkRows.listBulk(environment, BulkRows.MAX_LISTED_OPERATIONS))),
-              (records) => records.filter(isVisible).map(shown)
+              (records) => records.filter(isVisible).map(toBulkOperation)
             ),
-          getBulk: (id) => Effect.map(yieldFirst(get(id)), shown),
+          getBulk: (id) => Effect.map(yieldFirst(get(id)), toBulkOperation),
           cancelBulk: (id) =>
             Effect.gen(function* () {
               const { action, byKey: owner } = yield* get(id)
@@ -132,8 +131,8 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
               const record = yield* store.write(
                 BulkRows.endBulk(environment, id, "cancelled", byKey ?? "local")
               )
-              tellEnd(id)
-              return shown(record)
+              notifyEnd(id)
+              return toBulkOperation(record)
             }),
           waitForBulk: (id, { timeout } = {}) =>
             Effect.suspend(() => {
@@ -144,14 +143,14 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
                   )
                 )
               }
-              if (timeout === undefined) return Effect.map(awaitEnd(id), shown)
+              if (timeout === undefined) return Effect.map(awaitEnd(id), toBulkOperation)
               return Effect.gen(function* () {
                 const ended = yield* Effect.timeoutOption(awaitEnd(id), timeout)
                 // the operation may have ended at the moment of the timeout; `get` fails if the operation is unknown
                 const record = Option.isSome(ended) ? ended.value : yield* get(id)
                 return record.status === "running"
                   ? yield* Effect.fail(timeoutError(id, timeout))
-                  : shown(record)
+                  : toBulkOperation(record)
               })
             })
         }

@@ -30,8 +30,8 @@ export interface BulkProgress {
   readonly skipped: { readonly [why: string]: number }
   readonly examples: ReadonlyArray<BulkExample>
   /**
-   * All runs that were created after this time were processed. In epoch milliseconds; absent at the start, and for a request with
-   * ids.
+   * All runs that were created after this time have been processed. Epoch milliseconds; absent at the start, and for a request
+   * with ids.
    */
   readonly lookedBackTo?: number
   /** Only for `erase`: how many items of each kind are done. */

@@ -29,7 +29,7 @@ import { actOnRun, refusalReason } from "./ActOnRun.ts"
 
 /** Maximum number of operations that may run at the same time, in all environments. */
 const MAX_RUNNING = 20
-/** An ended operation is deleted when this many newer operations have begun. */
+/** An ended operation is deleted once this many newer operations have begun. */
 const MAX_ENDED_OPERATIONS = 1000
 /** Maximum number of operations in a list. */
 export const MAX_LISTED_OPERATIONS = 100
@@ -112,7 +112,7 @@ export const insertBulk = inEnvironment(
     yield* write(DELETE_OLD_OPERATIONS, key - MAX_ENDED_OPERATIONS)
     if (!request.dryRun) {
       const { erase: _, ...known } = withTarget
-      yield* log(tx, byKey ?? "local", actionOf(action), id, {
+      yield* log(tx, byKey ?? "local", loggedActionOf(action), id, {
         bulk: "begun",
         environment,
         ...known,
@@ -127,7 +127,7 @@ export const insertBulk = inEnvironment(
 )
 
 /** The name of the action in the access log. */
-const actionOf = (action: BulkRecord["action"]): string =>
+const loggedActionOf = (action: BulkRecord["action"]): string =>
   action === "erase" ? "data:erase" : `run:${action}`
 
 /**
@@ -255,7 +255,7 @@ export function* forgetTarget({ request, id }: BulkRecord): Program<void> {
 export function* logEnd(tx: Transaction, record: BulkRecord, by = record.byKey ?? "local"): Program<void> {
   const { action, request, done, environment, error, id, kinds, matched, skipped, status } = record
   if (request.dryRun) return
-  yield* log(tx, by, actionOf(action), id, {
+  yield* log(tx, by, loggedActionOf(action), id, {
     bulk: status,
     environment,
     matched,
@@ -305,8 +305,8 @@ export const advanceBulk = inEnvironment(
     for (const runId of notAllowed) tally.skip(runId, "not allowed")
     for (const item of items) {
       const why = yield* actOnItem(tx, { ...record, action }, item)
-      if (why === FITS_NO_MORE) continue
-      if (why === undefined) tally.did()
+      if (why === NO_LONGER_MATCHES) continue
+      if (why === undefined) tally.addDone()
       else tally.skip(item.runId, why)
     }
     const now = tx.now()
@@ -333,7 +333,7 @@ export const advanceBulk = inEnvironment(
   (_, id) => `continue bulk operation ${id}`
 )
 
-const FITS_NO_MORE = Symbol("fits no more")
+const NO_LONGER_MATCHES = Symbol("fits no more")
 
 const FIND_RUN_KEY = statement("BulkRows.findRunKey", "SELECT key FROM runs WHERE id = ?")
 const FIND_RUN = statement(
@@ -343,14 +343,14 @@ const FIND_RUN = statement(
 )
 
 /**
- * Acts on one run. Returns why the run was skipped, `undefined` when it was not skipped, and {@link FITS_NO_MORE} when it no
+ * Acts on one run. Returns why the run was skipped; `undefined` when it was not skipped; {@link NO_LONGER_MATCHES} when it no
  * longer matches the filters.
  */
 function* actOnItem(
   tx: Transaction,
   { action, request, environment, id }: BulkRecord & { readonly action: BulkAction },
   { endedAt, isHidden, onlyPaused, runId }: BulkItem
-): Program<string | undefined | typeof FITS_NO_MORE> {
+): Program<string | undefined | typeof NO_LONGER_MATCHES> {
   if (isHidden === true) return "not found"
   const key = (yield* get(FIND_RUN_KEY, runId))?.key
   if (key == null) return "not found"
@@ -360,10 +360,10 @@ function* actOnItem(
     tx,
     "run",
     Number(key),
-    (function* (): Program<string | undefined | typeof FITS_NO_MORE> {
+    (function* (): Program<string | undefined | typeof NO_LONGER_MATCHES> {
       const row = yield* get(FIND_RUN, key, tx.findEnvironment(environment) ?? null)
       if (row === undefined) return "not found"
-      if (endedAt !== undefined && !fitsStill(row, endedAt, action, request)) return FITS_NO_MORE
+      if (endedAt !== undefined && !stillMatches(row, endedAt, action, request)) return NO_LONGER_MATCHES
       if (onlyPaused === true && row.ended_at !== null) return "not allowed"
       const why = yield* refusalReason(tx, action, row, request)
       if (why !== undefined || request.dryRun) return why
@@ -382,7 +382,7 @@ function* actOnItem(
  * run, the run must have the same end as the search saw. The same holds for `resume`: the search checked the permission to resume
  * a paused run, but to resume an ended run is a retry, which needs another permission.
  */
-const fitsStill = (
+const stillMatches = (
   row: Row,
   endedAt: number | null,
   action: BulkAction,
@@ -417,7 +417,7 @@ export class Tally {
     this.#done = before.done
   }
 
-  did(kind?: string, many = 1): void {
+  addDone(kind?: string, many = 1): void {
     this.#done += many
     this.#added += many
     if (kind !== undefined) this.#kinds[kind] = (this.#kinds[kind] ?? 0) + many

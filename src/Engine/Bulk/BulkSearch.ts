@@ -16,9 +16,9 @@ import { yieldToEventLoop } from "../Yielding.ts"
 import type { BulkItem, BulkRecord, BulkSlice } from "./BulkRecords.ts"
 
 /** How many runs one transaction changes. */
-const AT_ONCE = 50
+const RUNS_PER_TRANSACTION = 50
 /** How many runs one search reads, and how many runs one transaction of a dry run checks. */
-const COUNTED_AT_ONCE = 256
+const RUNS_PER_SEARCH = 256
 
 /** The permission that the API key needs for each run. A `rerun` needs the permission to retry. */
 export const actionOf: { readonly [A in BulkRecord["action"]]: Action } = {
@@ -64,8 +64,8 @@ export const makeBulkSearch = (store: StoreService, access: Access["Service"]): 
     Effect.gen(function* () {
       const caller = yield* callerOf(record)
       if (record.idCount !== undefined) return sliceOfIds(record, ids, caller)
-      const most = record.request.dryRun ? COUNTED_AT_ONCE : AT_ONCE
-      return yield* search(record, record.request.filters ?? {}, caller, most)
+      const maxRuns = record.request.dryRun ? RUNS_PER_SEARCH : RUNS_PER_TRANSACTION
+      return yield* search(record, record.request.filters ?? {}, caller, maxRuns)
     })
 
   const search = (
@@ -76,28 +76,28 @@ export const makeBulkSearch = (store: StoreService, access: Access["Service"]): 
   ): Effect.Effect<BulkSlice, EngineError> =>
     Effect.gen(function* () {
       const from = place as SearchPlace | undefined
-      const slice = yield* store.read(searchRuns({ environment, filters }, from, COUNTED_AT_ONCE))
+      const slice = yield* store.read(searchRuns({ environment, filters }, from, RUNS_PER_SEARCH))
       const isMatch = matcherOf(filters, visibleTo(caller, environment))
       const items: Array<BulkItem> = []
-      let steps = expressionSteps()
-      let last: FoundRun | undefined
+      let stepsBefore = expressionSteps()
+      let lastFound: FoundRun | undefined
       for (const found of slice.found) {
         if (items.length === most) {
           return {
             items,
             notAllowed: [],
-            place: { ...slice.place, event: last!.event, key: last!.key },
-            lookedBackTo: Date.parse(last!.run.createdAt),
+            place: { ...slice.place, event: lastFound!.event, key: lastFound!.key },
+            lookedBackTo: Date.parse(lastFound!.run.createdAt),
             isLast: false
           }
         }
-        last = found
+        lastFound = found
         if (isMatch(found) && mayDo(caller, action, environment, found.run)) {
           const { endedAt, id } = found.run
           items.push({ runId: id, endedAt: endedAt === undefined ? null : Date.parse(endedAt) })
         }
-        if (expressionSteps() - steps < MAX_EXPRESSION_STEPS) continue
-        steps = expressionSteps()
+        if (expressionSteps() - stepsBefore < MAX_EXPRESSION_STEPS) continue
+        stepsBefore = expressionSteps()
         yield* yieldToEventLoop
       }
       return {
@@ -130,9 +130,9 @@ const sliceOfIds = (
   caller: Caller | undefined
 ): BulkSlice => {
   const index = place !== undefined && "index" in place ? place.index : 0
-  const next = index + (request.dryRun ? COUNTED_AT_ONCE : AT_ONCE)
+  const next = index + (request.dryRun ? RUNS_PER_SEARCH : RUNS_PER_TRANSACTION)
   const page = ids.slice(index, next)
-  const isVisible = visibleTo(caller, environment).run
+  const isVisible = visibleTo(caller, environment).canSeeRun
   const isAllowed = (id: string): boolean => mayDo(caller, action, environment, { id, status: "paused" })
   return {
     // the statuses of these runs are not known here, so `onlyPaused` leaves a part of the check to the transaction

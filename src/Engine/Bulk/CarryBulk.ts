@@ -1,4 +1,6 @@
-/** Carries out bulk operations in the background: those that begin at this engine, and those that were left unfinished. */
+/**
+ * Carries out bulk operations in the background: operations that begin at this engine, and operations that were left unfinished.
+ */
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import type { IronflowError } from "../../Errors.ts"
@@ -12,7 +14,7 @@ import type { BulkSearch } from "./BulkSearch.ts"
 import type { Erasing } from "./Erasing.ts"
 
 /** After how many milliseconds without matches the progress is stored. */
-const NOTED_EVERY_MS = 1000
+const PROGRESS_INTERVAL_MS = 1000
 /** The delay before another try after an error, in milliseconds. */
 const RETRY_DELAY_MS = 1000
 /** Maximum number of tries of the same slice. */
@@ -28,18 +30,18 @@ export const makeBulkCarrier = (
   store: StoreService,
   { callerOf, nextSlice }: BulkSearch,
   erasing: Erasing,
-  tell: {
+  callbacks: {
     /** Called when this engine has carried out or stopped an operation. */
-    readonly ended: (id: string) => void
+    readonly onEnded: (id: string) => void
     /** Called when operations may have ended at other engines. */
-    readonly endedElsewhere: () => void
+    readonly onEndedElsewhere: () => void
   }
 ): Effect.Effect<BulkCarrier, never, Scope.Scope> =>
   Effect.gen(function* () {
     const scope = yield* Scope.Scope
     const isShared = store.node !== undefined
     /** The operations that this engine carries out. */
-    const carried = new Set<string>()
+    const carriedIds = new Set<string>()
 
     /** Stops an operation, unless another engine has continued it since `record` was read. */
     const end = (record: BulkRecord, error: string): Effect.Effect<void> =>
@@ -55,7 +57,7 @@ export const makeBulkCarrier = (
           )
         ),
         {
-          onSuccess: () => Effect.sync(() => tell.ended(record.id)),
+          onSuccess: () => Effect.sync(() => callbacks.onEnded(record.id)),
           onFailure: (cause) =>
             Effect.logError(
               `Bulk operation ${record.id} has stopped (${error}), and this could not be stored: the operation is tried again ${isShared ? "later" : "when the engine is started again"}`,
@@ -65,7 +67,7 @@ export const makeBulkCarrier = (
       )
 
     /** Runs an operation until it has ended, or another engine carries it out. */
-    const carryOn = (environment: string, id: string): Effect.Effect<void> =>
+    const runOperation = (environment: string, id: string): Effect.Effect<void> =>
       Effect.gen(function* () {
         const found = yield* store.read(BulkRows.getBulk(environment, id))
         const ids = found?.idCount === undefined ? [] : yield* store.read(BulkRows.idsOfBulk(environment, id))
@@ -74,7 +76,7 @@ export const makeBulkCarrier = (
         /** Where the next slice begins: beyond `record.place` after slices without matches, which are not all stored. */
         let place = record?.place
         let mayBeStale = false
-        let notedAt = 0
+        let progressStoredAt = 0
         let tries = 0
         const advance = (from: BulkRecord) =>
           Effect.gen(function* () {
@@ -97,8 +99,8 @@ export const makeBulkCarrier = (
             )
             place = slice.place
             const now = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
-            if (canBeStoredLater(slice) && now - notedAt < NOTED_EVERY_MS) return from
-            notedAt = now
+            if (canBeStoredLater(slice) && now - progressStoredAt < PROGRESS_INTERVAL_MS) return from
+            progressStoredAt = now
             const advanced = yield* store.write(BulkRows.advanceBulk(environment, id, from, slice))
             tries = 0
             return advanced
@@ -113,7 +115,8 @@ export const makeBulkCarrier = (
           }
           mayBeStale = true
           if (next._tag === "Success") {
-            // in a shared database, the other engine continues the operation; otherwise the changed operation is read again
+            // if several engines share the database, another engine continues the operation; otherwise the changed operation is
+            // read again
             if (isShared) return
             continue
           }
@@ -127,8 +130,9 @@ export const makeBulkCarrier = (
           yield* Effect.logWarning(`Bulk operation ${id} could not continue; trying again`, failure)
           yield* Effect.sleep(RETRY_DELAY_MS)
         }
-        tell.ended(id)
-        if (found?.action === "erase") yield* Effect.andThen(erasing.forgetEnded, erasing.forgetRequest)
+        callbacks.onEnded(id)
+        if (found?.action === "erase")
+          yield* Effect.andThen(erasing.deleteItemsOfEnded, erasing.forgetRequest)
       }).pipe(
         Effect.catch((error) =>
           Effect.logError(
@@ -140,18 +144,18 @@ export const makeBulkCarrier = (
 
     const begin: BulkCarrier["begin"] = ({ action, environment, id }) =>
       Effect.suspend(() => {
-        if (carried.has(id)) return Effect.void
-        carried.add(id)
+        if (carriedIds.has(id)) return Effect.void
+        carriedIds.add(id)
         const carrying =
           action === "erase"
             ? Effect.acquireUseRelease(
                 Effect.sync(() => store.overwrite?.(true)),
-                () => carryOn(environment, id),
+                () => runOperation(environment, id),
                 () => Effect.sync(() => store.overwrite?.(false))
               )
-            : carryOn(environment, id)
+            : runOperation(environment, id)
         const afterwards = Effect.sync(() => {
-          carried.delete(id)
+          carriedIds.delete(id)
           abandoned?.checkSoon()
         })
         return Effect.asVoid(Effect.forkIn(Effect.ensuring(carrying, afterwards), scope))
@@ -159,7 +163,7 @@ export const makeBulkCarrier = (
 
     const forgetEnded = Effect.asVoid(
       Effect.forkIn(
-        Effect.catch(erasing.forgetEnded, (error) =>
+        Effect.catch(erasing.deleteItemsOfEnded, (error) =>
           Effect.logError(
             "The work data of an ended erase could not be deleted: it is deleted after the next erase, or when the engine is started again",
             error
@@ -172,10 +176,10 @@ export const makeBulkCarrier = (
     const abandoned = !isShared
       ? undefined
       : yield* continueAbandonedBulk(store, {
-          isCarried: (id) => carried.has(id),
+          isCarried: (id) => carriedIds.has(id),
           begin,
-          eraseEnded: forgetEnded,
-          ended: tell.endedElsewhere
+          afterErase: forgetEnded,
+          onEndedElsewhere: callbacks.onEndedElsewhere
         })
 
     yield* Effect.matchEffect(store.read(BulkRows.runningBulk()), {

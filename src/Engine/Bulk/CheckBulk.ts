@@ -16,7 +16,7 @@ interface CheckedBulk {
 }
 
 /** The options of a bulk operation, not yet checked. */
-interface Given {
+interface UncheckedOptions {
   readonly dryRun?: boolean
   readonly reason?: string
   readonly fromStep?: string
@@ -28,7 +28,7 @@ const actionsWithStep: ReadonlySet<BulkAction> = new Set<BulkAction>(["retry", "
 const actionsWithVersion: ReadonlySet<BulkAction> = new Set<BulkAction>(["move"])
 
 /** Throws a `ValidationError` or `LimitExceededError` that names what is wrong. */
-export const checkBulk = (action: unknown, runs: unknown, given: Given = {}): CheckedBulk => {
+export const checkBulk = (action: unknown, runs: unknown, given: UncheckedOptions = {}): CheckedBulk => {
   if (!isAction(action)) {
     throw new ValidationError(
       `bulk: the action must be one of ${bulkActions.join(", ")}, got ${show(action)}`
@@ -83,14 +83,14 @@ const textOf = (
   }
   if (!actions.has(action)) {
     throw new ValidationError(
-      `bulk: \`${name}\` is for ${listed([...actions])}, not for ${action}: leave it out`
+      `bulk: \`${name}\` is for ${listInWords([...actions])}, not for ${action}: leave it out`
     )
   }
   checkLength(`bulk: \`${name}\``, value, reasonLength)
   return { [name]: value }
 }
 
-const listed = (actions: ReadonlyArray<string>): string =>
+const listInWords = (actions: ReadonlyArray<string>): string =>
   actions.length === 1 ? actions[0]! : `${actions.slice(0, -1).join(", ")} and ${actions.at(-1)}`
 
 const idsOf = (ids: unknown): ReadonlyArray<string> => {

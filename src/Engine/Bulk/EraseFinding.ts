@@ -18,7 +18,7 @@ import type { Transaction } from "../Store/Transaction.ts"
 import type { CheckedEvents, CheckedTarget } from "./EraseRecords.ts"
 
 /** How many rows of the log one page reads. */
-const ROWS_AT_ONCE = 500
+const ROWS_PER_PAGE = 500
 
 /** Where items are searched. The sources are searched one after the other. */
 export type Source =
@@ -34,13 +34,13 @@ export const sourcesOf = (
   { events, runs, streams }: CheckedTarget,
   hasIds: boolean
 ): ReadonlyArray<Source> => [
-  ...(events === undefined ? [] : waysTo(events).map((by): Source => ({ from: "log", by, events }))),
+  ...(events === undefined ? [] : queriesFor(events).map((by): Source => ({ from: "log", by, events }))),
   ...(runs === undefined ? [] : [{ from: "runs" } as const]),
   ...(hasIds ? [{ from: "ids" } as const] : []),
   ...(streams ?? []).map((entityId): Source => ({ from: "log", by: "entity", events: { entityId } }))
 ]
 
-const waysTo = ({ entityId, idempotencyKey, name }: CheckedEvents) => {
+const queriesFor = ({ entityId, idempotencyKey, name }: CheckedEvents) => {
   if (idempotencyKey !== undefined) return ["key"] as const
   if (entityId !== undefined) return ["entity"] as const
   return name !== undefined && !isPattern(name) ? (["events", "messages"] as const) : (["position"] as const)
@@ -51,7 +51,7 @@ const IDEMPOTENCY_KEY = ENVIRONMENT_COLUMN + 1
 const page = (name: string, where: string, by = "position") =>
   statement(
     `EraseFinding.${name}`,
-    `SELECT ${EVENT_COLUMNS} FROM events ${where} AND erased_at IS NULL ORDER BY ${by} LIMIT ${ROWS_AT_ONCE}`
+    `SELECT ${EVENT_COLUMNS} FROM events ${where} AND erased_at IS NULL ORDER BY ${by} LIMIT ${ROWS_PER_PAGE}`
   )
 const BY_KEY = page("byKey", "WHERE environment = ? AND idempotency_key = ? AND position > ?")
 const BY_ENTITY = page(
@@ -130,13 +130,13 @@ export const findForErase = inEnvironment(
       }
       return length < PAGE_LENGTH
     })
-    return { candidates, ...(rows < ROWS_AT_ONCE && length < PAGE_LENGTH ? {} : { after: last }) }
+    return { candidates, ...(rows < ROWS_PER_PAGE && length < PAGE_LENGTH ? {} : { after: last }) }
   },
   () => "find the data to erase"
 )
 
 /** Whether a candidate matches `where`. */
-export const fitsWhere = ({ where }: CheckedEvents): ((candidate: Candidate) => boolean) => {
+export const makeWhereMatcher = ({ where }: CheckedEvents): ((candidate: Candidate) => boolean) => {
   if (where === undefined) return () => true
   const expression: Expression = compileExpression(where, ["event"])
   return ({ event: { data, metadata, timestamp, ...event } }) =>
@@ -155,7 +155,7 @@ const FIND_RUN_KEY = statement(
   "SELECT key FROM runs WHERE id = ? AND environment = ?"
 )
 
-/** The keys of the runs that exist, and the ids of those that do not. */
+/** The keys of the runs with these ids, and the ids for which there is no run. */
 export const keysOfRuns = inEnvironment(
   "keysOfRuns",
   function* (

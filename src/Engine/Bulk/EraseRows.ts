@@ -27,7 +27,7 @@ const markOf = (at: number): string => {
 /** Replaces erased texts, such as the messages of errors. */
 const ERASED_TEXT = "Erased"
 
-/** A stored error without its message, data and stack: its name and code are left. */
+/** A stored error without its message, data and stack. Its name and code are kept. */
 const erasedError = (text: string): string => JSON.stringify(bare(parseStored(text) as SerializedError))
 
 const bare = ({ base, code, name, retryable }: SerializedError): SerializedError => ({
@@ -111,7 +111,7 @@ export function* eraseEvent(tx: Transaction, row: Row): Program<ReadonlyArray<st
       `${row.kind === LogKind.message ? "publish" : "emit"} ${name}`,
       ...(row.entity_id === null ? [] : [`append ${row.entity_id}`])
     ]
-    // it is not stored through which webhook an event came, so all webhooks are tried: there are few
+    // it is not stored through which webhook an event came, so all webhooks are tried, which are few
     for (let last = "webhook"; ;) {
       const next = yield* get(FIND_NEXT_WEBHOOK, environment, last)
       if (next === undefined) break
@@ -310,17 +310,17 @@ const STARTED = following(
   "FROM functions f JOIN runs r ON r.function = f.key AND r.event = ?2 WHERE f.environment = ?3 AND r.input IS NULL AND r.erased_at IS NULL"
 )
 /** How many runs that have received an event are on a page. */
-const RECEIVED_AT_ONCE = 2000
+const RECEIVERS_PER_PAGE = 2000
 
 /**
  * Statements that collect the runs that have received an event. There may be very many such runs. So `add` adds one page of these
  * runs, in the order of their keys, and `page` finds the last key of the page.
  */
-const receiving = (name: string, from: string, table: string, column: string) => ({
+const receiverStatements = (name: string, from: string, table: string, column: string) => ({
   page: statement(
     `EraseRows.${name}Page`,
     `SELECT count(*) AS count, max(run) AS last FROM
-       (SELECT run FROM ${table} WHERE ${column} = ?1 AND run > ?2 ORDER BY run LIMIT ${RECEIVED_AT_ONCE}) AS page`,
+       (SELECT run FROM ${table} WHERE ${column} = ?1 AND run > ?2 ORDER BY run LIMIT ${RECEIVERS_PER_PAGE}) AS page`,
     { scans: "a page, which an index has found" }
   ),
   add: following(
@@ -332,12 +332,12 @@ const receiving = (name: string, from: string, table: string, column: string) =>
     `EraseRows.${name}Left`,
     `SELECT r.key, r.id, r.ended_at ${from} WHERE w.${column} = ?1 AND r.environment = ?2 AND (r.ended_at IS NULL
        OR (r.erased_at IS NULL AND NOT EXISTS (SELECT 1 FROM erase_items i WHERE i.operation = ?3 AND i.kind = 1 AND i.key = r.key)))
-       LIMIT ${RECEIVED_AT_ONCE}`
+       LIMIT ${RECEIVERS_PER_PAGE}`
   )
 })
 const waysToReceive = [
-  receiving("received", "FROM steps w JOIN runs r ON r.key = w.run", "steps", "event"),
-  receiving("receiving", "FROM waits w JOIN runs r ON r.key = w.run", "waits", "event_position")
+  receiverStatements("received", "FROM steps w JOIN runs r ON r.key = w.run", "steps", "event"),
+  receiverStatements("receiving", "FROM waits w JOIN runs r ON r.key = w.run", "waits", "event_position")
 ] as const
 const CHILDREN = following(
   "children",
@@ -369,7 +369,7 @@ export function* followEvent(
     const found = yield* get(page, position, after)
     const last = Number(found?.last ?? after)
     yield* write(add, operation, position, environment, after, last)
-    if (Number(found?.count) === RECEIVED_AT_ONCE) return { event: position, way, after: last }
+    if (Number(found?.count) === RECEIVERS_PER_PAGE) return { event: position, way, after: last }
   }
   return undefined
 }
@@ -397,7 +397,7 @@ const INSERT_RUN_ITEM = statement(
  * Finds an unfinished run that needs the event; `undefined` when there is none. Then adds to the items the runs that the event
  * has started since the items were collected, and the runs that have received the event since.
  */
-export function* openRunOf(
+export function* findUnfinishedRunOf(
   operation: number,
   position: number,
   environment: number
@@ -411,7 +411,7 @@ export function* openRunOf(
       const open = rows.find(({ ended_at }) => ended_at === null)
       if (open !== undefined) return String(open.id)
       for (const { key } of rows) yield* write(INSERT_RUN_ITEM, operation, key!)
-      more = rows.length === RECEIVED_AT_ONCE
+      more = rows.length === RECEIVERS_PER_PAGE
     }
   }
   return undefined

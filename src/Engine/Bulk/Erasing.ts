@@ -21,7 +21,7 @@ import type { CheckedTarget, EraseFound, ErasePlace } from "./EraseRecords.ts"
 import * as AdvanceErase from "./AdvanceErase.ts"
 
 /** How many runs or ids one slice searches. */
-const AT_ONCE = 256
+const ITEMS_PER_SEARCH = 256
 /**
  * The delay before another check whether cancelled runs have ended, or another try to empty the write-ahead log, in
  * milliseconds.
@@ -30,7 +30,7 @@ const RETRY_DELAY_MS = 1000
 /** Maximum number of tries to empty the write-ahead log, which fail while another connection reads an older state. */
 const MAX_CUT_TRIES = 60
 /** After how many milliseconds without matches the progress is stored. */
-const NOTED_EVERY_MS = 1000
+const PROGRESS_INTERVAL_MS = 1000
 
 export interface Erasing {
   /** Checks the request and the caller's permissions, and stores the request. */
@@ -46,7 +46,7 @@ export interface Erasing {
     ids: ReadonlyArray<string>
   ) => Effect.Effect<BulkRecord | undefined | typeof BulkRows.OVERTAKEN, EngineError>
   /** Deletes the collected items of ended operations. */
-  readonly forgetEnded: Effect.Effect<void, EngineError>
+  readonly deleteItemsOfEnded: Effect.Effect<void, EngineError>
   /** Removes the request from the write-ahead log. */
   readonly forgetRequest: Effect.Effect<void>
 }
@@ -97,13 +97,13 @@ export const makeErasing = (store: StoreService): Erasing => {
       if (source === undefined) return { ...nothing, place: { phase: "follow" } }
       if (source.from === "ids") {
         const from = at.after ?? 0
-        const to = from + AT_ONCE
+        const to = from + ITEMS_PER_SEARCH
         const { keys, missing } = yield* store.read(EraseFinding.keysOfRuns(environment, ids.slice(from, to)))
         return { events: [], runs: keys, missing, place: to < ids.length ? { ...at, after: to } : next }
       }
       if (source.from === "runs") {
         const filters = request.erase!.runs!
-        const slice = yield* store.read(searchRuns({ environment, filters }, at.search, AT_ONCE))
+        const slice = yield* store.read(searchRuns({ environment, filters }, at.search, ITEMS_PER_SEARCH))
         const isMatch = matcherOf(filters, undefined)
         const runs = yield* filterYielding(slice.found, isMatch)
         return {
@@ -115,7 +115,7 @@ export const makeErasing = (store: StoreService): Erasing => {
       const { after, candidates } = yield* store.read(
         EraseFinding.findForErase(environment, source, at.after ?? 0)
       )
-      const events = yield* filterYielding(candidates, EraseFinding.fitsWhere(source.events))
+      const events = yield* filterYielding(candidates, EraseFinding.makeWhereMatcher(source.events))
       return {
         ...nothing,
         events: events.map(({ position }) => position),
@@ -123,7 +123,7 @@ export const makeErasing = (store: StoreService): Erasing => {
       }
     })
 
-  /** The items of the next slice that has any. From time to time, returns no items, so that the progress is stored. */
+  /** The items of the next slice that has items. From time to time, returns no items, so that the progress is stored. */
   const findNext = (
     record: BulkRecord,
     ids: ReadonlyArray<string>
@@ -134,7 +134,7 @@ export const makeErasing = (store: StoreService): Erasing => {
       while (
         found.place.phase === "find" &&
         found.events.length + found.runs.length + found.missing.length === 0 &&
-        (yield* Clock.currentTimeMillis) - began < NOTED_EVERY_MS
+        (yield* Clock.currentTimeMillis) - began < PROGRESS_INTERVAL_MS
       ) {
         yield* yieldToEventLoop
         found = yield* find({ ...record, place: found.place }, ids)
@@ -174,7 +174,7 @@ export const makeErasing = (store: StoreService): Erasing => {
       return Effect.andThen(
         deleteOldStates,
         store.wipe?.(request.compact === true, { hasStates, onlyEarlierDeletions: done === 0 }) ??
-          Effect.succeed(rowsOnly(hasStates))
+          Effect.succeed(rowsOnlyNote(hasStates))
       )
     return Effect.as(
       // if another connection reads an older state, `forgetRequest` tries again
@@ -183,7 +183,10 @@ export const makeErasing = (store: StoreService): Erasing => {
     )
   }
 
-  /** Empties the write-ahead log, which contains the request. Run also after an operation that was cancelled or has stopped. */
+  /**
+   * Empties the write-ahead log, which contains the request. This is also run after an operation that was cancelled or has
+   * stopped.
+   */
   const forgetRequest: Effect.Effect<void> = Effect.gen(function* () {
     for (let tries = 0; tries < MAX_CUT_TRIES; tries++) {
       if (yield* cutLog) return
@@ -211,17 +214,17 @@ export const makeErasing = (store: StoreService): Erasing => {
     })
 
   /** Deletes the collected items of ended operations. */
-  const forgetEnded: Effect.Effect<void, EngineError> = Effect.suspend(() =>
-    Effect.flatMap(store.write(AdvanceErase.forgetEnded()), (more) =>
-      more ? Effect.andThen(yieldToEventLoop, forgetEnded) : Effect.void
+  const deleteItemsOfEnded: Effect.Effect<void, EngineError> = Effect.suspend(() =>
+    Effect.flatMap(store.write(AdvanceErase.deleteItemsOfEnded()), (more) =>
+      more ? Effect.andThen(yieldToEventLoop, deleteItemsOfEnded) : Effect.void
     )
   )
 
-  return { insert, advance, forgetEnded, forgetRequest }
+  return { insert, advance, deleteItemsOfEnded, forgetRequest }
 }
 
-/** The note of an erasure in a store that cannot wipe its files, such as Postgres. */
-const rowsOnly = (hasStates: boolean): string =>
+/** The note for an erasure in a store that cannot wipe its files, such as Postgres. */
+const rowsOnlyNote = (hasStates: boolean): string =>
   `The data was removed from the tables${hasStates ? ", but states of projections may still contain it until they are rebuilt" : ""}. ` +
   "Backups and exports that were made before still contain it. In Postgres, dead rows contain it until VACUUM has run, and so does the write-ahead log until its segments are recycled; an archive of that log keeps it."
 

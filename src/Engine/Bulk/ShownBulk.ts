@@ -4,7 +4,7 @@ import type { CheckedFilters } from "../Runs/CheckFilters.ts"
 import type { BulkRecord } from "./BulkRecords.ts"
 
 /** The operation as clients see it. */
-export const shown = (record: BulkRecord): BulkOperation => {
+export const toBulkOperation = (record: BulkRecord): BulkOperation => {
   const { action, request, byKey, createdAt, done, endedAt, error, examples, id, idCount, matched, skipped } =
     record
   const { lookedBackTo, status, updatedAt } = record
@@ -15,7 +15,7 @@ export const shown = (record: BulkRecord): BulkOperation => {
     action,
     status,
     dryRun,
-    ...(filters === undefined ? {} : { filters: filtersShown(filters) }),
+    ...(filters === undefined ? {} : { filters: toShownFilters(filters) }),
     ...(idCount === undefined ? {} : { ids: idCount }),
     ...(reason === undefined ? {} : { reason }),
     ...(fromStep === undefined ? {} : { fromStep }),
@@ -38,7 +38,7 @@ export const shown = (record: BulkRecord): BulkOperation => {
 }
 
 /** The filters in the form of `listRuns`. */
-const filtersShown = ({
+const toShownFilters = ({
   createdFrom,
   createdTo,
   endedFrom,

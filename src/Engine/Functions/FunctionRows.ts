@@ -58,9 +58,9 @@ export type LiveCodeVersions = ReadonlyArray<readonly [functionId: string, codeV
 /**
  * Adds functions or replaces their configuration. A change of configuration or code is a new version. `startedAt` is when the
  * program with these functions started. A registration of a program that started later stays in place, unless its function was
- * deleted. `live` are the ids and code versions of functions that other connected workers have. If a function pins runs and its
- * latest version is in `live`, an earlier version does not replace it. Returns the ids of the functions whose registration stays
- * in place.
+ * deleted. `liveVersions` has the ids and code versions of functions that other connected workers have. If a function pins runs
+ * and its latest version is in `liveVersions`, an earlier version does not replace it. Returns the ids of the functions whose
+ * registration stays in place.
  */
 export const registerFunctions = acrossEnvironments(
   "registerFunctions",
@@ -69,12 +69,12 @@ export const registerFunctions = acrossEnvironments(
     environmentName: string,
     registrations: ReadonlyArray<FunctionRegistration>,
     startedAt?: number,
-    live: LiveCodeVersions = []
+    liveVersions: LiveCodeVersions = []
   ): Program<ReadonlyArray<string>> {
     const environment = tx.environment(environmentName)
     const now = tx.now()
     const since = startedAt ?? now
-    const keptNewer: Array<string> = []
+    const keptIds: Array<string> = []
     for (const registration of registrations) {
       const text = JSON.stringify(registration)
       const hash = createHash("sha256").update(text).digest("hex").slice(0, 16)
@@ -108,9 +108,11 @@ export const registerFunctions = acrossEnvironments(
         if (row.hash !== hash || (tx.damage.wasFound && registryOf(tx).byKey(key) === undefined)) {
           const isOlder =
             since < Number(row.since) ||
-            (isPinning && isLatestLive(tx, key, live) && (yield* isEarlierVersion(tx, key, registration)))
+            (isPinning &&
+              isLatestLive(tx, key, liveVersions) &&
+              (yield* isEarlierVersion(tx, key, registration)))
           if (isOlder && !deleted) {
-            keptNewer.push(registration.id)
+            keptIds.push(registration.id)
             continue
           }
           changed ??= "changed"
@@ -137,7 +139,7 @@ export const registerFunctions = acrossEnvironments(
         changed
       )
     }
-    return keptNewer
+    return keptIds
   },
   () => "register functions"
 )
@@ -235,13 +237,14 @@ const UPDATE_PAUSE = statement(
   "UPDATE functions SET paused_at = ?, paused_by = ?, pause_reason = ? WHERE key = ?"
 )
 
-/** Whether a pause changes anything. It does not when the function is paused already, and no other reason is given. */
+/** Whether a pause changes anything. It changes nothing if the function is already paused and no other reason is given. */
 const changesPause = (before: StoredPause | undefined, { reason }: Omit<StoredPause, "at">): boolean =>
   before === undefined || (reason !== undefined && reason !== before.reason)
 
 /**
- * Pauses a function, so that its new runs wait. Without a `pause`, ends the pause. If a function is already paused and another
- * reason is given, that reason and who gave it are stored, and the pause keeps its time. Returns whether anything has changed.
+ * Pauses a function, so that its new runs wait. Without a `pause`, ends the pause. If the function is already paused and another
+ * reason is given, the new reason is stored with the name of who gave it, and the time of the pause stays. Returns whether
+ * anything has changed.
  */
 export function* setPause(
   tx: Transaction,
@@ -303,7 +306,7 @@ const readRegistration = (tx: Transaction, row: Row): FunctionRegistration | und
 /** The names of environments, and the functions that are registered. */
 export type Registrations = Pick<Changes, "environments" | "functions">
 
-/** All registrations, including those of deleted functions, in the order of first registration. */
+/** All registrations, including those of deleted functions, in the order in which the functions were first registered. */
 export const readFunctions = acrossEnvironments(
   "readFunctions",
   function* (tx: Transaction): Program<Registrations> {

@@ -1,6 +1,6 @@
 /**
- * Rows of schedules, which change with their function. A row also has the fires that wait for the end of a run: times at which the
- * schedule was due, but started no run because of its `overlap`.
+ * Rows of schedules, which change with their function. A row also has the fires that wait for the end of a run. These are times
+ * at which the schedule was due, but started no run because of its `overlap`.
  */
 import { statement, type Program, write, all, get } from "../Store/Program.ts"
 import type { Transaction, Row } from "../Store/Transaction.ts"
@@ -54,7 +54,7 @@ export function* putSchedules(
   }
   for (const row of yield* all(LIST_SCHEDULES_OF_FUNCTION, functionKey)) {
     if (kept.has(JSON.stringify([row.cron, row.timezone]))) {
-      // with another `overlap`, the fires that wait may no longer have to
+      // with another `overlap`, the waiting fires may no longer have to wait
       if (row.queue !== null) tx.markDue(now)
       continue
     }
@@ -67,8 +67,8 @@ export const readQueue = ({ queue }: Row): ReadonlyArray<number> =>
   queue == null ? [] : (parseStored(queue) as ReadonlyArray<number>)
 
 /**
- * A schedule with a run that has not ended, and the fires of the schedule since that run began: they wait for the end of the run,
- * or were skipped.
+ * A schedule with a run that has not ended, and the fires of the schedule since that run began. These fires wait for the end of
+ * the run, or were skipped.
  */
 export interface HeldBack {
   readonly cron: string

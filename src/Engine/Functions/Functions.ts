@@ -1,6 +1,6 @@
 /**
- * The functions and environments of the engine, in memory, for checks that cannot wait. They are loaded at the start, and updated
- * by commits. A caller that has written is answered after the update, so it finds here what it has written.
+ * The functions and environments of the engine, in memory, for checks that cannot wait for a query. They are loaded at the start,
+ * and updated by commits. A caller that writes is answered after the update, so it finds here what it has written.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -56,7 +56,7 @@ export interface FunctionsService {
   ) => Effect.Effect<void, FunctionNotFoundError | StoreError>
   /** A function as it was last registered, even if it was deleted since. */
   readonly find: (environment: string, functionId: string) => FunctionRegistration | undefined
-  /** The functions whose turns are run by endpoints, in every environment. */
+  /** The functions of every environment whose turns are run by endpoints. */
   readonly pushed: () => ReadonlyArray<FunctionChange>
   /** The functions of an environment, in the order in which they were first registered. */
   readonly list: (environment: string) => Effect.Effect<Array<FunctionInfo>, StoreError>
@@ -178,7 +178,7 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
     const followers = new Set<Effect.Effect<void, ValidationError | StoreError>>()
     const runFollowers = Effect.suspend(() => Effect.all([...followers], { discard: true }))
     const known = new KnownFunctions()
-    const learn = ({ environments, functions }: FunctionRows.Registrations): void => {
+    const putAll = ({ environments, functions }: FunctionRows.Registrations): void => {
       for (const environment of environments) known.addEnvironment(environment)
       // `changed` is not part of the registered function
       for (const { changed: _, ...fn } of functions) known.put(fn)
@@ -189,7 +189,7 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
       "the registered functions",
       store.read(FunctionRows.readFunctions()),
       (found) => {
-        learn(found)
+        putAll(found)
         // this engine also calls endpoints that were registered at another engine
         runFork(
           Effect.catch(runFollowers, (error) =>
@@ -202,14 +202,14 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
       }
     )
     const stop = store.onCommit((changes) => {
-      if (changesDuringRead === undefined) learn(changes)
+      if (changesDuringRead === undefined) putAll(changes)
       else changesDuringRead.push(changes)
       if (changes.functions.length > 0) copy.changed()
       if (changes.stale.has("functions")) copy.refresh()
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
-    learn(yield* store.read(FunctionRows.readFunctions()))
-    for (const changes of changesDuringRead) learn(changes)
+    putAll(yield* store.read(FunctionRows.readFunctions()))
+    for (const changes of changesDuringRead) putAll(changes)
     changesDuringRead = undefined
 
     const check: FunctionsService["check"] = (environment, registrations) => {

@@ -4,7 +4,7 @@ import type { Transaction } from "../Store/Transaction.ts"
 import { registryOf } from "./Registry.ts"
 
 /** How long runs of a function that ended with this status are kept. `keepMs` is the engine's default. */
-export const keptMs = (
+export const retentionMs = (
   tx: Transaction,
   functionKey: number,
   status: keyof KeptRuns | undefined,
@@ -15,7 +15,7 @@ export const keptMs = (
 }
 
 /** The shortest time for which runs are kept, by the default or by any function's setting. */
-export const shortestKept = (tx: Transaction, keepMs: number): number =>
+export const shortestRetentionMs = (tx: Transaction, keepMs: number): number =>
   registryOf(tx)
     .all()
     .flatMap(({ registration: { keepRuns = {} } }) => Object.values(keepRuns))

@@ -8,11 +8,14 @@ import type { RegisteredFunction } from "./Registry.ts"
 export const NO_PIN = ""
 
 /** The functions for which this transaction has begun pinning. The registry shows that only after the commit. */
-const pinningBegun = defineCache<Set<number>>({ make: () => new Set(), begin: (keys) => keys.clear() })
+const newlyPinningFunctions = defineCache<Set<number>>({
+  make: () => new Set(),
+  begin: (keys) => keys.clear()
+})
 
 /** Whether runs of the function may be pinned. */
 export const pinsRuns = (tx: Transaction, fn: RegisteredFunction): boolean =>
-  fn.pins === true || pinningBegun(tx).has(fn.key)
+  fn.pins === true || newlyPinningFunctions(tx).has(fn.key)
 
 const PIN_OPEN_RUNS = statement(
   "Pins.pinOpenRuns",
@@ -21,7 +24,7 @@ const PIN_OPEN_RUNS = statement(
 
 /** Begins pinning for a function. Runs that already exist are pinned by their next turn. */
 export function* beginPinning(tx: Transaction, functionKey: number): Program<void> {
-  pinningBegun(tx).add(functionKey)
+  newlyPinningFunctions(tx).add(functionKey)
   yield* write(PIN_OPEN_RUNS, functionKey)
 }
 

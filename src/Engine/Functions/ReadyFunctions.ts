@@ -5,25 +5,27 @@ import { statement } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
 interface Ready {
-  /** Keys of functions that may have ready runs. It is a hint for claims: it may name too many functions, but never too few. */
+  /**
+   * Keys of functions that may have ready runs. The set is a hint for claims: it may have too many functions, but never too few.
+   */
   readonly mayBeReady: Set<number>
   /** The keys that this transaction has removed from `mayBeReady`. */
-  readonly cleared: Array<number>
+  readonly clearedKeys: Array<number>
   /** The functions in `mayBeReady` whose ready runs are all new in this transaction and have no row yet. */
-  readonly onlyNew: Set<number>
+  readonly functionsWithOnlyNewRuns: Set<number>
 }
 
 export const readyOf = defineCache<Ready>({
-  make: () => ({ mayBeReady: new Set(), cleared: [], onlyNew: new Set() }),
-  begin: ({ cleared, mayBeReady, onlyNew }) => {
-    onlyNew.clear()
-    for (const key of cleared.splice(0)) mayBeReady.add(key)
+  make: () => ({ mayBeReady: new Set(), clearedKeys: [], functionsWithOnlyNewRuns: new Set() }),
+  begin: ({ clearedKeys, mayBeReady, functionsWithOnlyNewRuns }) => {
+    functionsWithOnlyNewRuns.clear()
+    for (const key of clearedKeys.splice(0)) mayBeReady.add(key)
   },
   invalidate: ({ mayBeReady }, { readyFunctions }) => {
     for (const key of readyFunctions) mayBeReady.add(key)
   },
-  committed: ({ cleared, mayBeReady }, tx) => {
-    cleared.length = 0
+  committed: ({ clearedKeys, mayBeReady }, tx) => {
+    clearedKeys.length = 0
     tx.changes.mayHaveReady = mayBeReady.size > 0
     // runs that became ready in this transaction may also have been claimed in it
     tx.changes.ready &&= tx.changes.mayHaveReady
@@ -39,9 +41,9 @@ export const READY_FUNCTIONS = statement(
 
 /** Notes that a function has ready runs. */
 export const markReady = (tx: Transaction, functionKey: number): void => {
-  const { mayBeReady, onlyNew } = readyOf(tx)
+  const { mayBeReady, functionsWithOnlyNewRuns } = readyOf(tx)
   mayBeReady.add(functionKey)
-  onlyNew.delete(functionKey)
+  functionsWithOnlyNewRuns.delete(functionKey)
   tx.changes.ready = true
 }
 
@@ -58,25 +60,26 @@ export const markReadyAtCommit = (tx: Transaction, functionKey: number): void =>
  * Notes that a function has a new run that can be claimed before its row is written. That is possible only if no ready run of the
  * function has a row yet. Returns whether it is possible.
  */
-export const markNew = (tx: Transaction, functionKey: number): boolean => {
-  const { mayBeReady, onlyNew } = readyOf(tx)
-  if (mayBeReady.has(functionKey) && !onlyNew.has(functionKey)) return false
+export const markNewRun = (tx: Transaction, functionKey: number): boolean => {
+  const { mayBeReady, functionsWithOnlyNewRuns } = readyOf(tx)
+  if (mayBeReady.has(functionKey) && !functionsWithOnlyNewRuns.has(functionKey)) return false
   mayBeReady.add(functionKey)
-  onlyNew.add(functionKey)
+  functionsWithOnlyNewRuns.add(functionKey)
   tx.changes.ready = true
   return true
 }
 
 /** Whether all ready runs of a function are new, and have no row yet. */
-export const isNew = (tx: Transaction, functionKey: number): boolean => readyOf(tx).onlyNew.has(functionKey)
+export const hasOnlyNewRuns = (tx: Transaction, functionKey: number): boolean =>
+  readyOf(tx).functionsWithOnlyNewRuns.has(functionKey)
 
 /** Notes that the new runs have rows now, as all other ready runs do. */
-export const forgetNew = (tx: Transaction): void => readyOf(tx).onlyNew.clear()
+export const forgetNewRuns = (tx: Transaction): void => readyOf(tx).functionsWithOnlyNewRuns.clear()
 
 /** Notes that a function has no more ready runs, as far as this transaction knows. A rollback undoes this. */
 export const clearReady = (tx: Transaction, functionKey: number): void => {
-  const { cleared, mayBeReady } = readyOf(tx)
-  if (mayBeReady.delete(functionKey)) cleared.push(functionKey)
+  const { clearedKeys, mayBeReady } = readyOf(tx)
+  if (mayBeReady.delete(functionKey)) clearedKeys.push(functionKey)
 }
 
 /** Notes that a lease of a function has ended: there may be room under the function's limit, or for the next run of an actor. */

@@ -112,12 +112,12 @@ class Registry {
     return this.#byKey.get(key)
   }
 
-  /** The functions of every environment, including deleted ones, in the order of first registration. */
+  /** The functions of every environment, including deleted ones, in the order in which they were first registered. */
   all(): ReadonlyArray<RegisteredFunction> {
     return [...this.#byKey.values()]
   }
 
-  /** The functions of an environment, in the order of first registration. */
+  /** The functions of an environment, in the order in which they were first registered. */
   list(environment: string): ReadonlyArray<RegisteredFunction> {
     return [...(this.#byId.get(environment)?.values() ?? [])].filter(({ deleted }) => deleted !== true)
   }
@@ -131,9 +131,9 @@ class Registry {
     const candidates = this.#candidatesFor(environment, event.name)
     if (candidates.length === 0 && firing === undefined) return { functions: [], warnings: [] }
     if (firing === undefined) return functionsStartedBy(candidates, (triggers) => triggers, event)
-    const others = candidates.filter((fn) => fn !== firing)
+    const otherCandidates = candidates.filter((fn) => fn !== firing)
     const { functions, warnings } = functionsStartedBy(
-      others,
+      otherCandidates,
       (triggers) => triggers.filter(({ cron }) => cron === undefined),
       event
     )
@@ -156,7 +156,7 @@ class Registry {
   matchSystem(environment: string, event: EventView): MatchResult {
     return functionsStartedBy(
       this.#systemListenersOf(environment),
-      (triggers) => triggers.filter(isOfSystem),
+      (triggers) => triggers.filter(isForSystemEvents),
       event
     )
   }
@@ -166,7 +166,7 @@ class Registry {
     if (listeners === undefined) {
       listeners = this.list(environment).filter(
         ({ registration }) =>
-          registration.triggers.some(isOfSystem) && handlesFailuresOf(registration) === undefined
+          registration.triggers.some(isForSystemEvents) && handlesFailuresOf(registration) === undefined
       )
       this.#systemListeners.set(environment, listeners)
     }
@@ -195,7 +195,7 @@ class Registry {
   }
 }
 
-/** The functions that an event starts by a trigger. Only those triggers of a function count that `select` returns. */
+/** The functions that an event starts by a trigger. Of the triggers of a function, only those count that `select` returns. */
 const functionsStartedBy = (
   candidates: ReadonlyArray<RegisteredFunction>,
   select: (triggers: FunctionRegistration["triggers"]) => FunctionRegistration["triggers"],
@@ -217,7 +217,8 @@ const functionsStartedBy = (
 }
 
 /** Whether a trigger is for system events. A trigger for all events is not. */
-const isOfSystem = ({ event }: { readonly event?: string }): boolean => event?.startsWith("system.") === true
+const isForSystemEvents = ({ event }: { readonly event?: string }): boolean =>
+  event?.startsWith("system.") === true
 
 /**
  * The concurrency key of a run: the JSON of the value at the function's path; `""` if one limit holds for all runs; `undefined`

@@ -1,7 +1,8 @@
 /**
- * Checks, while the engine works, whether the rows of the database keep the guarantees (`docs/guarantees.md`). The check reads the
- * recent rows in small slices, after all other work. It works for less than a hundredth of the time. It also compares runs with
- * what the previous check has read of them, because ended runs must not change. Each violation is logged once and counted.
+ * Checks, while the engine works, whether the rows of the database keep the guarantees (`docs/guarantees.md`). The check reads
+ * the recent rows in small slices, after all other work. The check takes less than a hundredth of the time. The check also
+ * compares runs with what the previous check has read of these runs, because ended runs must not change. Each violation is logged
+ * once and counted.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -18,7 +19,7 @@ import {
   checkLog,
   checkRuns,
   checkDuplicateKeys,
-  ends,
+  findNewest,
   type CheckedRun,
   type KeyedEvent,
   type Violation
@@ -56,7 +57,7 @@ const MAX_REMEMBERED_VIOLATIONS = 10_000
 /** The digests of each recent run and of its first steps, by run key. */
 export type CheckedRuns = Map<number, CheckedRun>
 /** Maximum number of steps of a run whose digests are kept until the next check. */
-const STEPS_KNOWN = 32
+const MAX_KNOWN_STEPS = 32
 
 /** The forbidden changes of a run between two checks, each as the end of a sentence. */
 const changesIn = (before: CheckedRun, now: CheckedRun): ReadonlyArray<string> => {
@@ -85,7 +86,7 @@ interface CheckOptions {
 }
 
 /** When an event starts two runs of a function by mistake, the runs are created within this time. */
-const TWICE_MS = 600_000
+const MAX_TWIN_AGE_MS = 600_000
 
 /**
  * Whether a run may be a rerun of an earlier run, which is permitted. No row says that a run is a rerun, so the times decide: a
@@ -94,7 +95,7 @@ const TWICE_MS = 600_000
  */
 const mayBeRerun = (run: CheckedRun, earlier: CheckedRun): boolean =>
   (earlier.endedAt !== undefined && run.createdAt >= earlier.endedAt) ||
-  run.createdAt - earlier.createdAt > TWICE_MS
+  run.createdAt - earlier.createdAt > MAX_TWIN_AGE_MS
 
 /** Checks the recent rows, slice by slice. */
 export const checkGuarantees = ({
@@ -105,7 +106,7 @@ export const checkGuarantees = ({
   store
 }: CheckOptions): Effect.Effect<void, StoreError> =>
   Effect.gen(function* () {
-    const last = yield* pace(store.read(ends()))
+    const last = yield* pace(store.read(findNewest()))
     let after: number | undefined = Math.max(0, last.runs - RECENT_ROWS)
     for (const run of known.keys()) if (run <= after) known.delete(run)
     const seen = new Set<number>()
@@ -126,7 +127,7 @@ export const checkGuarantees = ({
           report({ guarantee: "G3", message: `run ${now.id}: ${change}`, key: `${now.run} ${change}` })
         }
         seen.add(now.run)
-        known.set(now.run, { ...now, steps: new Map([...now.steps].slice(0, STEPS_KNOWN)) })
+        known.set(now.run, { ...now, steps: new Map([...now.steps].slice(0, MAX_KNOWN_STEPS)) })
       }
       after = slice.next
     }
@@ -177,10 +178,9 @@ export const layer: Layer.Layer<GuaranteeCheck, never, Store> = Layer.effect(
 
     let changed = Deferred.makeUnsafe<void>()
     const stop = store.onCommit(({ counts, isFromOtherEngine, ended }) => {
-      // other commits either change no row that is checked, or a commit with new events or ended runs follows them; each engine
-      // checks only after its own commits
-      if (!isFromOtherEngine && (counts.events > 0 || ended.length > 0))
-        Deferred.doneUnsafe(changed, Effect.void)
+      // a commit without new events or ended runs either changes no row that is checked, or is followed by a commit with them;
+      // each engine checks only after its own commits
+      if (!isFromOtherEngine && (counts.events > 0 || ended.length > 0)) Deferred.doneUnsafe(changed, Effect.void)
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
 

@@ -4,7 +4,7 @@
  */
 import { createHash } from "node:crypto"
 import { isObject, safeJsonParse } from "../../Json.ts"
-import { shortestKept } from "../Functions/KeptRuns.ts"
+import { shortestRetentionMs } from "../Functions/KeptRuns.ts"
 import { acrossEnvironments, all, get, type Program, statement } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
@@ -18,7 +18,7 @@ export interface Violation {
   readonly key: string
 }
 
-/** Digests of a run. A later check compares them, to find changes that must not happen. */
+/** Digests of a run. A later check compares them with newer digests, to find changes that must not happen. */
 export interface CheckedRun {
   readonly run: number
   readonly id: string
@@ -76,8 +76,7 @@ const FAILED = 6
 const PAUSED = 4
 
 const LIST_RUNS = statement("GuaranteeRows.listRuns", "SELECT * FROM runs WHERE key > ? ORDER BY key LIMIT ?")
-// in a fixed order, whatever the plan of the query: the order decides which digests are kept, and the digest of the end depends on
-// it
+// the order must not depend on the plan of the query: it decides which digests are kept, and the digest of the end depends on it
 const LIST_STEPS = statement(
   "GuaranteeRows.listSteps",
   "SELECT * FROM steps WHERE run = ? ORDER BY step_key LIMIT 1001"
@@ -148,8 +147,8 @@ const FIND_ENDS = statement(
 const STREAM_EVENTS_COUNTED = 1000
 
 /** The key of the newest run, and the position of the newest row of the log. */
-export const ends = acrossEnvironments(
-  "ends",
+export const findNewest = acrossEnvironments(
+  "findNewest",
   function* (_tx: Transaction): Program<{ readonly runs: number; readonly events: number }> {
     const row = yield* get(FIND_ENDS)
     return { runs: Number(row?.runs ?? 0), events: Number(row?.events ?? 0) }
@@ -291,9 +290,9 @@ const checkEnd = (
   if (isObject(error) && error.code === "LIMIT_EXCEEDED") return
   const registered = safeJsonParse(String(row.compensations))
   const keys = [...steps.map(({ step_key }) => String(step_key)), ...superseded]
-  const ran = new Set(keys.map((key) => key.replace(/[:~]\d+$/, "")))
+  const compensatedNames = new Set(keys.map((key) => key.replace(/[:~]\d+$/, "")))
   for (const name of Array.isArray(registered) ? registered : []) {
-    if (!ran.has(`compensate:${name}`))
+    if (!compensatedNames.has(`compensate:${name}`))
       report("G6", `it has failed, and the compensation of "${name}" has not run`)
   }
 }
@@ -303,7 +302,8 @@ const hashOf = (values: ReadonlyArray<unknown>): string =>
 
 const checkedRunOf = (row: Row, steps: ReadonlyArray<Row>, superseded: number): CheckedRun => {
   const { attempt, ended_at, error, generation, input, output, status, updated_at } = row
-  // changes when data of the run is erased; a step's result that came from an invoked run is erased together with that run
+  // this number changes when data of the run is erased; a step's result that came from an invoked run is erased together with
+  // that run
   const erased =
     steps.filter(({ value }) => String(value).startsWith('{"$erased":')).length + Number(row.erased_at ?? 0)
   const hashes = new Map(steps.map((step) => [String(step.step_key), hashOf(Object.values(step))]))
@@ -396,7 +396,7 @@ export const checkKeys = acrossEnvironments(
   "checkKeys",
   function* (tx: Transaction, { keepMs, limit }: Omit<SliceQuery, "after">): Program<Slice> {
     const rows = yield* all(LIST_IDEMPOTENCY_KEYS, limit)
-    const keptMs = shortestKept(tx, keepMs)
+    const keptMs = shortestRetentionMs(tx, keepMs)
     const violations: Array<Violation> = []
     for (const row of rows) {
       const [operation] = String(row.operation).split(" ")
@@ -406,7 +406,7 @@ export const checkKeys = acrossEnvironments(
       const report = reporter(`idempotency key ${row.key}`, violations)
       const event = yield* get(FIND_EVENT, Number(result.position))
       if (event?.id !== result.eventId) report("G1", `its event ${result.eventId} is not in the log`)
-      const storedAt = Number(row.expires_at) - WINDOW_MS
+      const storedAt = Number(row.expires_at) - KEY_MS
       if (tx.now() - storedAt >= keptMs) continue
       for (const id of Array.isArray(result.runIds) ? result.runIds : []) {
         if ((yield* get(FIND_RUN_KEY, String(id))) === undefined) {
@@ -420,7 +420,7 @@ export const checkKeys = acrossEnvironments(
 )
 
 /** How long an idempotency key is kept. */
-const WINDOW_MS = 24 * 60 * 60 * 1000
+const KEY_MS = 24 * 60 * 60 * 1000
 
 const FIND_WEBHOOK_KEY = statement(
   "GuaranteeRows.findWebhookKey",

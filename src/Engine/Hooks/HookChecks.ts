@@ -32,7 +32,7 @@ export const refuseHooks = (hooks: ReadonlyArray<Hook>, allowPrivateNetworks: bo
 }
 
 /** Logs what is wrong with a hook, as far as the engine can see. The hook is called all the same. */
-export const warnOfHook = (hook: Hook, allowPrivateNetworks: boolean): Effect.Effect<void> =>
+export const warnAboutHook = (hook: Hook, allowPrivateNetworks: boolean): Effect.Effect<void> =>
   Effect.gen(function* () {
     const url = new URL(hook.url)
     const addressInUrl = addressIn(url)
@@ -44,18 +44,18 @@ export const warnOfHook = (hook: Hook, allowPrivateNetworks: boolean): Effect.Ef
             Effect.map((found) => found.map(({ address }) => address)),
             Effect.catch(() => Effect.succeed([]))
           )
-    const hidden = addresses.find((address) => !isPublicAddress(address))
+    const privateAddress = addresses.find((address) => !isPublicAddress(address))
     if (addresses.length === 0) {
       return yield* Effect.logWarning(
         `The hook at ${hook.host} cannot be called now: its name does not resolve. Each of its calls is stored, and attempted up to ${hook.retry.maxAttempts} times`
       )
     }
-    if (hidden !== undefined && !allowPrivateNetworks) {
+    if (privateAddress !== undefined && !allowPrivateNetworks) {
       return yield* Effect.logWarning(
-        `The hook at ${hook.host} cannot be called: ${whyNotAllowed(url.host, hidden)}`
+        `The hook at ${hook.host} cannot be called: ${whyNotAllowed(url.host, privateAddress)}`
       )
     }
-    if (url.protocol === "http:" && hidden === undefined) {
+    if (url.protocol === "http:" && privateAddress === undefined) {
       yield* Effect.logWarning(
         `The hook at ${hook.host} is called over plain http: anybody on the network path can read which runs fail and why. Use https`
       )

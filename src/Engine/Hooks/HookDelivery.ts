@@ -21,7 +21,7 @@ import type { StoreService } from "../Store/Store.ts"
 /** Counts of calls of hooks since the engine started, by outcome. */
 export interface HookCounts {
   delivered: number
-  /** Attempts that failed, and after which the call is tried again. */
+  /** Attempts that failed and are followed by another attempt. */
   retried: number
   /** Calls that were given up after all attempts. */
   abandoned: number
@@ -30,7 +30,7 @@ export interface HookCounts {
 }
 
 /** How many calls to one hook are open at a time. */
-const AT_ONCE = 8
+const MAX_OPEN_CALLS = 8
 
 /** How long a hook may take to answer, in milliseconds. */
 const TIMEOUT_MS = 10_000
@@ -39,7 +39,8 @@ const TIMEOUT_MS = 10_000
 const MAX_ANSWER_BYTES = 64 * 1024
 
 /**
- * For how many milliseconds a delivery waits at most before it looks for due calls again: the clock may be set in the meantime.
+ * Maximum time, in milliseconds, before a delivery looks for due calls again. It is limited because the clock may be set in the
+ * meantime.
  */
 const LONGEST_WAIT_MS = 60_000
 
@@ -121,16 +122,16 @@ export const makeHookDelivery = ({
       const chance = yield* Random.next
       const now = yield* Clock.currentTimeMillis
       const dueAt = now + retryDelayMs(hook.retry, attempts, chance)
-      return { id: due.id, again: { attempts, dueAt } }
+      return { id: due.id, nextAttempt: { attempts, dueAt } }
     })
 
   const round: Effect.Effect<void, StoreError> = Effect.gen(function* () {
-    // set before the query, so that no call is missed that is stored during the query
+    // the new promise is set before the query, so that no call is missed that is stored during the query
     woken = Deferred.makeUnsafe<void>()
-    const { calls, nextAt } = yield* store.read(dueCalls(hook.key, AT_ONCE))
+    const { calls, nextAt } = yield* store.read(dueCalls(hook.key, MAX_OPEN_CALLS))
     yield* outage.succeeded()
     if (calls.length > 0) {
-      const results = yield* Effect.forEach(calls, call, { concurrency: AT_ONCE })
+      const results = yield* Effect.forEach(calls, call, { concurrency: MAX_OPEN_CALLS })
       return yield* store.write(settleCalls(results))
     }
     const wakeUp = Deferred.await(woken)

@@ -15,15 +15,15 @@ export const EngineHooks = Context.Reference<ReadonlyArray<HookOptions>>("@ironf
 })
 
 /**
- * When a function counts as failing: enough of its runs have ended in the last minutes, and a large enough part of these runs
- * have failed.
+ * When a function counts as failing: enough of its runs have ended in the last minutes, and a large enough share of these runs
+ * has failed.
  */
 export interface FailingOptions {
   /** How many of the last whole minutes count; `"5m"` by default, at most an hour. */
   readonly window?: Duration
   /** How many runs must have ended in these minutes; 5 by default. */
   readonly runs?: number
-  /** Which part of those runs must have failed; 0.5 by default, above 0 and at most 1. */
+  /** Which share of those runs must have failed: above 0 and at most 1; 0.5 by default. */
   readonly rate?: number
 }
 
@@ -38,14 +38,14 @@ export interface FailingSettings {
   readonly minutes: number
   /** How many runs must have ended in these minutes. */
   readonly runs: number
-  /** Which part of these runs must have failed, from 0 to 1. */
+  /** Which share of these runs must have failed, from 0 to 1. */
   readonly rate: number
 }
 
 /** The names of the options. */
 export const failingKeys = { window: true, runs: true, rate: true } satisfies Keys<FailingOptions>
 
-/** The longest window, minutes. */
+/** The longest window, in minutes. */
 const MAX_MINUTES = 60
 
 /** Checks the options and fills in the defaults. Throws `ValidationError` for an invalid option. */

@@ -17,11 +17,11 @@ import { InputBudget } from "../InputBudget.ts"
 import { makeSettings, PushSettings } from "../Push/PushSettings.ts"
 import { type FunctionInEnvironment, hasListeners, noteFailing, noteStuck } from "../Runs/LastingProblems.ts"
 import { watchRates } from "../Runs/FailureRates.ts"
-import { countCalls, forgetHook, MOST_CALLS, setHooks, takeDropped } from "../Runs/HookCalls.ts"
+import { countCalls, forgetHook, MAX_CALLS, setHooks, takeDropped } from "../Runs/HookCalls.ts"
 import { Runs } from "../Runs/Runs.ts"
 import { Store } from "../Store/Store.ts"
 import { type HookCounts, makeHookDelivery } from "./HookDelivery.ts"
-import { refuseHooks, warnOfHook } from "./HookChecks.ts"
+import { refuseHooks, warnAboutHook } from "./HookChecks.ts"
 import { EngineHooks, Failing, resolveFailing } from "./HookSettings.ts"
 
 export interface HooksService {
@@ -56,11 +56,11 @@ export class Hooks extends Context.Service<Hooks, HooksService>()("@ironflow/nod
 export const StuckEvery = Context.Reference<number>("@ironflow/node/StuckEvery", {
   defaultValue: () => 60_000
 })
-/** How many milliseconds after the failure of a run the engine searches for failing functions. */
+/** The delay, in milliseconds, after which the engine searches for failing functions, once a run has failed. */
 const FAILING_AFTER_MS = 1000
-/** The time between two such searches while runs of the last minutes have failed, in milliseconds. */
+/** The time between two searches for failing functions, in milliseconds, while any run of the last minutes has failed. */
 const FAILING_EVERY_MS = 15_000
-/** How many milliseconds after a run has failed or was paused the engine checks whether calls were dropped. */
+/** The delay, in milliseconds, after which the engine checks whether calls were dropped, once a run has failed or was paused. */
 const DROPPED_AFTER_MS = 10_000
 
 export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Runs> = Layer.effect(
@@ -106,7 +106,7 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
         `${calls} stored ${calls === 1 ? "call of a hook was" : "calls of a hook were"} dropped: this engine does not have that hook`
       )
     }
-    for (const hook of hooks) fork(warnOfHook(hook, allowPrivateNetworks))
+    for (const hook of hooks) fork(warnAboutHook(hook, allowPrivateNetworks))
     const inputBudget = new InputBudget(yield* Clock.Clock, yield* Alarm.makeScheduleTimeout)
     const deliveries = hooks.map((hook) =>
       makeHookDelivery({ hook, store, inputBudget, allowPrivateNetworks, counts })
@@ -176,7 +176,7 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
       counts.dropped += dropped
       if (dropped === 0) return
       yield* Effect.logError(
-        `${dropped} calls of hooks were dropped: ${MOST_CALLS} other calls wait already, because hooks do not accept them`
+        `${dropped} calls of hooks were dropped: ${MAX_CALLS} other calls wait already, because hooks do not accept them`
       )
     }).pipe(Effect.ensuring(Effect.sync(() => (isCheckingDropped = false))))
 

@@ -66,7 +66,9 @@ export const makeClients = (store: StoreService, waitUntilFound: WaitUntilFound)
         position = 0
         while (true) {
           const progress = yield* yieldFirst(
-            store.read(ProjectionInspection.isProjectionAt(environment, name, target, checkedUpTo, PAGE_ROWS))
+            store.read(
+              ProjectionInspection.checkProjectionAt(environment, name, target, checkedUpTo, PAGE_ROWS)
+            )
           )
           const wasReset = progress.position < position
           position = progress.position

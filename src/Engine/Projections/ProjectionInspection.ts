@@ -22,7 +22,7 @@ export const getProjection = inEnvironment(
   (_, name) => `read projection "${name}"`
 )
 
-/** A read of a list ends once it has counted this much lag, in events. Counting that takes a few milliseconds. */
+/** A read of a list ends once it has counted a lag of this many events, which takes a few milliseconds. */
 const MAX_COUNTED_LAG = 100_000
 
 const LIST_PROJECTIONS = statement(
@@ -30,7 +30,7 @@ const LIST_PROJECTIONS = statement(
   "SELECT * FROM projections WHERE environment = ? AND name > ? ORDER BY name LIMIT ?"
 )
 
-/** Projections in the order of their names. Returns fewer than requested when the first of them have a large lag to count. */
+/** Projections in the order of their names. Returns fewer than requested when the first projections have a large lag to count. */
 export const listProjections = inEnvironment(
   "listProjections",
   function* (
@@ -42,11 +42,11 @@ export const listProjections = inEnvironment(
     if (key === undefined) return []
     const rows = yield* all(LIST_PROJECTIONS, key, after, limit)
     const infos: Array<ProjectionInfo> = []
-    let counted = 0
+    let countedLag = 0
     for (const row of rows) {
-      if (counted > MAX_COUNTED_LAG) break
+      if (countedLag > MAX_COUNTED_LAG) break
       const info = yield* toInfo(row)
-      counted += info.lag
+      countedLag += info.lag
       infos.push(info)
     }
     return infos
@@ -70,7 +70,7 @@ export const getProjectionState = inEnvironment(
   (_, name) => `read the state of projection "${name}"`
 )
 
-/** How many rows of the log {@link isProjectionAt} reads at first. */
+/** How many rows of the log {@link checkProjectionAt} reads at first. */
 const FEW_ROWS = 4
 
 /**
@@ -78,8 +78,8 @@ const FEW_ROWS = 4
  * `target`. Each call reads about `limit` rows. When the answer is `open`, more rows must be read: the next call begins after the
  * position `checked`.
  */
-export const isProjectionAt = inEnvironment(
-  "isProjectionAt",
+export const checkProjectionAt = inEnvironment(
+  "checkProjectionAt",
   function* (
     tx: Transaction,
     environment: string,
@@ -169,7 +169,8 @@ export const resumeProjection = inEnvironment(
 
 /**
  * Resets the position and the dead letters, so that everything is projected again from the beginning of the log. Until that is
- * done, {@link getProjectionState} returns the old states, and for a managed projection {@link isProjectionAt} reaches no target.
+ * done, {@link getProjectionState} returns the old states, and for a managed projection {@link checkProjectionAt} reaches no
+ * target.
  */
 export const rebuildProjection = inEnvironment(
   "rebuildProjection",
@@ -232,10 +233,16 @@ export const listDeadLetters = inEnvironment(
     after: number,
     limit: number
   ): Program<Array<StoredDeadLetter>, ProjectionNotFoundError> {
-    const found = yield* findProjection(environment, name)
-    const keys = yield* all(LIST_KEYS_OF_DEAD_LETTERS, found.environment!, found.key!, after, limit)
+    const projectionRow = yield* findProjection(environment, name)
+    const keys = yield* all(
+      LIST_KEYS_OF_DEAD_LETTERS,
+      projectionRow.environment!,
+      projectionRow.key!,
+      after,
+      limit
+    )
     const rows = yield* readPage(keys, ({ position, projection }) =>
-      get(FIND_DEAD_LETTER, found.environment!, projection!, position!)
+      get(FIND_DEAD_LETTER, projectionRow.environment!, projection!, position!)
     )
     return rows.map((row) => ({
       position: Number(row.position),
@@ -293,7 +300,7 @@ function* toInfo(row: Row): Program<ProjectionInfo> {
   const letters = yield* get(COUNT_DEAD_LETTERS, row.key!)
   const lag = yield* countAfter(Number(row.environment), "event", eventsOf(row), Number(row.position))
   const isRebuilding = row.rebuild_to !== null
-  const gone = yield* get(FIND_EVENTS_GONE_AT, row.environment!, row.position!)
+  const goneEvents = yield* get(FIND_EVENTS_GONE_AT, row.environment!, row.position!)
   return {
     name: String(row.name),
     mode: row.mode === "managed" ? "managed" : "external",
@@ -322,7 +329,7 @@ function* toInfo(row: Row): Program<ProjectionInfo> {
           }
         }),
     ...(isRebuilding ? { rebuildTo: Number(row.rebuild_to) } : {}),
-    ...(gone === undefined ? {} : { eventsGoneAt: Number(gone.at) }),
+    ...(goneEvents === undefined ? {} : { eventsGoneAt: Number(goneEvents.at) }),
     ...(row.error === null
       ? {}
       : {

@@ -4,7 +4,7 @@ import { endOfLog } from "../Log/EndOfLog.ts"
 import { readLog, toEntry } from "../Log/LogRows.ts"
 import { all, forEach, inEnvironment, type Program, statement } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
-import { findOwned } from "./ProjectionOwnerRows.ts"
+import { findOwnedProjection } from "./ProjectionOwnerRows.ts"
 import type { ProjectionPage, ProjectionToken } from "./ProjectionRecords.ts"
 import { eventsOf } from "./ProjectionRows.ts"
 import { findState } from "./ProjectionStateReads.ts"
@@ -21,7 +21,7 @@ const LIST_RETRIED_EVENTS = statement(
 export const readProjectionPage = inEnvironment(
   "readProjectionPage",
   function* (tx: Transaction, token: ProjectionToken, after: number, limit: number): Program<ProjectionPage> {
-    const row = yield* findOwned(tx, token)
+    const row = yield* findOwnedProjection(tx, token)
     if (row === undefined) return { _tag: "Lost" }
     if (row.paused_at !== null) return { _tag: "Paused" }
     const retries = yield* all(LIST_RETRIED_EVENTS, row.environment!, row.key!, MAX_RETRIED)
@@ -54,7 +54,7 @@ export const readPartitions = inEnvironment(
     token: ProjectionToken,
     partitions: ReadonlyArray<string>
   ): Program<ReadonlyArray<PartitionState> | undefined> {
-    const row = yield* findOwned(tx, token)
+    const row = yield* findOwnedProjection(tx, token)
     if (row === undefined) return undefined
     return yield* forEach(partitions, function* (partition) {
       const state = yield* findState(row, partition)

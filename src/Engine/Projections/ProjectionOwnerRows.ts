@@ -12,7 +12,7 @@ import {
 import { hasLiveEngine } from "../Runs/EngineWorkers.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { LEGACY_RUNNERS, TOKENLESS } from "../../Projection/OwnerName.ts"
-import type { ProjectionClaimed, ProjectionClaimRequest, ProjectionToken } from "./ProjectionRecords.ts"
+import type { ProjectionClaimResult, ProjectionClaimRequest, ProjectionToken } from "./ProjectionRecords.ts"
 import { markProjection, registerProjection } from "./ProjectionRows.ts"
 
 /** The longest lease of a projection, in milliseconds. */
@@ -33,22 +33,22 @@ const FIND_PROJECTION = statement(
   "SELECT * FROM projections WHERE environment = ? AND name = ?"
 )
 
-/** Registers a projection and makes the worker its owner. Does neither while another worker is the owner. */
+/** Registers a projection and makes the worker its owner. While another worker is the owner, does nothing. */
 export const claimProjection = inEnvironment(
   "claimProjection",
   function* (
     tx: Transaction,
     request: ProjectionClaimRequest
-  ): Program<ProjectionClaimed, InvalidStateError> {
+  ): Program<ProjectionClaimResult, InvalidStateError> {
     const { environment, leaseMs, registration, workerId } = request
     const { name } = registration
     const now = tx.now()
-    const held = yield* get(FIND_OTHER_OWNER, tx.environment(environment), name, workerId, now)
-    if (held !== undefined) {
+    const otherOwner = yield* get(FIND_OTHER_OWNER, tx.environment(environment), name, workerId, now)
+    if (otherOwner !== undefined) {
       return {
         _tag: "Busy",
-        owner: String(held.owner),
-        ...(held.lease_until === null ? {} : { until: Number(held.lease_until) })
+        owner: String(otherOwner.owner),
+        ...(otherOwner.lease_until === null ? {} : { until: Number(otherOwner.lease_until) })
       }
     }
     // only the owner defines the projection: otherwise two versions of a program would take turns in rebuilding the projection
@@ -159,7 +159,7 @@ const FIND_OWNED_PROJECTION = statement(
 )
 
 /** The row of the projection, if the token belongs to the current claim. */
-export function* findOwned(
+export function* findOwnedProjection(
   tx: Transaction,
   { environment, generation, name, token }: ProjectionToken
 ): Program<Row | undefined> {
@@ -172,7 +172,7 @@ const FIND_OWNER = statement(
   "SELECT token, owner, generation FROM projections WHERE environment = ? AND name = ?"
 )
 
-/** Why the token is not the one of the current claim, as a clause. */
+/** Why the token is not that of the current claim, as a clause. */
 export function* whyNotOwned(
   tx: Transaction,
   { environment, generation, name, token }: ProjectionToken

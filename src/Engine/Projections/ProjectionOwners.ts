@@ -29,9 +29,9 @@ const PAGE_ROWS = 250
 const BATCH_LENGTH = 4 * 1024 * 1024
 
 /** After this many rows without a matching event the position is saved, so that a restart need not read these rows again. */
-const WORTH_SAVING = 1000
+const ROWS_WORTH_SAVING = 1000
 
-/** Of how many projections the reading position is kept in memory. */
+/** Maximum number of projections whose reading position is kept in memory. */
 const MAX_REMEMBERED = 10_000
 
 /** The operations for workers that have claimed a projection, and have the token of their claim. */
@@ -60,7 +60,7 @@ export interface ProjectionOwners {
 
 export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound): ProjectionOwners => {
   /** The position up to which the log was searched without a match, beyond the saved position, by token. */
-  const searchedTo = new Map<string, number>()
+  const searchedPositions = new Map<string, number>()
 
   const claim = (
     request: ProjectionClaimRequest,
@@ -98,7 +98,7 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
       let found: ReadonlyArray<ProjectionLogEvent> = []
       let length = 0
       let rowsRead = 0
-      let after = searchedTo.get(token.token) ?? 0
+      let after = searchedPositions.get(token.token) ?? 0
       let rows = limit
       while (true) {
         rows = Math.min(rows, PAGE_ROWS)
@@ -107,7 +107,7 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
         )
         switch (page._tag) {
           case "Lost":
-            searchedTo.delete(token.token)
+            searchedPositions.delete(token.token)
             return { batch: undefined }
           case "Paused":
             return undefined
@@ -121,18 +121,19 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
         after = page.position
         rowsRead += rows
         if (found.length > 0) {
-          // the search goes on until the batch is full, but not for long: found events must not wait while a long log has few
-          // more matches
+          // the search goes on until the batch is full, but not for long: events that were found must not wait for further
+          // matches, which may be rare in a long log
           const mayFindMore =
             !page.atEnd && found.length < limit && length < BATCH_LENGTH && rowsRead < maxReadEvents
           if (mayFindMore) continue
           return { batch: cutBatch(found, limit, page.position) }
         }
-        if (searchedTo.size >= MAX_REMEMBERED) searchedTo.clear()
-        searchedTo.set(token.token, page.position)
+        if (searchedPositions.size >= MAX_REMEMBERED) searchedPositions.clear()
+        searchedPositions.set(token.token, page.position)
         if (page.atEnd) {
           const isWorthSaving =
-            page.position - page.saved >= WORTH_SAVING || (page.isRebuilding && page.position > page.saved)
+            page.position - page.saved >= ROWS_WORTH_SAVING ||
+            (page.isRebuilding && page.position > page.saved)
           return !isWorthSaving ? undefined : { batch: { events: [], retries: [], position: page.position } }
         }
         rows *= 4
@@ -154,7 +155,7 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
     )
 
   const release = (token: ProjectionToken) => {
-    searchedTo.delete(token.token)
+    searchedPositions.delete(token.token)
     return store.write(ProjectionOwnerRows.releaseProjection(token))
   }
 
@@ -196,7 +197,7 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
 
 const lengthOf = ({ data, metadata }: ProjectionLogEvent): number => data.length + (metadata?.length ?? 0)
 
-/** A batch of the first of the found events, within the limits. `position` is where the search has ended. */
+/** A batch with the first of the found events, as many as the limits allow. `position` is where the search has ended. */
 const cutBatch = (
   found: ReadonlyArray<ProjectionLogEvent>,
   limit: number,
@@ -218,8 +219,8 @@ const cutBatch = (
 }
 
 /**
- * Turns errors of the engine into connection errors: to workers, a database that cannot be read looks like an engine that cannot
- * be reached.
+ * Turns errors of the engine into connection errors: for workers, a database that cannot be read is like an engine that cannot be
+ * reached.
  */
 const toConnectionErrors = <A>(self: Effect.Effect<A, EngineError>): Effect.Effect<A, ConnectionError> =>
   Effect.mapError(self, (error) =>

@@ -29,7 +29,7 @@ export interface ProjectionClaimRequest {
   readonly leaseMs?: number
 }
 
-export type ProjectionClaimed =
+export type ProjectionClaimResult =
   | { readonly _tag: "Granted"; readonly lease: Omit<ProjectionLease, "leaseMs"> }
   /** Another worker is the owner. `until` is when its lease ends; absent for a worker in the process of an engine. */
   | { readonly _tag: "Busy"; readonly owner: string; readonly until?: number }
@@ -128,7 +128,7 @@ export type ProjectionPage =
     }
 
 /** What a legacy runner gets (see `TokenlessProjections.ts`): events of one partition, and the state to which they are applied. */
-export interface HandedOut {
+export interface DeliveredEvents {
   readonly events: ReadonlyArray<ProjectionLogEvent>
   readonly state?: JsonText
   readonly position: number

@@ -14,13 +14,13 @@ import {
   write
 } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
-import { findOwned, whyNotOwned } from "./ProjectionOwnerRows.ts"
+import { findOwnedProjection, whyNotOwned } from "./ProjectionOwnerRows.ts"
 import type { ProjectionToken } from "./ProjectionRecords.ts"
 import { markProjection } from "./ProjectionRows.ts"
 import { shownEpoch, findState, notifyStates } from "./ProjectionStateReads.ts"
 
-/** How many states from before the last rebuild one save deletes at most. */
-const LEFTOVERS = 200
+/** Maximum number of states from before the last rebuild that one save deletes. */
+const MAX_LEFTOVERS_PER_SAVE = 200
 
 const PUT_DEAD_LETTER = statement(
   "ProjectionSaveRows.putDeadLetter",
@@ -50,10 +50,10 @@ export const saveProjection = inEnvironment(
   ): Program<ProjectionSaved, ValidationError> {
     const id = save.number === undefined ? null : `${token.token}:${token.generation}:${save.number}`
     if (id !== null && (yield* wasSaved(tx, token, id))) return { _tag: "Saved" }
-    const row = yield* findOwned(tx, token)
-    if (row === undefined) return yield* answerRefused(tx, token, yield* whyNotOwned(tx, token))
+    const row = yield* findOwnedProjection(tx, token)
+    if (row === undefined) return yield* refuseSave(tx, token, yield* whyNotOwned(tx, token))
     if (save.from !== Number(row.position)) {
-      return yield* answerRefused(
+      return yield* refuseSave(
         tx,
         token,
         `it continues from position ${save.from}, but the projection is at position ${row.position}`
@@ -176,12 +176,12 @@ const DELETE_OLD_STATES = statement(
 )
 
 /**
- * Deletes a few of the states from before the last rebuild: {@link LEFTOVERS} at most, so that saves do not take longer when there
- * are many.
+ * Deletes a few of the states from before the last rebuild: {@link MAX_LEFTOVERS_PER_SAVE} at most, so that saves do not take
+ * longer when there are many.
  */
 function* clearLeftovers(row: Row): Program<void> {
   if (row.epoch === 0) return
-  yield* write(DELETE_OLD_STATES, row.key!, row.epoch!, shownEpoch(row), LEFTOVERS)
+  yield* write(DELETE_OLD_STATES, row.key!, row.epoch!, shownEpoch(row), MAX_LEFTOVERS_PER_SAVE)
 }
 
 const LIST_REBUILT = statement(
@@ -189,7 +189,7 @@ const LIST_REBUILT = statement(
   "SELECT key, epoch, shown_epoch, rebuild_to FROM projections WHERE epoch > 0 ORDER BY key",
   { scans: "projections, of which there are few" }
 )
-/** How many states one call of {@link deleteOldStates} deletes at most. */
+/** Maximum number of states that one call of {@link deleteOldStates} deletes. */
 const MAX_OLD_DELETED = 500
 
 /** Deletes some of the states from before rebuilds, which saves would otherwise delete later. Returns whether there were any. */
@@ -231,7 +231,7 @@ const INCREMENT_REFUSED = statement(
  * Counts a save of a worker that is not the owner or is at another position, and returns the answer that refuses it. The program
  * does not fail with `refuse`, because that is possible only before anything was written, and the count is written.
  */
-export function* answerRefused(
+export function* refuseSave(
   tx: Transaction,
   { environment, name }: { readonly environment: string; readonly name: string },
   reason: string

@@ -79,9 +79,9 @@ export function* notifyStates(
   if (!tx.interest.states) return
   const row = yield* get(FIND_PROJECTION, before.key!)
   if (row === undefined || row.rebuild_to !== null) return
-  const rebuilt = before.rebuild_to !== null
-  const partitions = rebuilt && row.partition_key === null ? [GLOBAL_PARTITION] : saved
-  if (partitions.length === 0 && !rebuilt) return
+  const wasRebuilt = before.rebuild_to !== null
+  const partitions = wasRebuilt && row.partition_key === null ? [GLOBAL_PARTITION] : saved
+  if (partitions.length === 0 && !wasRebuilt) return
   tx.changes.states.push({
     environment,
     name: String(row.name),
@@ -95,6 +95,6 @@ export function* notifyStates(
         ...(event === undefined ? {} : { eventName: String(event.name) })
       }
     })).flat(),
-    rebuilt
+    rebuilt: wasRebuilt
   })
 }

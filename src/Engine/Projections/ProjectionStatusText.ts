@@ -59,7 +59,7 @@ export const toStatus = (info: ProjectionInfo): ProjectionStatusInfo => ({
   updatedAt: iso(info.updatedAt)
 })
 
-/** Explains in a sentence why the projection is where it is. */
+/** Explains in a sentence or two what the projection waits for, or why it does not go on. */
 export const explainStatus = (info: ProjectionInfo): string => {
   const { deadLetters, failing, lag, owner, paused, position, rebuildTo } = info
   const waitText = lag === 1 ? "1 event waits" : `${lag} events wait`

@@ -17,7 +17,7 @@ import { checkRegistration } from "./CheckRegistration.ts"
 import { LOG, makeWaitUntilFound } from "./WaitUntilFound.ts"
 import { makeClients, type ProjectionClients } from "./ProjectionClients.ts"
 import { makeOwners, type ProjectionOwners } from "./ProjectionOwners.ts"
-import type { HandedOut, ProjectionInfo, TokenlessSave } from "./ProjectionRecords.ts"
+import type { DeliveredEvents, ProjectionInfo, TokenlessSave } from "./ProjectionRecords.ts"
 import { announceStates } from "./StateEvents.ts"
 import * as TokenlessProjections from "./TokenlessProjections.ts"
 
@@ -33,7 +33,7 @@ export interface ProjectionsService extends ProjectionOwners, ProjectionClients 
     environment: string,
     name: string,
     limit: number
-  ) => Effect.Effect<HandedOut, EngineError>
+  ) => Effect.Effect<DeliveredEvents, EngineError>
   /** Saves for a legacy runner. */
   readonly saveTokenless: (save: TokenlessSave) => Effect.Effect<ProjectionSaved, EngineError>
 }

@@ -28,10 +28,10 @@ import {
   markProjection,
   registerProjection
 } from "./ProjectionRows.ts"
-import { putState, answerRefused } from "./ProjectionSaveRows.ts"
+import { putState, refuseSave } from "./ProjectionSaveRows.ts"
 import { TOKENLESS } from "../../Projection/OwnerName.ts"
 import { findState, notifyStates } from "./ProjectionStateReads.ts"
-import type { HandedOut, TokenlessSave } from "./ProjectionRecords.ts"
+import type { DeliveredEvents, TokenlessSave } from "./ProjectionRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /** The value of `token` while runners without a token are the owner. */
@@ -86,28 +86,29 @@ export const handOut = inEnvironment(
       readonly limit: number
       readonly leaseMs: number
     }
-  ): Program<HandedOut, ProjectionNotFoundError> {
+  ): Program<DeliveredEvents, ProjectionNotFoundError> {
     const { environment, leaseMs, limit, name } = request
     const row = yield* findProjection(environment, name)
     const position = Number(row.position)
     const isOwner = yield* takeLease(tx, row, leaseMs)
     if (!isOwner || row.paused_at !== null) return { events: [], position }
     const page = yield* readNext(tx, environment, row, limit)
-    const { doneTo, events, partition } = yield* firstPartitionOf(row, page, limit)
+    const { doneTo: donePosition, events, partition } = yield* firstPartitionOf(row, page, limit)
     const last = events.at(-1)?.position ?? 0
-    if (doneTo > position || last > Number(row.handed_out)) {
-      yield* write(UPDATE_POSITION_HANDED_OUT, doneTo, last, doneTo, row.key!)
+    if (donePosition > position || last > Number(row.handed_out)) {
+      yield* write(UPDATE_POSITION_HANDED_OUT, donePosition, last, donePosition, row.key!)
       markProjection(tx, environment, name)
       yield* notifyStates(tx, environment, row, [])
     }
     const state = partition === undefined ? undefined : yield* findState(row, partition)
-    return { events, position: doneTo, ...(state === undefined ? {} : { state: String(state.state) }) }
+    return { events, position: donePosition, ...(state === undefined ? {} : { state: String(state.state) }) }
   },
   (request) => `hand out events of projection "${request.name}"`
 )
 
 /**
- * Makes the runners without a token the owner of the projection, unless another worker is. Returns whether they are the owner.
+ * Makes the runners without a token the owner of the projection, unless another worker is its owner. Returns whether they are the
+ * owner now.
  */
 function* takeLease(tx: Transaction, row: Row, leaseMs: number): Program<boolean> {
   const now = tx.now()
@@ -192,10 +193,10 @@ export const saveTokenless = inEnvironment(
     const row = yield* findProjection(environment, name)
     const target = { environment, name }
     if (row.token !== NO_TOKEN && row.token !== null) {
-      return yield* answerRefused(tx, target, `the projection belongs to worker ${row.owner} now`)
+      return yield* refuseSave(tx, target, `the projection belongs to worker ${row.owner} now`)
     }
     if (position > Number(row.handed_out)) {
-      return yield* answerRefused(
+      return yield* refuseSave(
         tx,
         target,
         `position ${position} was not handed out since the projection was last reset`
@@ -203,7 +204,7 @@ export const saveTokenless = inEnvironment(
     }
     const found = yield* get(FIND_EVENT, position, row.environment!)
     if (found === undefined || !acceptsEvent(row, String(found.name))) {
-      return yield* answerRefused(
+      return yield* refuseSave(
         tx,
         target,
         `position ${position} is not the position of an event of the projection`
@@ -217,7 +218,7 @@ export const saveTokenless = inEnvironment(
         ? Number(row.position)
         : Number((yield* findState(row, partition))?.position ?? 0)
     if (position <= Math.max(stored, Number(row.position))) {
-      return yield* answerRefused(
+      return yield* refuseSave(
         tx,
         target,
         `position ${position} was saved before: the projection is at position ${Math.max(stored, Number(row.position))}`
@@ -230,7 +231,7 @@ export const saveTokenless = inEnvironment(
         now
       )
     }
-    // other partitions may be behind: the next poll finds the position up to which all of them are done
+    // other partitions may be behind: the next poll finds the position up to which all partitions are done
     const doneTo = row.partition_key === null ? position : Number(row.position)
     yield* write(UPDATE_POSITION, doneTo, doneTo, now, row.key!)
     markProjection(tx, environment, name)

@@ -16,7 +16,7 @@ export type WaitUntilFound = <A, E>(
   names: ReadonlyArray<string>,
   waitMs: number,
   find: Effect.Effect<A | undefined, E>,
-  /** Returns when to look again in any case, in epoch milliseconds. */
+  /** Returns the time, in epoch milliseconds, at which to look again even if no name is announced. */
   until?: () => number
 ) => Effect.Effect<A | undefined, E>
 

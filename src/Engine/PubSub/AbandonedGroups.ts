@@ -42,7 +42,7 @@ const LIST_ABANDONED_GROUPS = statement(
  * The groups of all environments that were abandoned `unusedMs` milliseconds ago or earlier. Returns at most `limit` groups,
  * beginning with the one that was unused for longest.
  */
-function* abandoned(tx: Transaction, unusedMs: number, limit: number): Program<ReadonlyArray<Row>> {
+function* listAbandonedGroups(tx: Transaction, unusedMs: number, limit: number): Program<ReadonlyArray<Row>> {
   return yield* all(LIST_ABANDONED_GROUPS, tx.settledNow() - unusedMs, limit)
 }
 
@@ -53,18 +53,20 @@ function* abandoned(tx: Transaction, unusedMs: number, limit: number): Program<R
 const listEnvironmentsOfAbandonedGroups = acrossEnvironments(
   "listEnvironmentsOfAbandonedGroups",
   function* (tx: Transaction, unusedMs: number, limit: number): Program<ReadonlyArray<string>> {
-    const rows = yield* abandoned(tx, unusedMs, limit)
+    const rows = yield* listAbandonedGroups(tx, unusedMs, limit)
     return [...new Set(rows.map(({ environment }) => tx.environmentName(Number(environment))))]
   },
   () => "delete abandoned groups"
 )
 
 /** Deletes those abandoned groups of one environment that are among the first `limit` of all environments. Returns how many. */
-const deleteGroupsUnusedFor = inEnvironment(
-  "deleteGroupsUnusedFor",
+const deleteAbandonedGroupsOfEnvironment = inEnvironment(
+  "deleteAbandonedGroupsOfEnvironment",
   function* (tx: Transaction, environment: string, unusedMs: number, limit: number): Program<number> {
     const environmentKey = tx.findEnvironment(environment)
-    const rows = (yield* abandoned(tx, unusedMs, limit)).filter((row) => row.environment === environmentKey)
+    const rows = (yield* listAbandonedGroups(tx, unusedMs, limit)).filter(
+      (row) => row.environment === environmentKey
+    )
     yield* forEach(rows, ({ key }) => removeGroup(tx, Number(key)))
     return rows.length
   },
@@ -84,7 +86,7 @@ export const deleteAbandonedGroups = (
     Effect.map(
       Effect.forEach(
         environments,
-        (environment) => store.write(deleteGroupsUnusedFor(environment, unusedMs, limit)),
+        (environment) => store.write(deleteAbandonedGroupsOfEnvironment(environment, unusedMs, limit)),
         {
           concurrency: "unbounded"
         }

@@ -1,4 +1,7 @@
-/** The acks of a subscription client. With an ack the client says that it is done with an event, or still works on the event. */
+/**
+ * Handles the acks of a subscription client. With an ack, the client says that it is done with an event, or that it still works
+ * on the event.
+ */
 import * as Effect from "effect/Effect"
 import { MAX_FAILURE, MAX_REDELIVER_MS, type WSServerMessage } from "../../Protocol/Subscriptions.ts"
 import { show } from "../../Show.ts"
@@ -6,7 +9,7 @@ import type { Subscribed } from "./Subscriber.ts"
 
 /** What acks need of their connection. */
 interface AckSink {
-  readonly say: (message: WSServerMessage) => void
+  readonly sendMessage: (message: WSServerMessage) => void
   readonly run: (effect: Effect.Effect<void>) => void
   /** Counts an ack for a delivery that the client does not hold. */
   readonly countStaleAck: () => void
@@ -28,7 +31,7 @@ export class Acks {
   /** Handles an `ack`, `nak` or `term` of an event. */
   ack(message: { readonly [name: string]: unknown }): void {
     const { ackType, eventId, reason, redeliverDelay, requestId, subscriptionId } = message
-    const answer = this.#answering(requestId)
+    const answer = this.#answererFor(requestId)
     if (typeof eventId !== "string" || (ackType !== "ack" && ackType !== "nak" && ackType !== "term")) {
       return answer({
         code: "INVALID_MESSAGE",
@@ -48,9 +51,9 @@ export class Acks {
       ({ subscribed }) => subscriptionId === undefined || subscribed.id === subscriptionId
     )
     const holder = candidates.find(({ subscribed }) => subscribed.isInFlight(eventId))?.subscribed
-    const notHeld = notHeldHere(eventId)
+    const notHeld = notHeldError(eventId)
     if (holder === undefined) {
-      for (const { subscribed } of candidates) subscribed.heard()
+      for (const { subscribed } of candidates) subscribed.noteSignOfLife()
       this.#sink.countStaleAck()
       return answer(notHeld)
     }
@@ -69,14 +72,14 @@ export class Acks {
     )
   }
 
-  /** Handles a client's notice that it works on one event, or on all its events but those in `except`. */
+  /** Handles a client's notice that it works on one event, or on all of its events except those in `except`. */
   inProgress(message: { readonly [name: string]: unknown }): void {
     const { eventId, except = [], requestId, subscriptionId } = message
-    const answer = this.#answering(requestId)
+    const answer = this.#answererFor(requestId)
     if (
       typeof subscriptionId !== "string" ||
       (eventId !== undefined && typeof eventId !== "string") ||
-      !isStrings(except)
+      !isArrayOfStrings(except)
     ) {
       return answer({
         code: "INVALID_MESSAGE",
@@ -85,7 +88,7 @@ export class Acks {
       })
     }
     const subscribed = this.#subscriptions.get(subscriptionId)?.subscribed
-    const notHeld = eventId === undefined ? undefined : notHeldHere(eventId)
+    const notHeld = eventId === undefined ? undefined : notHeldError(eventId)
     // the subscription has ended in the meantime, and so holds no deliveries
     if (subscribed === undefined) return answer(notHeld)
     this.#sink.run(
@@ -97,23 +100,23 @@ export class Acks {
   }
 
   /** Returns a function that answers a message of the client. A message without a request id is answered only with problems. */
-  #answering(requestId: unknown) {
+  #answererFor(requestId: unknown) {
     return (problem?: { readonly code: string; readonly message: string }): void => {
       if (typeof requestId === "number") {
-        this.#sink.say({
+        this.#sink.sendMessage({
           type: "ack_result",
           requestId,
           ...(problem === undefined ? { status: "ok" } : { status: "error", ...problem })
         })
-      } else if (problem !== undefined) this.#sink.say({ type: "error", ...problem })
+      } else if (problem !== undefined) this.#sink.sendMessage({ type: "error", ...problem })
     }
   }
 }
 
-const isStrings = (value: unknown): value is ReadonlyArray<string> =>
+const isArrayOfStrings = (value: unknown): value is ReadonlyArray<string> =>
   Array.isArray(value) && value.every((one) => typeof one === "string")
 
-const notHeldHere = (eventId: string) => ({
+const notHeldError = (eventId: string) => ({
   code: "NOT_HELD",
   message: `This connection does not hold event ${show(eventId)}: the event was settled before, its ack deadline has passed, or it was never delivered on this connection`
 })

@@ -16,7 +16,7 @@ import type { EventAccess } from "../SystemEvents/SystemEvents.ts"
 import { Acks } from "./Acks.ts"
 import type { ItemEncoding, Item } from "./Feed.ts"
 import { type Group, Member } from "./Group.ts"
-import { beginsAfter } from "./StartPosition.ts"
+import { findStartPosition } from "./StartPosition.ts"
 import { readRequest, type SubscribeRequest } from "./SubscribeRequest.ts"
 import { type ConnectionSink, type Subscribed, Subscriber } from "./Subscriber.ts"
 import type { SubscriptionHub } from "./SubscriptionHub.ts"
@@ -32,8 +32,8 @@ const INTERNAL_ERROR = 1011
 export interface Guard {
   /** Throws an `IronflowError` for a pattern to which the client may not subscribe. */
   readonly check: (pattern: string) => void
-  /** Whether the client may have an event that requires a further permission, besides the one to subscribe. */
-  readonly may: (access: EventAccess) => boolean
+  /** Whether the client may have an event that requires another permission besides the one to subscribe. */
+  readonly mayReceive: (access: EventAccess) => boolean
   /** Whether the client may have events of an entity's stream. */
   readonly mayRead: (entityId: string) => boolean
   /**
@@ -57,7 +57,7 @@ export interface WireFormat extends ItemEncoding {
 
 /**
  * Serves a client until either end closes the wire. Returns a function that checks again whether the client may have its
- * subscriptions: for the first that the client may not have, the function throws the guard's error.
+ * subscriptions. If the client may not have one of them, the function throws the guard's error.
  */
 export const connect = (
   hub: SubscriptionHub,
@@ -85,7 +85,7 @@ class Connection implements ConnectionSink {
   readonly #filterLengths = new Map<string, number>()
   readonly #byId = new Map<string, { readonly subscribed: Subscribed; readonly target: Target }>()
   readonly #acks = new Acks(this.#byId, {
-    say: (message) => this.#sendMessage(message),
+    sendMessage: (message) => this.#sendMessage(message),
     run: (effect) => this.run(effect),
     countStaleAck: () => this.#hub.countStaleAck()
   })
@@ -133,7 +133,7 @@ class Connection implements ConnectionSink {
 
   end(subscriptionId: string, code: string, message: string): void {
     this.sendError(subscriptionId, code, message, false)
-    this.#drop(subscriptionId)
+    this.#removeSubscription(subscriptionId)
   }
 
   handleFor(item: Item, subscriptionId: string): string {
@@ -143,8 +143,8 @@ class Connection implements ConnectionSink {
     return item.id
   }
 
-  may(access: EventAccess): boolean {
-    return this.#guard?.may(access) ?? true
+  mayReceive(access: EventAccess): boolean {
+    return this.#guard?.mayReceive(access) ?? true
   }
 
   mayRead(entityId: string): boolean {
@@ -159,7 +159,7 @@ class Connection implements ConnectionSink {
     this.#hub.run(effect)
   }
 
-  subscriptions(): number {
+  subscriptionCount(): number {
     return this.#byId.size
   }
 
@@ -283,7 +283,7 @@ class Connection implements ConnectionSink {
     const { filter, target } = request.format
     this.#byPattern.set(pattern, "pending")
     if (filter !== undefined) this.#filterLengths.set(pattern, filter.text.length)
-    // counted before the subscription is open, so that the system events from now on are kept for it
+    // the subscription is counted before it is open, so that the system events from now on are kept for it
     this.#hub.countSystem(1, target)
     this.run(
       Effect.matchEffect(this.#open(request), {
@@ -348,7 +348,7 @@ class Connection implements ConnectionSink {
     const { environment } = this
     const { group, pattern, format } = request
     return Effect.gen({ self: this }, function* () {
-      const requestedAfter = yield* beginsAfter(hub, environment, request)
+      const requestedAfter = yield* findStartPosition(hub, environment, request)
       const after = requestedAfter ?? hub.endOf(format.target)
       const openedGroup =
         group === undefined
@@ -366,8 +366,8 @@ class Connection implements ConnectionSink {
   }
 
   /**
-   * Tells the client that a subscription begins. Only a client that can resume gets its position and the ack settings: legacy
-   * clients do not know them.
+   * Tells the client that a subscription begins. Only a client that can resume is also told the position and the ack settings,
+   * which legacy clients do not know.
    */
   #confirm(
     { ackWaitMs, pattern, resumes, format }: SubscribeRequest,
@@ -402,7 +402,7 @@ class Connection implements ConnectionSink {
       () => hub.feedFor(this.environment, format.target),
       hub.reader(this.environment, format.target.source)
     )
-    this.#remember(subscriber, format.target)
+    this.#addSubscription(subscriber, format.target)
     subscriber.start()
   }
 
@@ -432,7 +432,7 @@ class Connection implements ConnectionSink {
       group,
       hub.store
     )
-    this.#remember(member, format.target)
+    this.#addSubscription(member, format.target)
     group.add(member)
   }
 
@@ -441,19 +441,19 @@ class Connection implements ConnectionSink {
     this.#hub.countSystem(-1, target)
   }
 
-  #remember(subscribed: Subscribed, target: Target): void {
+  #addSubscription(subscribed: Subscribed, target: Target): void {
     this.#byPattern.set(subscribed.pattern, subscribed)
     this.#byId.set(subscribed.id, { subscribed, target })
   }
 
   #unsubscribe(id: unknown): void {
-    if (typeof id !== "string" || !this.#drop(id)) {
+    if (typeof id !== "string" || !this.#removeSubscription(id)) {
       this.#sendConnectionError("UNKNOWN_SUBSCRIPTION", `This connection has no subscription ${show(id)}`)
     }
   }
 
   /** Removes a subscription. Returns whether it existed. */
-  #drop(id: string): boolean {
+  #removeSubscription(id: string): boolean {
     const subscription = this.#byId.get(id)
     if (subscription === undefined) return false
     this.#byId.delete(id)

@@ -1,4 +1,4 @@
-/** Management of consumer groups. It joins what the store knows of a group with what the engine knows of its members. */
+/** Manages consumer groups. Combines what the store knows of a group with what the engine knows of the group's members. */
 import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
@@ -54,7 +54,7 @@ export interface EngineConsumerGroups extends Raw<ConsumerGroupsApi<EffectKind>,
   ) => Effect.Effect<ConsumerGroup, EngineError>
 }
 
-/** How many groups one page has at most. It is small because reading a group takes long: its lag is counted. */
+/** Maximum number of groups on one page. It is small because reading a group takes long: the lag of the group is counted. */
 export const GROUPS_PAGE = 50
 
 export class ConsumerGroups extends Context.Service<
@@ -79,7 +79,7 @@ const make = (
   subscriptions: SubscriptionsService,
   environment: string
 ): EngineConsumerGroups => {
-  const toConsumerGroup = (
+  const describeGroup = (
     found: Effect.Effect<GroupInfo, EngineError>
   ): Effect.Effect<ConsumerGroup, EngineError> =>
     Effect.flatMap(found, (info) =>
@@ -126,7 +126,7 @@ const make = (
   const change: EngineConsumerGroups["change"] = (name, change, options = {}) =>
     Effect.flatMap(
       checked(() => [toChoice(name, options), readChange(change, options)] as const),
-      ([choice, change]) => toConsumerGroup(store.write(GroupInspection.updateGroup(choice, change)))
+      ([choice, change]) => describeGroup(store.write(GroupInspection.updateGroup(choice, change)))
     )
 
   return {
@@ -135,12 +135,12 @@ const make = (
     create: (config) =>
       Effect.flatMap(
         checked(() => readDefinition(environment, config)),
-        (definition) => toConsumerGroup(store.write(GroupInspection.createGroup(definition)))
+        (definition) => describeGroup(store.write(GroupInspection.createGroup(definition)))
       ),
     get: (name, options) =>
       Effect.flatMap(
         checked(() => toChoice(name, options)),
-        (choice) => toConsumerGroup(yieldFirst(store.read(GroupInspection.getGroup(choice))))
+        (choice) => describeGroup(yieldFirst(store.read(GroupInspection.getGroup(choice))))
       ),
     list: (options = {}) =>
       Effect.gen(function* () {

@@ -32,7 +32,7 @@ function* settleDelivery(tx: Transaction, settlement: DeliveryResult): Program<b
   const isHeld =
     failed === undefined
       ? (yield* affected(DELETE_HELD_DELIVERY, group, position, holder)) > 0
-      : yield* fail(tx, settlement, failed)
+      : yield* recordFailure(tx, settlement, failed)
   if (!isHeld) tx.changes.counts.staleAcks++
   return isHeld
 }
@@ -47,7 +47,7 @@ const UPDATE_FAILURES = statement(
   "UPDATE deliveries SET holder = NULL, due_at = ?, failures = ?, reason = ? WHERE consumer_group = ? AND position = ?"
 )
 
-function* fail(
+function* recordFailure(
   tx: Transaction,
   { group, position, holder }: DeliveryResult,
   { reason, redelivery }: NonNullable<DeliveryResult["failed"]>
@@ -60,7 +60,7 @@ function* fail(
     return true
   }
   const { firstMs, longestMs, maxRedeliveries } = redelivery
-  // after the last redelivery the delivery is due at once: the next claim makes it a dead letter, and the members are told
+  // after its last attempt, the delivery is due at once: the next claim makes it a dead letter, and the members are told
   const delayMs = failures > maxRedeliveries ? 0 : calculateBackoff(failures, firstMs, longestMs)
   yield* write(UPDATE_FAILURES, tx.now() + delayMs, failures, reason ?? null, group, position)
   return true
@@ -76,7 +76,7 @@ const EXTEND_DELIVERY = statement(
   "UPDATE deliveries SET due_at = ? WHERE holder = ? AND position = ?"
 )
 
-/** Extends the ack deadline of a holder's deliveries. Returns how many were extended. */
+/** Extends the ack deadlines of a holder's deliveries. Returns how many were extended. */
 export const extendDeliveries = inEnvironment(
   "extendDeliveries",
   function* (tx: Transaction, { ackMs, except = [], holder, position }: Extension): Program<number> {
@@ -184,7 +184,7 @@ export const recoverDeliveries = acrossEnvironments(
 )
 
 /**
- * Settles deliveries: as done, or as failed. Does not change deliveries that the holder no longer holds. Returns for each one
+ * Settles deliveries as done or as failed. Does not change deliveries that the holder no longer holds. Returns for each delivery
  * whether it was settled.
  */
 export const settleDeliveries = inEnvironment(

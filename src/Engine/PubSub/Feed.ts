@@ -25,9 +25,9 @@ export interface ItemPage {
   /** The position up to which this page was read. */
   readonly position: number
   readonly atEnd: boolean
-  /** Whether items before this page are gone and were not read. */
+  /** Whether items before this page were deleted or dropped before they were read. */
   readonly gap?: boolean
-  /** Whether states of projections before this page are gone and were not read. */
+  /** Whether states of projections before this page were dropped before they were read. */
   readonly stateGap?: boolean
 }
 
@@ -43,7 +43,7 @@ export interface ItemFormat {
   readonly encoding?: ItemEncoding
 }
 
-/** What a frame says of a delivery. */
+/** What a frame says about a delivery. */
 export interface DeliveryInfo {
   /** The number of the attempt; 2 or more for a redelivery. */
   readonly attempt?: number
@@ -60,7 +60,7 @@ export interface ItemEncoding {
 
 export interface Listener {
   /** Called with each matching item. `frame` returns the encoded item; its first call encodes the item, for the whole channel. */
-  readonly offer: (item: Item, frame: () => Buffer) => void
+  readonly offerItem: (item: Item, frame: () => Buffer) => void
   /** Called when items were lost before the reader could read them. */
   readonly onGap: () => void
 }
@@ -77,10 +77,10 @@ export class Feed {
   readonly #run: (effect: Effect.Effect<void>) => void
   readonly #onIdle: () => void
   readonly #channels = new Map<string, Channel>()
-  /** The channels that match items of a kind and name, for those seen so far. */
-  readonly #byName = new Map<string, ReadonlyArray<Channel>>()
-  #reading = false
-  #wokenMeanwhile = false
+  /** The channels that match items of a kind and name, for the kinds and names that have occurred so far. */
+  readonly #channelsByName = new Map<string, ReadonlyArray<Channel>>()
+  #isReading = false
+  #wasWokenMeanwhile = false
   /** How many evaluation steps the filters had taken when the feed last let other work run. */
   #stepsAtYield = 0
 
@@ -115,14 +115,14 @@ export class Feed {
     let channel = this.#channels.get(key)
     if (channel === undefined) {
       this.#channels.set(key, (channel = { format, listeners: new Set() }))
-      this.#byName.clear()
+      this.#channelsByName.clear()
     }
     const { listeners } = channel
     listeners.add(listener)
     return () => {
       if (!listeners.delete(listener) || listeners.size > 0) return
       this.#channels.delete(key)
-      this.#byName.clear()
+      this.#channelsByName.clear()
       if (this.#channels.size === 0) this.#onIdle()
     }
   }
@@ -130,11 +130,11 @@ export class Feed {
   /** Wakes the reader, because there may be something to read. */
   wake(): void {
     if (this.#channels.size === 0) return
-    if (this.#reading) {
-      this.#wokenMeanwhile = true
+    if (this.#isReading) {
+      this.#wasWokenMeanwhile = true
       return
     }
-    this.#reading = true
+    this.#isReading = true
     this.#run(this.#pump)
   }
 
@@ -143,12 +143,12 @@ export class Feed {
    * read, so that no `wake` in between is lost.
    */
   #stopReading(): void {
-    this.#reading = false
+    this.#isReading = false
   }
 
   readonly #pump: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     while (true) {
-      this.#wokenMeanwhile = false
+      this.#wasWokenMeanwhile = false
       const page = yield* this.#read(this.position)
       this.#stepsAtYield = expressionSteps()
       if (page.gap === true || page.stateGap === true) {
@@ -167,7 +167,7 @@ export class Feed {
         }
       }
       this.position = Math.max(this.position, page.position)
-      if (page.atEnd && !this.#wokenMeanwhile) return this.#stopReading()
+      if (page.atEnd && !this.#wasWokenMeanwhile) return this.#stopReading()
     }
   }).pipe(
     Effect.onError(() => Effect.sync(() => this.#stopReading())),
@@ -201,21 +201,23 @@ export class Feed {
       if (format.filter !== undefined && expressionSteps() - this.#stepsAtYield > MAX_EXPRESSION_STEPS) {
         return new Set([...(doneChannels ?? []), ...channels.slice(0, i)])
       }
-      if (!passes(format, item)) continue
-      let encoded: Buffer | undefined
-      const frame = () => (encoded ??= Buffer.from(encodeItem(format, item)))
-      for (const listener of listeners) listener.offer(item, frame)
+      if (!passesFilter(format, item)) continue
+      let encodedFrame: Buffer | undefined
+      const frame = () => (encodedFrame ??= Buffer.from(encodeItem(format, item)))
+      for (const listener of listeners) listener.offerItem(item, frame)
     }
     return undefined
   }
 
   #channelsOf({ kind, name }: Item): ReadonlyArray<Channel> {
     const key = `${kind} ${name}`
-    let channels = this.#byName.get(key)
+    let channels = this.#channelsByName.get(key)
     if (channels === undefined) {
-      channels = [...this.#channels.values()].filter(({ format: { target } }) => fits(target, kind, name))
-      if (this.#byName.size >= MAX_CACHED_NAMES) this.#byName.clear()
-      this.#byName.set(key, channels)
+      channels = [...this.#channels.values()].filter(({ format: { target } }) =>
+        matchesName(target, kind, name)
+      )
+      if (this.#channelsByName.size >= MAX_CACHED_NAMES) this.#channelsByName.clear()
+      this.#channelsByName.set(key, channels)
     }
     return channels
   }
@@ -227,25 +229,25 @@ export const RETRY_MS = 1000
 /** For how many names the channels are cached. It must be limited, since each run brings new names of system events. */
 const MAX_CACHED_NAMES = 1000
 
-const fits = (target: Target, kind: Item["kind"], name: string): boolean =>
+const matchesName = (target: Target, kind: Item["kind"], name: string): boolean =>
   (target.kind === undefined || target.kind === kind) && target.fits(name)
 
-/** Whether an item whose kind and name match is also of the requested entity, if one is requested, and passes the filter. */
-const passes = (
-  { filter, target: { fitsEntity } }: Pick<ItemFormat, "filter" | "target">,
+/** Whether an item whose kind and name match also belongs to the requested entity, if one is requested, and passes the filter. */
+const passesFilter = (
+  { filter, target: { matchesEntity } }: Pick<ItemFormat, "filter" | "target">,
   item: Item
 ): boolean =>
-  (fitsEntity === undefined ||
-    (item.entity !== undefined && fitsEntity(`${item.entity.type}.${item.entity.id}.${item.name}`))) &&
+  (matchesEntity === undefined ||
+    (item.entity !== undefined && matchesEntity(`${item.entity.type}.${item.entity.id}.${item.name}`))) &&
   (filter === undefined || filter.accepts(eventView(item)))
 
 /** Whether a page lacks items that subscribers with this format should have got. */
 export const hasGap = ({ gap, stateGap }: ItemPage, { target }: ItemFormat): boolean =>
-  gap === true || (stateGap === true && target.aboutStates === true)
+  gap === true || (stateGap === true && target.isForStates === true)
 
 /** Whether an item is for subscribers with this format. */
 export const accepts = (format: ItemFormat, item: Item): boolean =>
-  fits(format.target, item.kind, item.name) && passes(format, item)
+  matchesName(format.target, item.kind, item.name) && passesFilter(format, item)
 
 /** The frame of an item. */
 export const encodeItem = (
@@ -255,7 +257,7 @@ export const encodeItem = (
 ): string => {
   const { encoding, includeMetadata, subscriptionId, target, writePosition } = format
   if (encoding !== undefined) return encoding.encode(format, item, { attempt, eventId })
-  const isOfEntity = target.fitsEntity !== undefined
+  const isOfEntity = target.matchesEntity !== undefined
   // a legacy client reads only `data`, so it gets the whole event there
   const data = isOfEntity && writePosition === undefined ? wholeEvent(item) : item.data
   return (

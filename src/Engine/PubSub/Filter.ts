@@ -22,13 +22,13 @@ export const makeFilter = (
   if (typeof text !== "string")
     throw new ValidationError(`\`filter\` must be a string with a CEL expression, got ${show(text)}`)
   const { evaluate } = compileExpression(text, ["event"])
-  let warned = false
+  let hasWarned = false
   return {
     text,
     accepts: (event) => {
       const { error, exceeded, matched } = evaluate({ event })
-      if (exceeded === true && !warned) {
-        warned = true
+      if (exceeded === true && !hasWarned) {
+        hasWarned = true
         run(
           Effect.logWarning(
             `The filter of the ${owner} is too expensive to evaluate for an event, so the event is not delivered: ${error}. The filter is ${JSON.stringify(text.slice(0, 100))}${text.length > 100 ? "..." : ""}`

@@ -12,7 +12,7 @@ import {
   givenUp,
   type InProgress,
   type ConnectionSink,
-  type Settled,
+  type Settlement,
   slowConsumer,
   type Subscribed
 } from "./Subscriber.ts"
@@ -26,22 +26,22 @@ export class Group implements Listener {
   readonly name: string
   readonly #store: StoreService
   readonly #run: (effect: Effect.Effect<void>) => void
-  readonly #at: (epochMs: number, f: () => void) => () => void
+  readonly #scheduleAt: (epochMs: number, f: () => void) => () => void
   readonly #now: () => number
   readonly #feed: () => Feed
   readonly #format: ItemFormat
   readonly #onRetire: () => void
   #setup: GroupSetup
   #settings: GroupSettings
-  #retired = false
-  #deleted = false
-  #leave: (() => void) | undefined
+  #isRetired = false
+  #isDeleted = false
+  #leaveFeed: (() => void) | undefined
   readonly #members = new Map<string, Member>()
   #lastServed: string | undefined
-  #claiming = false
-  #wokenMeanwhile = false
+  #isClaiming = false
+  #wasWokenMeanwhile = false
   #cancelAlarm: (() => void) | undefined
-  /** When the next delivery is due again, as far as is known, in epoch milliseconds. */
+  /** When the next delivery is due again, in epoch milliseconds, as far as the group knows. */
   #nextDueAt = Number.POSITIVE_INFINITY
 
   constructor(
@@ -74,7 +74,7 @@ export class Group implements Listener {
     this.#onRetire = onRetire
     this.#store = engine.store
     this.#run = engine.run
-    this.#at = engine.at
+    this.#scheduleAt = engine.at
     this.#now = engine.now
     this.#feed = feed
     this.#format = format
@@ -112,9 +112,9 @@ export class Group implements Listener {
       const hasNewFilter = setup.filter !== this.#setup.filter
       this.#setup = setup
       this.#settings = settingsOf(setup.settings)
-      if (hasNewFilter && this.#leave !== undefined) {
-        this.#leave()
-        this.#leave = this.#join()
+      if (hasNewFilter && this.#leaveFeed !== undefined) {
+        this.#leaveFeed()
+        this.#leaveFeed = this.#join()
       }
       this.wake()
     })
@@ -133,10 +133,10 @@ export class Group implements Listener {
 
   /** Tells the members that the group was deleted. A later request for its name creates another group. */
   #end(): void {
-    if (this.#deleted) return
-    this.#deleted = true
-    if (!this.#retired) {
-      this.#retired = true
+    if (this.#isDeleted) return
+    this.#isDeleted = true
+    if (!this.#isRetired) {
+      this.#isRetired = true
       this.#onRetire()
     }
     for (const member of this.members) member.end()
@@ -144,13 +144,13 @@ export class Group implements Listener {
 
   /** Whether new members must open the group again instead of joining this one. */
   get isRetired(): boolean {
-    return this.#retired
+    return this.#isRetired
   }
 
   add(member: Member): void {
     // the group was deleted while the member was joining
-    if (this.#deleted) return member.end()
-    this.#leave ??= this.#join()
+    if (this.#isDeleted) return member.end()
+    this.#leaveFeed ??= this.#join()
     this.#members.set(member.holder, member)
     this.wake()
   }
@@ -158,12 +158,12 @@ export class Group implements Listener {
   remove(member: Member): void {
     this.#members.delete(member.holder)
     if (this.#members.size === 0) {
-      this.#leave?.()
-      this.#leave = undefined
+      this.#leaveFeed?.()
+      this.#leaveFeed = undefined
       this.#cancelAlarm?.()
       this.#cancelAlarm = undefined
     }
-    // the deliveries that are given back can go to members that have joined by then
+    // the member gives its deliveries back, which can then go to members that have joined in the meantime
     this.#run(
       this.#store.write(DeliveryRows.releaseHolder(this.environment, this.key, member.holder)).pipe(
         Effect.catch((error) =>
@@ -178,12 +178,12 @@ export class Group implements Listener {
   }
 
   retireIfEmpty(): void {
-    if (this.#members.size > 0 || this.#retired) return
-    this.#retired = true
+    if (this.#members.size > 0 || this.#isRetired) return
+    this.#isRetired = true
     this.#onRetire()
   }
 
-  offer(): void {
+  offerItem(): void {
     this.wake()
   }
 
@@ -192,16 +192,19 @@ export class Group implements Listener {
 
   /** Wakes the group, because there may be something to deliver, or room for it. */
   wake(): void {
-    if (this.#claiming) {
-      this.#wokenMeanwhile = true
+    if (this.#isClaiming) {
+      this.#wasWokenMeanwhile = true
       return
     }
-    if (this.#members.size === 0 || this.#setup.isPaused || this.#deleted) return
-    this.#claiming = true
+    if (this.#members.size === 0 || this.#setup.isPaused || this.#isDeleted) return
+    this.#isClaiming = true
     this.#run(this.#claim)
   }
 
-  /** The members, beginning after the one that was served last, so that even single events are shared evenly. */
+  /**
+   * The members, beginning after the one that was served last, so that the members get equally many events even when events come
+   * one at a time.
+   */
   #membersInTurn(): ReadonlyArray<Member> {
     const { members } = this
     const next = members.findIndex(({ holder }) => holder === this.#lastServed) + 1
@@ -213,12 +216,12 @@ export class Group implements Listener {
    * claim, so that no `wake` in between is lost.
    */
   #stopClaiming(): void {
-    this.#claiming = false
+    this.#isClaiming = false
   }
 
   readonly #claim: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     while (true) {
-      this.#wokenMeanwhile = false
+      this.#wasWokenMeanwhile = false
       const members = this.#membersInTurn()
         .filter(({ isSlow }) => !isSlow)
         .map(({ holder, credit, isSilent, options }) => ({
@@ -226,7 +229,7 @@ export class Group implements Listener {
           credit,
           ackMs: options.ackWaitMs,
           isSilent,
-          // a client that settles events itself also reports that it works on them, so it gets nothing while it is silent
+          // a client that settles events itself also reports that it works on its events, so it gets nothing while it is silent
           reportsProgress: options.ackMode === "auto" && options.settlesItself
         }))
       // if a delivery has timed out, its member has room again
@@ -241,7 +244,7 @@ export class Group implements Listener {
         })
       )
       const leftHolders = new Set<string>()
-      for (const holder of claim.silent) this.#members.get(holder)?.fallSilent()
+      for (const holder of claim.silentHolders) this.#members.get(holder)?.markSilent()
       for (const { attempt, entry, holder } of claim.deliveries) {
         for (const member of this.#members.values()) member.forget(entry.position)
         this.#lastServed = holder
@@ -249,10 +252,10 @@ export class Group implements Listener {
         if (member === undefined) leftHolders.add(holder)
         else member.deliver(entry, attempt)
       }
-      for (const { id, attempts, position } of claim.exhausted) {
+      for (const { id, attempts, position } of claim.givenUp) {
         for (const member of this.#members.values()) {
           member.forget(position)
-          member.tellGivenUp(id, attempts)
+          member.warnOfGivenUp(id, attempts)
         }
       }
       // these members left during the claim
@@ -263,8 +266,9 @@ export class Group implements Listener {
       this.#cancelAlarm =
         claim.nextDueAt === Number.POSITIVE_INFINITY
           ? undefined
-          : this.#at(claim.nextDueAt, () => this.wake())
-      if (!claim.more && !this.#wokenMeanwhile && leftHolders.size === 0) return this.#stopClaiming()
+          : this.#scheduleAt(claim.nextDueAt, () => this.wake())
+      if (!claim.mayFindMore && !this.#wasWokenMeanwhile && leftHolders.size === 0)
+        return this.#stopClaiming()
     }
   }).pipe(
     Effect.onError(() => Effect.sync(() => this.#stopClaiming())),
@@ -354,11 +358,11 @@ export class Member implements Subscribed {
     return this.#isSilent
   }
 
-  fallSilent(): void {
+  markSilent(): void {
     this.#isSilent = true
   }
 
-  heard(): void {
+  noteSignOfLife(): void {
     if (!this.#isSilent) return
     this.#isSilent = false
     this.#group.wake()
@@ -426,7 +430,7 @@ export class Member implements Subscribed {
     this.#heldSince.delete(handle)
   }
 
-  tellGivenUp(id: string, attempts: number): void {
+  warnOfGivenUp(id: string, attempts: number): void {
     this.#sink.sendError(this.id, "REDELIVERIES_EXHAUSTED", givenUp(id, attempts), true)
   }
 
@@ -434,7 +438,7 @@ export class Member implements Subscribed {
     return this.#inFlight.has(handle)
   }
 
-  settle(handle: string, { how, reason, redeliverMs }: Settled): Effect.Effect<boolean, StoreError> {
+  settle(handle: string, { how, reason, redeliverMs }: Settlement): Effect.Effect<boolean, StoreError> {
     const position = this.#inFlight.get(handle)
     if (position === undefined) return Effect.succeed(false)
     const { holder } = this
@@ -469,15 +473,15 @@ export class Member implements Subscribed {
 
   #adjustWindow(handle: string): void {
     const { capacity } = this.options
-    const since = this.#heldSince.get(handle)
-    if (capacity === undefined || since === undefined) return
-    const isQuick = this.#group.now() - since < QUICK_MS
+    const heldSince = this.#heldSince.get(handle)
+    if (capacity === undefined || heldSince === undefined) return
+    const isQuick = this.#group.now() - heldSince < QUICK_MS
     this.#window = isQuick ? Math.min(this.#window + 1, this.#group.settings.maxInflight) : capacity
   }
 
   extend(which: InProgress): Effect.Effect<number, StoreError> {
     // the member counts as heard only when the extension is stored: a delivery that is due before that goes to another member
-    return Effect.tap(this.#extend(which), () => Effect.sync(() => this.heard()))
+    return Effect.tap(this.#extend(which), () => Effect.sync(() => this.noteSignOfLife()))
   }
 
   #extend(which: InProgress): Effect.Effect<number, StoreError> {

@@ -15,7 +15,7 @@ import type { ClaimedDelivery, GroupClaim, GroupDemand } from "./GroupRecords.ts
 /** The failure reason of a delivery that its holder did not settle in time. */
 const TIMED_OUT = "The event was neither acked nor reported as in progress before its ack deadline"
 
-/** How many due deliveries, and how many rows of the log, one claim reads at most. */
+/** Maximum number of due deliveries that one claim reads, and maximum number of rows of the log. */
 const PAGE = 256
 
 const FIND_GROUP = statement(
@@ -47,17 +47,23 @@ export const claimDeliveries = inEnvironment(
     const now = tx.now()
     const rotation = new Rotation(demand.members)
     const deliveries: Array<ClaimedDelivery> = []
-    const exhausted: Array<GroupClaim["exhausted"][number]> = []
+    const givenUp: Array<GroupClaim["givenUp"][number]> = []
     const environment = tx.findEnvironment(demand.environment)
     const group = environment === undefined ? undefined : yield* get(FIND_GROUP, demand.group, environment)
     if (group === undefined)
-      return { deliveries, exhausted, silent: [], more: false, nextDueAt: Number.POSITIVE_INFINITY }
+      return {
+        deliveries,
+        givenUp,
+        silentHolders: [],
+        mayFindMore: false,
+        nextDueAt: Number.POSITIVE_INFINITY
+      }
 
     const due = yield* all(LIST_DUE_DELIVERIES, group.environment!, demand.group, now, PAGE)
     for (const row of due) {
       // a due delivery that still has a holder has timed out, which is counted as a failure now
       const failures = Number(row.failures) + (row.holder === null ? 0 : 1)
-      if (row.holder !== null) rotation.giveBack(String(row.holder))
+      if (row.holder !== null) rotation.noteTimedOut(String(row.holder))
       if (row.position === null || failures > demand.maxRedeliveries) {
         const position = Number(row.delivery)
         if (row.position === null) yield* finishDelivery(demand.group, position)
@@ -65,7 +71,7 @@ export const claimDeliveries = inEnvironment(
           // a holder that lets a delivery time out gives no reason
           const reason = row.holder === null ? row.reason! : TIMED_OUT
           yield* moveToDeadLetters(tx, { group: demand.group, position, attempts: failures, reason })
-          exhausted.push({ position, id: String(row.id), attempts: failures })
+          givenUp.push({ position, id: String(row.id), attempts: failures })
         }
         continue
       }
@@ -75,16 +81,16 @@ export const claimDeliveries = inEnvironment(
       deliveries.push({ holder: member.holder, attempt: failures + 1, entry: toEntry(row) })
     }
 
-    const more =
+    const mayFindMore =
       rotation.hasRoom &&
       (due.length === PAGE || (yield* claimNextRows(tx, demand.group, group, rotation, now, deliveries)))
-    // only later times count: a delivery that is due already and was not given out waits for room
+    // only later times count: a delivery that is already due, and was not given out, waits for a member with room
     const next = yield* get(FIND_NEXT_DUE_TIME, demand.group, now)
     return {
       deliveries,
-      exhausted,
-      silent: rotation.silent,
-      more,
+      givenUp,
+      silentHolders: rotation.silent,
+      mayFindMore,
       nextDueAt: next?.at == null ? Number.POSITIVE_INFINITY : Number(next.at)
     }
   },
@@ -120,19 +126,19 @@ function* claimNextRows(
 ): Program<boolean> {
   // the statement is `NOT INDEXED`: the index of names would find all rows of the environment and sort them
   const rows = yield* all(LIST_EVENTS, group.cursor!, PAGE)
-  const fits = compilePattern(String(group.names))
+  const matchesPattern = compilePattern(String(group.names))
   let cursor = Number(group.cursor)
   let isFull = false
-  let isLong = false
-  const before = expressionSteps()
+  let isTooLong = false
+  const stepsBefore = expressionSteps()
   for (const row of rows) {
     // filters may take long, and this transaction blocks all others, so the rest is left to the next claim
-    if ((isLong = expressionSteps() - before > MAX_EXPRESSION_STEPS)) break
+    if ((isTooLong = expressionSteps() - stepsBefore > MAX_EXPRESSION_STEPS)) break
     const isWanted =
       row.environment === group.environment &&
       row.erased_at === null &&
       (group.kind === null || group.kind === row.kind) &&
-      fits(String(row.name))
+      matchesPattern(String(row.name))
     if (isWanted && (group.filter === null || accepts(tx, group, row))) {
       const member = rotation.next()
       if (member === undefined) {
@@ -147,7 +153,7 @@ function* claimNextRows(
   if (cursor !== Number(group.cursor)) {
     yield* write(UPDATE_CURSOR, cursor, key)
   }
-  return isLong || (!isFull && rows.length === PAGE)
+  return isTooLong || (!isFull && rows.length === PAGE)
 }
 
 const accepts = (tx: Transaction, { filter, name }: Row, row: Row): boolean => {
@@ -160,7 +166,7 @@ const accepts = (tx: Transaction, { filter, name }: Row, row: Row): boolean => {
   return matched
 }
 
-/** The members for which items are claimed. The members with room get one item each in turn. */
+/** The members for which items are claimed. The members with room take turns, and each turn is for one item. */
 class Rotation {
   readonly #members: ReadonlyArray<MemberInRotation>
   #nextIndex = 0
@@ -178,7 +184,7 @@ class Rotation {
   }
 
   /** Notes that a holder no longer has a delivery, because the delivery has timed out. */
-  giveBack(holder: string): void {
+  noteTimedOut(holder: string): void {
     const member = this.#members.find((one) => one.holder === holder)
     if (member === undefined) return
     member.credit++

@@ -40,8 +40,8 @@ export const createGroup = inEnvironment(
   "createGroup",
   function* (tx: Transaction, group: GroupDefinition): Program<GroupInfo, ConsumerGroupExistsError> {
     const environment = tx.environment(group.environment)
-    const [known] = yield* rowsOf(environment, group)
-    if (known !== undefined)
+    const [existing] = yield* rowsOf(environment, group)
+    if (existing !== undefined)
       return yield* refuse(new ConsumerGroupExistsError(group.name, group.namespace, group.pattern))
     const key = yield* insertGroup(tx, environment, group, yield* endOfLog())
     yield* write(MARK_CONFIGURED, JSON.stringify(group.settings), group.metadata ?? null, key)
@@ -106,7 +106,7 @@ const findGroups = inEnvironment(
   () => "list consumer groups"
 )
 
-/** The info of a group; `undefined` when the group was deleted in the meantime. */
+/** The {@link GroupInfo} of a group; `undefined` when the group was deleted in the meantime. */
 const findGroupInfo = inEnvironment(
   "findGroupInfo",
   function* (tx: Transaction, environment: string, key: number): Program<GroupInfo | undefined> {
@@ -211,11 +211,11 @@ export function* findGroup(
   group: GroupChoice
 ): Program<Row, ConsumerGroupNotFoundError | ValidationError> {
   const environment = tx.findEnvironment(group.environment)
-  const [row, ...more] = environment === undefined ? [] : yield* rowsOf(environment, group)
+  const [row, ...others] = environment === undefined ? [] : yield* rowsOf(environment, group)
   if (row === undefined)
     return yield* refuse(new ConsumerGroupNotFoundError(group.name, group.namespace, group.pattern))
-  if (more.length === 0) return row
-  const patterns = [row, ...more].map(({ pattern }) => String(pattern))
+  if (others.length === 0) return row
+  const patterns = [row, ...others].map(({ pattern }) => String(pattern))
   return yield* refuse(
     new ValidationError(
       `${patterns.length > MAX_LISTED_PATTERNS ? "Many" : patterns.length} consumer groups are named "${group.name}", each for another pattern: choose one by setting \`pattern\` to one of ${patterns

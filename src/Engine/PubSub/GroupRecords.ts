@@ -3,7 +3,7 @@
 import type { GroupSettings } from "../../Protocol/Subscriptions.ts"
 import type { LogEntry, LogEntryKind } from "../Log/LogRecords.ts"
 
-/** The settings that were given for a group. For each absent one, the engine's default holds. */
+/** The settings that were given for a group. The engine's default applies for each absent setting. */
 export type StoredSettings = Partial<GroupSettings>
 
 /**
@@ -31,7 +31,7 @@ export interface GroupChange {
   readonly filter?: string | null
   readonly settings?: { readonly [Name in keyof StoredSettings]?: StoredSettings[Name] | null }
   readonly metadata?: string | null
-  /** Pauses the group, or gives a paused group the newer reason, if there is one. `null` ends the pause. */
+  /** Pauses the group. A group that is already paused gets the newer reason, if one is given. `null` ends the pause. */
   readonly paused?: { readonly by: string; readonly reason?: string } | null
 }
 
@@ -152,15 +152,15 @@ export interface ClaimedDelivery {
 export interface GroupClaim {
   readonly deliveries: ReadonlyArray<ClaimedDelivery>
   /** The deliveries that were given up, each with the id of its event and the number of its attempts. */
-  readonly exhausted: ReadonlyArray<{
+  readonly givenUp: ReadonlyArray<{
     readonly position: number
     readonly id: string
     readonly attempts: number
   }>
   /** Holders that let a delivery time out, now or earlier, and have sent nothing since. */
-  readonly silent: ReadonlyArray<string>
+  readonly silentHolders: ReadonlyArray<string>
   /** Whether another claim may give out more at once. */
-  readonly more: boolean
+  readonly mayFindMore: boolean
   /** When the next delivery becomes due again, in epoch milliseconds; `Infinity` when there is none. */
   readonly nextDueAt: number
 }
@@ -194,7 +194,10 @@ export interface Extension {
   readonly holder: string
   /** How much time the deliveries have from now on, in milliseconds. */
   readonly ackMs: number
-  /** The position of the only delivery to extend; absent to extend all of the holder, except those in `except`. */
+  /**
+   * The position of the only delivery to extend. When absent, all deliveries of the holder are extended, except those in
+   * `except`.
+   */
   readonly position?: number
   /** Positions of deliveries that are not extended. */
   readonly except?: ReadonlyArray<number>

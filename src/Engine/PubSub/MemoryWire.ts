@@ -14,16 +14,16 @@ class WireEnd implements Wire {
   onText: (text: string) => void = () => undefined
   onClose: (code: number, reason: string) => void = () => undefined
   onDrain: () => void = () => undefined
-  other: WireEnd | undefined
+  otherEnd: WireEnd | undefined
   #queue: Array<Frame> = []
   #bytes = 0
-  #paused = false
-  #scheduled = false
+  #isPaused = false
+  #isScheduled = false
   #closing: { readonly code: number; readonly reason: string } | undefined
 
   /** Bytes that this end has sent and the other end has not received. */
   get backlog(): number {
-    return this.other?.undelivered ?? 0
+    return this.otherEnd?.undelivered ?? 0
   }
 
   /** Bytes that the other end has sent and this end has not received. */
@@ -32,7 +32,7 @@ class WireEnd implements Wire {
   }
 
   send(text: string | Uint8Array): void {
-    this.other?.push(typeof text === "string" ? text : Buffer.from(text).toString())
+    this.otherEnd?.push(typeof text === "string" ? text : Buffer.from(text).toString())
   }
 
   push(text: string): void {
@@ -44,7 +44,7 @@ class WireEnd implements Wire {
   }
 
   close(code: number, reason: string): void {
-    this.other?.receiveClose(code, reason)
+    this.otherEnd?.receiveClose(code, reason)
     this.receiveClose(code, reason)
   }
 
@@ -55,41 +55,42 @@ class WireEnd implements Wire {
   }
 
   pause(): void {
-    this.#paused = true
+    this.#isPaused = true
   }
 
   resume(): void {
-    this.#paused = false
+    this.#isPaused = false
     this.#schedule()
   }
 
   #schedule(): void {
-    if (this.#scheduled) return
-    this.#scheduled = true
+    if (this.#isScheduled) return
+    this.#isScheduled = true
     setImmediate(() => {
-      this.#scheduled = false
+      this.#isScheduled = false
       this.#deliver()
     })
   }
 
   #deliver(): void {
     const before = this.#bytes
-    for (let n = 0; n < BURST && !this.#paused; n++) {
+    for (let n = 0; n < BURST && !this.#isPaused; n++) {
       const frame = this.#queue.shift()
       if (frame === undefined) break
       this.#bytes -= frame.bytes
       this.onText(frame.text)
     }
-    if (before > 0 && this.#bytes === 0) this.other?.onDrain()
-    if (this.#closing !== undefined && (this.#queue.length === 0 || this.#paused)) {
+    if (before > 0 && this.#bytes === 0) this.otherEnd?.onDrain()
+    if (this.#closing !== undefined && (this.#queue.length === 0 || this.#isPaused)) {
       const { code, reason } = this.#closing
       const { onClose } = this
       this.onClose = () => undefined
-      // an end that is paused may never resume, so it is told of the close now, and never gets what it has not read
+      // an end that is paused may never resume: it is told now that the wire is closed, and never gets the frames that it has not
+      // read
       this.#queue = []
       return onClose(code, reason)
     }
-    if (this.#queue.length > 0 && !this.#paused) this.#schedule()
+    if (this.#queue.length > 0 && !this.#isPaused) this.#schedule()
   }
 }
 
@@ -97,7 +98,7 @@ class WireEnd implements Wire {
 export const makeWirePair = (): readonly [Wire, Wire] => {
   const a = new WireEnd()
   const b = new WireEnd()
-  a.other = b
-  b.other = a
+  a.otherEnd = b
+  b.otherEnd = a
   return [a, b]
 }

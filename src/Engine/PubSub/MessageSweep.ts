@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { StoreService } from "../Store/Store.ts"
 import { BATCH, everyHour, untilNoPlaceLeft } from "../Sweep.ts"
-import { type SweptTo, sweepMessages } from "./TopicRows.ts"
+import { type SweepPosition, sweepMessages } from "./TopicRows.ts"
 
 /** How much of each topic is kept; by default messages of 30 days, and 256 MiB of data. */
 export const MessageRetention = Context.Reference<{
@@ -23,7 +23,7 @@ export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scop
   Effect.flatMap(MessageRetention, ({ age, topicBytes }) =>
     everyHour(
       "Old messages",
-      untilNoPlaceLeft((after: SweptTo | undefined) =>
+      untilNoPlaceLeft((after: SweepPosition | undefined) =>
         sweepMessages(store, { keepMs: Duration.toMillis(age), topicBytes }, BATCH, after)
       )
     )

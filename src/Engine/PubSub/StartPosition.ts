@@ -22,7 +22,7 @@ const REPLAY_ROWS = 100_000
 
 interface PositionOrigin {
   readonly source: Target["source"]
-  /** Identifies the start of the engine, for positions of system events. Positions of an earlier start mean nothing. */
+  /** Identifies the start of the engine, for positions of system events. Positions from before that start mean nothing. */
   readonly epoch: string
   /** Whether several engines use the database, and so have the same positions of system events. */
   readonly isShared: boolean
@@ -37,42 +37,44 @@ export const readPosition = (
   text: unknown,
   { epoch, isShared, source }: PositionOrigin
 ): number | undefined => {
-  const system = source === "system"
+  const isOfSystemEvents = source === "system"
   if (typeof text !== "string" || text === "") return undefined
   const [first = "", second] = text.split(".")
-  const position = Number(system ? second : first)
+  const position = Number(isOfSystemEvents ? second : first)
   if (!Number.isSafeInteger(position) || position < 0) {
     throw new ValidationError(
       `\`resume.after\` must be a position that this engine has sent, got ${show(text)}`
     )
   }
   // the client got this position before the engine started, so it has seen no system event since the start
-  return system && first !== epoch && !isShared ? 0 : position
+  return isOfSystemEvents && first !== epoch && !isShared ? 0 : position
 }
 
 /** The position after which a subscription begins; `undefined` to begin at the end of the log. */
-export const beginsAfter = (
+export const findStartPosition = (
   hub: SubscriptionHub,
   environment: string,
   { after, replay, format }: Pick<SubscribeRequest, "after" | "replay" | "format">
 ): Effect.Effect<number | undefined, StoreError> =>
-  after !== undefined || replay === 0 ? Effect.succeed(after) : replayFrom(hub, environment, format, replay)
+  after !== undefined || replay === 0
+    ? Effect.succeed(after)
+    : positionOfReplay(hub, environment, format, replay)
 
 /**
- * The position before the last `count` items that match. If these items lie more than {@link REPLAY_ROWS} rows back, the
- * position is that many rows back, and fewer items are replayed.
+ * The position before the last `count` items that match. If these items lie more than {@link REPLAY_ROWS} rows back, this is the
+ * position that many rows back, and fewer items are replayed.
  */
-const replayFrom = (
+const positionOfReplay = (
   hub: SubscriptionHub,
   environment: string,
   format: ItemFormat,
   count: number
 ): Effect.Effect<number, StoreError> =>
   format.target.source === "system"
-    ? replayFromSystem(hub, environment, format, count)
-    : replayFromLog(hub, environment, format, count)
+    ? positionOfSystemReplay(hub, environment, format, count)
+    : positionOfLogReplay(hub, environment, format, count)
 
-const replayFromSystem = (
+const positionOfSystemReplay = (
   hub: SubscriptionHub,
   environment: string,
   format: ItemFormat,
@@ -88,7 +90,7 @@ const replayFromSystem = (
   })
 }
 
-const replayFromLog = (
+const positionOfLogReplay = (
   hub: SubscriptionHub,
   environment: string,
   format: ItemFormat,
@@ -96,7 +98,7 @@ const replayFromLog = (
 ): Effect.Effect<number, StoreError> => {
   const { filter, target } = format
   // the store itself can check kinds and names, but no filter and no entity
-  const isPlain = filter === undefined && target.fitsEntity === undefined
+  const isPlain = filter === undefined && target.matchesEntity === undefined
   return Effect.gen(function* () {
     let before = hub.endOf(target) + 1
     let matches = 0

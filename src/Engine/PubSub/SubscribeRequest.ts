@@ -69,7 +69,7 @@ export const readRequest = (
     )
   }
   const { consumerGroup, filter, namespace = "default" } = options
-  const target = readPattern(pattern, consumerGroup !== undefined)
+  const target = readTargetOfRequest(pattern, consumerGroup !== undefined)
   // `readPattern` has refused everything that is not a string
   const text = String(pattern)
   const resumes = isObject(resume)
@@ -107,7 +107,7 @@ export const readRequest = (
 }
 
 /** The target of a pattern. Throws `ValidationError` with code `INVALID_PATTERN`. */
-const readPattern = (pattern: unknown, isOfGroup: boolean): Target => {
+const readTargetOfRequest = (pattern: unknown, isOfGroup: boolean): Target => {
   try {
     const target = readTarget(pattern)
     return isOfGroup ? checkGroupTarget(target) : target

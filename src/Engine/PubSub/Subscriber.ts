@@ -1,7 +1,7 @@
 /**
- * A subscription without a group. While its connection keeps up, it is live: it gets new items from the feed that all subscribers
- * share. When the connection falls behind, the subscription drops items (with backpressure `drop`), or reads the log by itself, so
- * that the items that wait for it are in the log and not in memory.
+ * A subscription without a group. While its connection keeps up, the subscription is live: it gets new items from the feed that
+ * all subscribers share. When the connection falls behind, the subscription drops items (with backpressure `drop`), or reads the
+ * log by itself. Items that wait are then in the log and not in memory.
  */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
@@ -32,7 +32,7 @@ export interface ConnectionSink {
   /** Bytes that were sent and have not left yet. */
   readonly backlog: number
   readonly isClosed: boolean
-  readonly may: (access: EventAccess) => boolean
+  readonly mayReceive: (access: EventAccess) => boolean
   /** Whether the client may have events of an entity's stream. */
   readonly mayRead: (entityId: string) => boolean
   readonly send: (frame: string | Uint8Array) => void
@@ -42,13 +42,13 @@ export interface ConnectionSink {
   readonly end: (subscriptionId: string, code: string, message: string) => void
   /** Makes the handle by which the client names a delivery of the item in its acks. It is unique in the connection. */
   readonly handleFor: (item: Item, subscriptionId: string) => string
-  /** Calls `f` after the delay. The returned function cancels this. */
+  /** Calls `f` after the delay. Returns a function that cancels the call. */
   readonly schedule: (delayMs: number, f: () => void) => () => void
   readonly run: (effect: Effect.Effect<void>) => void
 }
 
 /** How the client has settled a delivery. */
-export interface Settled {
+export interface Settlement {
   readonly how: AckType
   /** The delay before the redelivery, in milliseconds; only with `nak`. */
   readonly redeliverMs?: number
@@ -66,11 +66,11 @@ export interface Subscribed {
   /** Whether the delivery is in flight: held by the client or, without a group, waiting to be sent again. */
   readonly isInFlight: (handle: string) => boolean
   /** Settles a delivery. Returns whether it was in flight. */
-  readonly settle: (handle: string, as: Settled) => Effect.Effect<boolean, StoreError>
+  readonly settle: (handle: string, as: Settlement) => Effect.Effect<boolean, StoreError>
   /** Extends deliveries that are in progress: one of them, or all but some. Returns how many were extended. */
   readonly extend: (which: InProgress) => Effect.Effect<number, StoreError>
   /** Called at a sign that the client is alive, such as an ack of an event that is not in flight. Only groups need this. */
-  readonly heard: () => void
+  readonly noteSignOfLife: () => void
   readonly onDrain: () => void
   readonly close: () => void
   /**
@@ -108,10 +108,10 @@ export class Subscriber implements Subscribed, Listener {
   readonly #limit: number
   /** The position up to which everything was sent or skipped. */
   #cursor: number
-  #leave: (() => void) | undefined
+  #leaveFeed: (() => void) | undefined
   #waitsForRoom = false
-  #dropped = 0
-  #closed = false
+  #droppedCount = 0
+  #isClosed = false
 
   constructor(
     pattern: string,
@@ -143,10 +143,10 @@ export class Subscriber implements Subscribed, Listener {
   }
 
   get behindAt(): number | undefined {
-    return this.#leave === undefined ? this.#cursor : undefined
+    return this.#leaveFeed === undefined ? this.#cursor : undefined
   }
 
-  offer(item: Item, frame: () => Buffer): void {
+  offerItem(item: Item, frame: () => Buffer): void {
     if (item.position <= this.#cursor) return
     if (!this.#isAllowed(item)) {
       this.#cursor = item.position
@@ -155,14 +155,14 @@ export class Subscriber implements Subscribed, Listener {
     if (!this.#hasRoom) {
       if (this.#options.backpressure === "drop") {
         this.#cursor = item.position
-        this.#dropped++
+        this.#droppedCount++
         return
       }
       if (this.#options.backpressure === "buffer" && this.#sink.backlog >= this.#limit) {
         this.#sink.sendError(this.id, "SLOW_CONSUMER", slowConsumer(this.pattern), true)
       }
-      this.#leave?.()
-      this.#leave = undefined
+      this.#leaveFeed?.()
+      this.#leaveFeed = undefined
       this.#waitsForRoom = true
       return
     }
@@ -181,7 +181,7 @@ export class Subscriber implements Subscribed, Listener {
   }
 
   // nothing to do: only a member of a group can count as silent
-  heard(): void {}
+  noteSignOfLife(): void {}
 
   onDrain(): void {
     this.#goOn()
@@ -191,7 +191,7 @@ export class Subscriber implements Subscribed, Listener {
     return this.#inFlight.has(handle)
   }
 
-  settle(handle: string, { how, redeliverMs = REDELIVER_MS }: Settled): Effect.Effect<boolean> {
+  settle(handle: string, { how, redeliverMs = REDELIVER_MS }: Settlement): Effect.Effect<boolean> {
     return Effect.sync(() => {
       const delivery = this.#inFlight.get(handle)
       if (delivery === undefined) return false
@@ -221,8 +221,8 @@ export class Subscriber implements Subscribed, Listener {
   }
 
   close(): void {
-    this.#closed = true
-    this.#leave?.()
+    this.#isClosed = true
+    this.#leaveFeed?.()
     for (const { cancel } of this.#inFlight.values()) cancel()
     this.#inFlight.clear()
   }
@@ -236,14 +236,14 @@ export class Subscriber implements Subscribed, Listener {
 
   #isAllowed({ access, entity }: Item): boolean {
     return (
-      (access === undefined || this.#sink.may(access)) &&
+      (access === undefined || this.#sink.mayReceive(access)) &&
       (entity === undefined || this.#sink.mayRead(entity.id))
     )
   }
 
-  /** Goes on, because there may be room again. */
+  /** Sends further items, because the connection may have room again. */
   #goOn(): void {
-    if (this.#closed || !this.#hasRoom) return
+    if (this.#isClosed || !this.#hasRoom) return
     this.#tellDropped()
     if (!this.#waitsForRoom) return
     this.#waitsForRoom = false
@@ -251,9 +251,9 @@ export class Subscriber implements Subscribed, Listener {
   }
 
   #tellDropped(): void {
-    if (this.#dropped === 0) return
-    const dropped = this.#dropped
-    this.#dropped = 0
+    if (this.#droppedCount === 0) return
+    const dropped = this.#droppedCount
+    this.#droppedCount = 0
     this.#sink.sendError(
       this.id,
       "EVENTS_DROPPED",
@@ -287,13 +287,13 @@ export class Subscriber implements Subscribed, Listener {
   }
 
   readonly #readLog: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
-    while (!this.#closed) {
+    while (!this.#isClosed) {
       if (!this.#hasRoom) {
         this.#waitsForRoom = true
         return
       }
       const page = yield* this.#read(this.#cursor)
-      if (this.#closed) return
+      if (this.#isClosed) return
       if (hasGap(page, this.#format)) this.onGap()
       const before = expressionSteps()
       const stoppedEarly = page.items.some((item) => {
@@ -323,7 +323,7 @@ export class Subscriber implements Subscribed, Listener {
     const feed = this.#feed()
     if (feed.isIdle) feed.position = this.#cursor
     if (this.#cursor < feed.position) return false
-    this.#leave = feed.join(this.#format, this)
+    this.#leaveFeed = feed.join(this.#format, this)
     feed.wake()
     return true
   }

@@ -17,12 +17,12 @@ import * as GroupRows from "./GroupRows.ts"
 const PAGE = 500
 
 /** The engine's end of a wire: a `Connection`. */
-export interface Connected {
+export interface HubConnection {
   readonly environment: string
   /** How many subscriptions of the connection get messages of a topic. */
   readonly consumersOf: (topic: string) => number
   /** How many open subscriptions the connection has. */
-  readonly subscriptions: () => number
+  readonly subscriptionCount: () => number
   /** The position of the slowest subscription to the log; `MAX_SAFE_INTEGER` when none is behind. */
   readonly slowestPosition: () => number
   /** Tells the client that the engine stops. */
@@ -41,7 +41,7 @@ export class SubscriptionHub {
   readonly #groups = new Map<string, Deferred.Deferred<Group, IronflowError>>()
   /** The open groups, by key. */
   readonly #openGroups = new Map<number, Group>()
-  readonly #connections = new Set<Connected>()
+  readonly #connections = new Set<HubConnection>()
   /** Position of the newest row of the log. */
   #head: number
   #systemSubscriptions = 0
@@ -73,16 +73,16 @@ export class SubscriptionHub {
     return `${this.system.epoch}.${++this.#connectionCount}`
   }
 
-  joined(connection: Connected): void {
+  joined(connection: HubConnection): void {
     this.#connections.add(connection)
   }
 
-  left(connection: Connected): void {
+  left(connection: HubConnection): void {
     this.#connections.delete(connection)
   }
 
   /** Notes that the log reaches at least to `head`. */
-  advance(head: number): void {
+  advanceHead(head: number): void {
     if (head <= this.#head) return
     this.#head = head
     for (const feed of this.#feeds.values()) feed.wake()
@@ -102,9 +102,9 @@ export class SubscriptionHub {
   }
 
   /** How many open subscriptions there are. */
-  get subscriptions(): number {
+  get subscriptionCount(): number {
     let count = 0
-    for (const connection of this.#connections) count += connection.subscriptions()
+    for (const connection of this.#connections) count += connection.subscriptionCount()
     return count
   }
 
@@ -118,7 +118,7 @@ export class SubscriptionHub {
   }
 
   /** The position up to which every subscription to the log has got its items, by environment. */
-  get deliveredTo(): { readonly [environment: string]: number } {
+  get deliveredPositions(): { readonly [environment: string]: number } {
     const delivered: { [environment: string]: number } = {}
     for (const connection of this.#connections) {
       const { environment } = connection
@@ -129,7 +129,7 @@ export class SubscriptionHub {
     return delivered
   }
 
-  /** The newest position of a target's source. */
+  /** The newest position of the source (the log or the system events) of a target. */
   endOf({ source }: Target): number {
     return source === "log" ? this.#head : this.system.end
   }
@@ -152,9 +152,9 @@ export class SubscriptionHub {
    * Counts a subscription to system events that begins (1) or ends (-1). While there are any, the store announces steps too. While
    * there are some whose pattern may match states of projections, the store announces these states too.
    */
-  countSystem(change: 1 | -1, { bringsStates, source }: Target): void {
+  countSystem(change: 1 | -1, { mayMatchStates, source }: Target): void {
     if (source !== "system") return
-    if (bringsStates === true) {
+    if (mayMatchStates === true) {
       this.#stateSubscriptions += change
       this.system.listensToNewest = this.#stateSubscriptions > 0
       if (this.#stateSubscriptions > 0)
@@ -189,14 +189,14 @@ export class SubscriptionHub {
         items: this.systemItems(environment, after),
         position: this.system.end,
         atEnd: true,
-        gap: after < this.system.knownAfter(environment),
-        stateGap: after < this.system.newestKnownAfter(environment)
+        gap: after < this.system.completeSince(environment),
+        stateGap: after < this.system.newestCompleteSince(environment)
       }))
   }
 
   /** The system events after a position. */
   systemItems(environment: string, after: number): ReadonlyArray<Item> {
-    return this.system.after(environment, after).map((event) => ({
+    return this.system.eventsAfter(environment, after).map((event) => ({
       kind: "system",
       position: event.sequence,
       id: event.id,
@@ -219,7 +219,7 @@ export class SubscriptionHub {
    * Reads the groups with these keys again, because they were updated, paused, resumed or deleted, or got a delivery back. Without
    * `keys`, reads all open groups again.
    */
-  groupsChanged(keys?: ReadonlyArray<number>): void {
+  refreshGroups(keys?: ReadonlyArray<number>): void {
     if (keys?.length === 0) return
     for (const opening of this.#groups.values()) {
       this.run(
@@ -278,7 +278,7 @@ export class SubscriptionHub {
     if (existing !== undefined) {
       const openAgain = Effect.suspend(() => this.#openGroup(environment, group, format, after, continues))
       return Deferred.await(existing).pipe(
-        // the group's last member may have left before the callers that wait for the group got it
+        // the last member of the group may have left before the callers that wait for the group have got the group
         Effect.flatMap((opened) => (opened.isRetired ? openAgain : Effect.succeed(opened))),
         // a member that continues would miss events if the group were created again; any other member may create it
         Effect.catchIf(

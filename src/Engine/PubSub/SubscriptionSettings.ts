@@ -46,7 +46,9 @@ export const redeliveryOf = (given: StoredSettings, delayMs?: number): Redeliver
 
 type Change = { readonly [Name in keyof StoredSettings]?: StoredSettings[Name] | null }
 
-/** The settings in `given`, checked. `null` removes a setting, where that is allowed. Throws `ValidationError`. */
+/**
+ * Checks the settings in `given`, and returns them. `null` removes a setting, where that is allowed. Throws `ValidationError`.
+ */
 export const readSettings = (
   given: { readonly [Name in keyof GroupSettings]?: unknown },
   { mayBeNull }: { readonly mayBeNull: boolean }

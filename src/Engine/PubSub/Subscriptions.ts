@@ -23,7 +23,7 @@ import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 export interface SubscriptionsService {
   /**
    * Serves a subscription client until either end closes the wire. Returns a function that checks again whether the client may
-   * have its subscriptions: for the first that the client may not have, the function throws the guard's error.
+   * have its subscriptions. If the client may not have one of them, the function throws the guard's error.
    */
   readonly connect: (environment: string, wire: Wire, options?: ConnectionOptions) => () => void
   /** How many open subscriptions get messages of a topic. */
@@ -56,7 +56,7 @@ export const layer: Layer.Layer<Subscriptions, StoreError, Store | SystemEvents 
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     // notifications of other engines may be lost, but the database has the end of the log
     const readLogEnd = Effect.matchEffect(readEndOfLog(store), {
-      onSuccess: (head) => Effect.sync(() => hub.advance(head)),
+      onSuccess: (head) => Effect.sync(() => hub.advanceHead(head)),
       onFailure: (error) =>
         Effect.logWarning(
           "The end of the log could not be read: new events may reach subscribers late",
@@ -64,20 +64,20 @@ export const layer: Layer.Layer<Subscriptions, StoreError, Store | SystemEvents 
         )
     })
     const stop = store.onCommit(({ groups, logEnd, stale }) => {
-      if (stale.has("groups")) hub.groupsChanged()
-      else hub.groupsChanged(groups)
+      if (stale.has("groups")) hub.refreshGroups()
+      else hub.refreshGroups(groups)
       if (stale.has("log")) runFork(readLogEnd)
-      else if (logEnd > 0) hub.advance(logEnd)
+      else if (logEnd > 0) hub.advanceHead(logEnd)
     })
     yield* Effect.addFinalizer(() => Effect.sync(() => hub.closeAll()))
     yield* Effect.addFinalizer(() => Effect.sync(stop))
     yield* MessageSweep.make(store)
-    yield* EventSweep.make(store, () => hub.deliveredTo)
+    yield* EventSweep.make(store, () => hub.deliveredPositions)
     yield* GroupSweep.make(store, () => hub.activeGroups)
     return {
       connect: (environment, wire, options) => connect(hub, environment, wire, options),
       consumersOf: (environment, topic) => hub.consumersOf(environment, topic),
-      count: () => hub.subscriptions,
+      count: () => hub.subscriptionCount,
       membersOf: (group) => hub.membersOf(group)
     }
   })

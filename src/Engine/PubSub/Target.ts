@@ -11,12 +11,12 @@ export interface Target {
   /** The pattern that names of events, topics or system topics must match. */
   readonly names: string
   readonly fits: (name: string) => boolean
-  /** Whether the pattern is about projections in particular: for such a subscription, lost states are a gap. */
-  readonly aboutStates?: boolean
+  /** Whether the pattern is about projections in particular. Then lost states of projections are a gap for the subscription. */
+  readonly isForStates?: boolean
   /** Whether the pattern may match states of projections. */
-  readonly bringsStates?: boolean
+  readonly mayMatchStates?: boolean
   /** Only for `entity:` patterns: whether the path `<type>.<id>.<name>` of an entity's event matches. */
-  readonly fitsEntity?: (path: string) => boolean
+  readonly matchesEntity?: (path: string) => boolean
 }
 
 /** Parses a pattern. Throws `ValidationError`. */
@@ -31,15 +31,15 @@ export const readTarget = (pattern: unknown): Target => {
   if (pattern.startsWith("entity:")) {
     const path = checkPattern(pattern.slice("entity:".length), "pattern of the subscription")
     checkReach(path)
-    return { ...target("log", ">", "event"), fitsEntity: compilePattern(path) }
+    return { ...target("log", ">", "event"), matchesEntity: compilePattern(path) }
   }
   if (/^system(\.|$)/.test(pattern)) {
     // `system.secret.*` is meant for all topics of secrets, but these have two more tokens, and `*` stands for only one
     const about = pattern.split(".", 2)[1]
     return {
       ...target("system", pattern === "system.secret.*" ? "system.secret.>" : pattern),
-      aboutStates: about === "projection",
-      bringsStates: about === "projection" || about === "*" || about === ">"
+      isForStates: about === "projection",
+      mayMatchStates: about === "projection" || about === "*" || about === ">"
     }
   }
   const colon = pattern.indexOf(":")
@@ -61,7 +61,7 @@ export const checkGroupTarget = (target: Target): Target => {
       "A consumer group needs events that are stored: system events are not, so subscribe to them without `consumerGroup`"
     )
   }
-  if (target.fitsEntity !== undefined) {
+  if (target.matchesEntity !== undefined) {
     throw new ValidationError(
       "A consumer group cannot subscribe to `entity:` patterns: use an `events:` pattern, or subscribe without a group"
     )

@@ -214,10 +214,10 @@ export const deleteOldMessages = inEnvironment(
 )
 
 /**
- * How far the deletion of old messages has come. It goes on after the topic. If there is no topic, it goes on in the next
- * environment.
+ * How far the deletion of old messages has come. The deletion continues after the topic, or in the next environment if there is
+ * no topic.
  */
-export interface SweptTo {
+export interface SweepPosition {
   readonly environment: string
   readonly topic?: string
 }
@@ -227,8 +227,8 @@ export const sweepMessages = (
   store: StoreService,
   limits: MessageLimits,
   limit: number,
-  after: SweptTo | undefined
-): Effect.Effect<{ readonly after?: SweptTo }, StoreError> =>
+  after: SweepPosition | undefined
+): Effect.Effect<{ readonly after?: SweepPosition }, StoreError> =>
   Effect.gen(function* () {
     const environment =
       after?.topic === undefined
@@ -239,7 +239,7 @@ export const sweepMessages = (
     return { after: { environment, ...(deleted.after === undefined ? {} : { topic: deleted.after }) } }
   })
 
-/** A topic with its lag. A topic that never had a message has zeros. */
+/** A topic with its lag. For a topic that never had a message, all numbers are 0. */
 export const getTopic = (
   store: StoreService,
   environment: string,

@@ -8,7 +8,7 @@ import type { FunctionRegistration, Job, TurnReport } from "../../Protocol/Worke
 import { readPushResponse } from "../../Protocol/LegacyHandlers.ts"
 import type { PostAnswer } from "./HttpPost.ts"
 
-/** What an endpoint says of itself. */
+/** What an endpoint says about itself. */
 export interface EndpointDescription {
   /**
    * Whether the endpoint is one of this package, and so runs whole turns. `undefined` when the answer is not a description.
@@ -17,7 +17,7 @@ export interface EndpointDescription {
   readonly functions: ReadonlyArray<FunctionRegistration>
   /**
    * What the endpoint answered, as a clause. Set only when the answer is not a description, but may come from an unhealthy
-   * endpoint of this package: it does not prove that the endpoint is one of another package.
+   * endpoint of this package. Such an answer does not prove that the endpoint is of another package.
    */
   readonly doubt?: string
 }

@@ -65,18 +65,18 @@ export class Availability {
     return this.#runsTurns === true
   }
 
-  /** Whether it is assumed, but not known, that the endpoint is of another package. */
+  /** Whether the endpoint is assumed, but not known, to be of another package. */
   get isInDoubt(): boolean {
     return this.#isInDoubt
   }
 
   /** Notes that the endpoint has said before that it runs whole turns. */
-  saidTurns(): void {
+  noteRunsTurns(): void {
     this.#runsTurns ??= true
   }
 
   /** Notes that the endpoint has just answered. `turns`: whether it runs whole turns; `undefined` when that is not known yet. */
-  answered(turns: boolean | undefined): void {
+  noteAnswer(turns: boolean | undefined): void {
     this.stop()
     this.#runsTurns = turns
     this.#isInDoubt = turns === undefined
@@ -85,17 +85,17 @@ export class Availability {
   }
 
   /** Notes that the endpoint has answered a turn. */
-  tookTurn(): void {
+  noteTurnAnswer(): void {
     this.#probeMs = FIRST_PROBE_MS
   }
 
   /** Notes that the endpoint has answered a turn in the protocol of other packages. */
-  ranSegment(): void {
+  noteSegmentAnswer(): void {
     this.#ranSegment = true
   }
 
   /** Marks the endpoint as unavailable, and probes it until it answers. */
-  unavailable(problem: string): Effect.Effect<void> {
+  markUnavailable(problem: string): Effect.Effect<void> {
     return Effect.suspend(() => {
       const isNew = this.#problem === undefined
       this.#problem = problem
@@ -120,10 +120,10 @@ export class Availability {
     this.#probing = undefined
   }
 
-  /** Waits until it is this engine that probes. The other engines follow its result. */
-  readonly #untilProbing: Effect.Effect<void> = Effect.suspend(() =>
+  /** Waits as long as another engine probes the endpoint. */
+  readonly #awaitOtherProbe: Effect.Effect<void> = Effect.suspend(() =>
     this.#options.isProbedByOther()
-      ? Effect.andThen(Effect.sleep(OTHER_PROBE_CHECK_MS), this.#untilProbing)
+      ? Effect.andThen(Effect.sleep(OTHER_PROBE_CHECK_MS), this.#awaitOtherProbe)
       : Effect.void
   )
 
@@ -134,12 +134,13 @@ export class Availability {
       LONGEST_PROBE_MS
     )
     this.#probing = this.#options.fork(
-      Effect.matchEffect(Effect.delay(Effect.andThen(this.#untilProbing, this.ask), delayMs), {
+      Effect.matchEffect(Effect.delay(Effect.andThen(this.#awaitOtherProbe, this.ask), delayMs), {
         onSuccess: (turns) =>
           Effect.suspend(() => {
             this.#probing = undefined
-            this.answered(turns)
-            // this answer does not show that the endpoint accepts turns: until it has answered a turn, probes keep the longer delay
+            this.noteAnswer(turns)
+            // an answer to a probe does not show that the endpoint accepts turns: probes keep the longer delay until the endpoint
+            // has answered a turn
             this.#probeMs = nextDelayMs
             return delayMs > 0 && turns !== undefined
               ? Effect.logInfo(`The endpoint ${this.#options.url} is available again`)

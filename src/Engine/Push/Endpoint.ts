@@ -46,7 +46,7 @@ export class Endpoint {
       availability: this.#availability,
       session: () => this.#session,
       hasLeft: () => this.#hasLeft,
-      onOver: Effect.suspend(() => (this.#hasLeft && this.#turns.size === 0 ? this.close : Effect.void))
+      onOver: Effect.suspend(() => (this.#hasLeft && this.#turns.turnCount === 0 ? this.close : Effect.void))
     })
   }
 
@@ -61,8 +61,8 @@ export class Endpoint {
   }
 
   /** Notes that the endpoint has just answered. `turns`: whether it runs whole turns; `undefined` when that is not known yet. */
-  answered(turns: boolean | undefined): void {
-    this.#availability.answered(turns)
+  noteAnswer(turns: boolean | undefined): void {
+    this.#availability.noteAnswer(turns)
   }
 
   /** Accepts runs of these functions from now on. Active turns go on. */
@@ -70,7 +70,7 @@ export class Endpoint {
     const versions = JSON.stringify(functions.map((fn) => [fn.id, fn.codeHash, codeVersionOf(fn)]))
     if (versions === this.#servedVersions) return Effect.void
     const { connect, environment, settings, url, workerId } = this.#options
-    if (functions.some(({ endpointTurns }) => endpointTurns === true)) this.#availability.saidTurns()
+    if (functions.some(({ endpointTurns }) => endpointTurns === true)) this.#availability.noteRunsTurns()
     return Effect.gen({ self: this }, function* () {
       this.#session?.detach()
       const session = yield* connect(
@@ -82,14 +82,15 @@ export class Endpoint {
           maxConcurrentJobs: settings.maxConcurrent,
           labels: {},
           version: { sdk: "push", runtime: url },
-          // 0 is before the start of any program: this registration repeats what is stored, and replaces nothing newer
+          // 0 is earlier than the start of any program, so this registration, which repeats what is stored, replaces nothing
+          // newer
           startedAt: 0,
           // endpoints that do not understand pauses are told of no pause, see `update` in `Endpoints.ts`
           pauses: true
         },
         {
           onJob: (job) => this.#turns.start(job),
-          onNotice: (notice) => this.#turns.hear(notice),
+          onNotice: (notice) => this.#turns.addNotice(notice),
           running: () => this.#turns.running
         },
         { transport: "push", leaseMs: LEASE_MS }
@@ -98,9 +99,9 @@ export class Endpoint {
       this.#servedVersions = versions
       this.#hasLeft = false
       session.setReachable(this.#availability.problem === undefined, this.#availability.whyNot)
-      // turns that another engine process sent are not kept: nothing here could receive their answers
+      // turns that an earlier process of the engine has sent are not kept, because nothing here could receive their answers
       yield* session.adopt(this.#turns.jobIds)
-      session.makeRoom(settings.maxConcurrent - this.#turns.size)
+      session.makeRoom(settings.maxConcurrent - this.#turns.turnCount)
       this.#availability.start()
     })
   }
@@ -112,18 +113,18 @@ export class Endpoint {
 
   /** Whether a request is open. */
   get isBusy(): boolean {
-    return this.#turns.size > 0
+    return this.#turns.turnCount > 0
   }
 
   /** Stops giving runs to the endpoint. Its active runs go to other workers once the handler has dropped them. */
   readonly leave: Effect.Effect<void> = Effect.suspend(() => {
-    if (this.#turns.size === 0) return this.close
+    if (this.#turns.turnCount === 0) return this.close
     this.#availability.stop()
     this.#hasLeft = true
     this.#servedVersions = ""
     this.#session?.detach()
     for (const jobId of this.#turns.jobIds)
-      this.#turns.hear({ _tag: "LeaseLost", jobId, reason: "the endpoint was removed" })
+      this.#turns.addNotice({ _tag: "LeaseLost", jobId, reason: "the endpoint was removed" })
     return Effect.void
   })
 
@@ -131,7 +132,7 @@ export class Endpoint {
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.#availability.stop()
     this.#servedVersions = ""
-    this.#turns.breakOff()
+    this.#turns.abortAll()
     const session = this.#session
     this.#session = undefined
     if (session === undefined) return Effect.void
@@ -149,8 +150,8 @@ export class Endpoint {
   }
 
   /** Takes the handler's report of which steps run in a turn. */
-  hearRunning(jobId: string, running: unknown): void {
-    this.#turns.hearRunning(jobId, running)
+  updateRunningSteps(jobId: string, running: unknown): void {
+    this.#turns.updateRunningSteps(jobId, running)
   }
 
   /** The notices for an active turn. When there are none, waits at most `waitMs` for one. */

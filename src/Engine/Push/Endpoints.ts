@@ -1,4 +1,4 @@
-/** The push endpoints of an engine. Which ones there are follows from the registered functions. */
+/** The push endpoints of an engine. There is one for each environment and URL that the registered functions have. */
 import { createHash } from "node:crypto"
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -150,7 +150,7 @@ export class PushEndpoints {
       })
       const key = keyOf(environment, url)
       const endpoint = this.#endpoints.get(key) ?? this.#endpoint(environment, url)
-      endpoint.answered(turns)
+      endpoint.noteAnswer(turns)
       if (registrations.length > 0) this.#endpoints.set(key, endpoint)
       yield* this.#options.functions.register(environment, registrations)
       return registrations
@@ -215,7 +215,7 @@ export class PushEndpoints {
   ): Effect.Effect<{ readonly ack: TurnAck; readonly notices: ReadonlyArray<Notice> }, StoreError> {
     const { turns } = this.#options
     return Effect.gen({ self: this }, function* () {
-      if (late !== undefined) yield* turns.late(runId, late.lingerMs, environment)
+      if (late !== undefined) yield* turns.noteHandlerWentOn(runId, late.lingerMs, environment)
       const ack: TurnAck =
         ops.length === 0
           ? { _tag: "Accepted", outcomes: [] }
@@ -233,8 +233,8 @@ export class PushEndpoints {
         if (environment !== undefined && endpoint.environment !== environment) continue
         if (!endpoint.has(jobId)) continue
         // a request for notices also reports which steps run
-        if (waitMs > 0) endpoint.hearRunning(jobId, running)
-        // a handler reads the notices for which it asks, and none in the answer to a report
+        if (waitMs > 0) endpoint.updateRunningSteps(jobId, running)
+        // a handler reads only the notices that it has asked for; it ignores notices in the answer to a report
         const asksForNotices = waitMs > 0 || (ops.length === 0 && late === undefined)
         const notices = asksForNotices ? yield* endpoint.notices(jobId, waitMs) : []
         return { ack, notices: pauses ? notices : notices.filter(isKnownToAll) }

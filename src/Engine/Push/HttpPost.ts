@@ -48,10 +48,10 @@ const lookupPublic: LookupFunction = (hostname, options, callback) => {
   Dns.lookup(hostname, { ...options, all: true }, (error, addresses) => {
     if (error !== null) return callback(error, "", 4)
     // a single address that is not public is enough to refuse
-    const bad = addresses.find(({ address }) => !isPublicAddress(address))
+    const privateAddress = addresses.find(({ address }) => !isPublicAddress(address))
     const [first] = addresses
-    if (bad !== undefined || first === undefined)
-      return callback(new NotPublicAddress(bad?.address ?? hostname), "", 4)
+    if (privateAddress !== undefined || first === undefined)
+      return callback(new NotPublicAddress(privateAddress?.address ?? hostname), "", 4)
     if (options.all === true) callback(null, addresses)
     else callback(null, first.address, first.family)
   })
@@ -126,7 +126,8 @@ const send = (
     let connected = false
     request = (url.protocol === "https:" ? Https.request : requestPlain)(url, {
       method: "POST",
-      // a separate connection: on a connection that was kept, it would be unknown whether the other side has read the request
+      // uses a new connection: on a connection that was kept open, it would be unknown whether the other side has read the
+      // request
       agent: false,
       headers: {
         ...call.headers,

@@ -1,6 +1,5 @@
 /**
- * The active turns at a push endpoint, each with its request: what is sent, how the answer ends the turn, and what the handler is
- * told in between.
+ * The active turns at a push endpoint, each with its request. Decides what is sent, how the answer ends the turn, and what the handler is told in between.
  *
  * A turn whose request never arrived is given back without a loss. A turn that was lost when it may have begun counts as a loss
  * of its run, as with any worker. Neither uses up an attempt.
@@ -69,7 +68,7 @@ interface TurnInFlight {
   fiber: Fiber.Fiber<void> | undefined
   /** Completed when the turn's request is to be aborted. */
   readonly hangUp: Deferred.Deferred<void>
-  /** Whether the engine no longer wants the answer, because the lease has ended. */
+  /** Whether the engine no longer needs the answer, because the lease has ended. */
   isGivenUp: boolean
   readonly reportedSteps: ReportedSteps
   notices: Array<Notice>
@@ -101,7 +100,7 @@ export class PushTurnRequests {
     )
   }
 
-  get size(): number {
+  get turnCount(): number {
     return this.#turns.size
   }
 
@@ -139,12 +138,12 @@ export class PushTurnRequests {
   }
 
   /** Aborts the requests of all turns. */
-  breakOff(): void {
+  abortAll(): void {
     for (const turn of this.#turns.values()) turn.fiber?.interruptUnsafe()
   }
 
   /** Takes a notice from the engine for a turn. */
-  hear(notice: Notice): void {
+  addNotice(notice: Notice): void {
     const turn = this.#turns.get(notice.jobId)
     if (turn === undefined) return
     turn.notices.push(notice)
@@ -156,11 +155,11 @@ export class PushTurnRequests {
   }
 
   /** Takes the handler's report of which steps run in a turn. */
-  hearRunning(jobId: string, steps: unknown): void {
+  updateRunningSteps(jobId: string, steps: unknown): void {
     const turn = this.#turns.get(jobId)
     if (turn === undefined) return
     const { runId } = turn.job
-    turn.reportedSteps.hear(
+    turn.reportedSteps.update(
       [{ jobId, runId, steps: steps ?? [] }],
       this.#options.clock.currentTimeMillisUnsafe()
     )
@@ -169,7 +168,7 @@ export class PushTurnRequests {
   /** The steps that run, by the last reports of the handlers. */
   get running(): ReadonlyArray<RunningTurn> {
     const now = this.#options.clock.currentTimeMillisUnsafe()
-    return [...this.#turns.values()].flatMap(({ reportedSteps }) => reportedSteps.asOf(now))
+    return [...this.#turns.values()].flatMap(({ reportedSteps }) => reportedSteps.turnsAt(now))
   }
 
   /** The notices for an active turn. When there are none, waits at most `waitMs` for one. */
@@ -218,10 +217,11 @@ export class PushTurnRequests {
         onSuccess: (turns) =>
           Effect.suspend(() => {
             if (turn.isGivenUp) return this.#giveBack(turn)
-            availability.answered(turns)
+            availability.noteAnswer(turns)
             return this.#send(turn, turns === true)
           }),
-        onFailure: (error) => (turn.isGivenUp ? this.#giveBack(turn) : this.#putOff(turn.job, error.message))
+        onFailure: (error) =>
+          turn.isGivenUp ? this.#giveBack(turn) : this.#postpone(turn.job, error.message)
       })
     })
   }
@@ -236,7 +236,7 @@ export class PushTurnRequests {
       if (opInstead !== undefined) {
         // an endpoint of this package that is unhealthy now can go on with the turn later
         return this.#endpoint.availability.isInDoubt
-          ? this.#putOff(job, notKnown(job.runId))
+          ? this.#postpone(job, notKnown(job.runId))
           : this.#report(job, { ops: [opInstead] })
       }
       const body = isWhole ? JSON.stringify(turnRequest(job, nowMs)) : encodePushRequest(job, nowMs)
@@ -245,34 +245,38 @@ export class PushTurnRequests {
         { body, timeoutMs: settings.timeoutMs, hangUp: Deferred.await(turn.hangUp) },
         (answer) =>
           Effect.andThen(
-            this.#answered(job, answer, isWhole),
-            Effect.suspend(() => (turn.isGivenUp ? this.#dropped(job) : Effect.void))
+            this.#handleAnswer(job, answer, isWhole),
+            Effect.suspend(() => (turn.isGivenUp ? this.#noteDropped(job) : Effect.void))
           )
       )
       return Effect.catch(answered, (error) => {
         if (turn.isGivenUp) return this.#giveBack(turn)
-        return error.reason === "reached" ? this.#lost(job, error.message) : this.#putOff(job, error.message)
+        return error.reason === "reached"
+          ? this.#loseTurn(job, error.message)
+          : this.#postpone(job, error.message)
       })
     })
   }
 
   /** Gives back an aborted turn, which no handler has any more. */
   #giveBack({ job }: TurnInFlight): Effect.Effect<void> {
-    return this.#endpoint.hasLeft() ? this.#report(job, { ops: [{ _tag: "Release" }] }) : this.#dropped(job)
+    return this.#endpoint.hasLeft()
+      ? this.#report(job, { ops: [{ _tag: "Release" }] })
+      : this.#noteDropped(job)
   }
 
   /** Gives a turn back without a loss. It is dispatched again when the endpoint can be reached. */
-  #putOff(job: Job, problem: string): Effect.Effect<void> {
+  #postpone(job: Job, problem: string): Effect.Effect<void> {
     return Effect.andThen(
-      this.#endpoint.availability.unavailable(problem),
+      this.#endpoint.availability.markUnavailable(problem),
       this.#report(job, { ops: [{ _tag: "Release" }] })
     )
   }
 
   /** Tells the engine that the handler has dropped a turn that was taken back. */
-  #dropped({ jobId, runId }: Job): Effect.Effect<void> {
+  #noteDropped({ jobId, runId }: Job): Effect.Effect<void> {
     return Effect.suspend(() =>
-      Effect.catch(this.#endpoint.session()?.dropped([jobId]) ?? Effect.void, (error) =>
+      Effect.catch(this.#endpoint.session()?.noteDropped([jobId]) ?? Effect.void, (error) =>
         Effect.logError(
           `The lease of job ${jobId} could not be ended: no other worker gets run ${runId} until the lease expires`,
           error
@@ -281,13 +285,13 @@ export class PushTurnRequests {
     )
   }
 
-  #answered(job: Job, answer: PostAnswer, turns: boolean): Effect.Effect<void> {
+  #handleAnswer(job: Job, answer: PostAnswer, turns: boolean): Effect.Effect<void> {
     const body = bodyOf(answer)
     const problem = unavailability(answer, body)
-    if (problem !== undefined) return this.#putOff(job, problem)
+    if (problem !== undefined) return this.#postpone(job, problem)
     const { availability } = this.#endpoint
-    availability.tookTurn()
-    if (answer.status !== 200) return this.#lost(job, `it answered ${answer.status}${reasonIn(body)}`)
+    availability.noteTurnAnswer()
+    if (answer.status !== 200) return this.#loseTurn(job, `it answered ${answer.status}${reasonIn(body)}`)
     return Effect.suspend(() => {
       let report: ReturnType<typeof readReport>
       try {
@@ -297,7 +301,7 @@ export class PushTurnRequests {
           this.#requestedAs(job, turns),
           this.#options.clock.currentTimeMillisUnsafe()
         )
-        if (!turns) availability.ranSegment()
+        if (!turns) availability.noteSegmentAnswer()
       } catch (error) {
         if (!isIronflowError(error)) {
           return Effect.andThen(
@@ -305,19 +309,19 @@ export class PushTurnRequests {
               `An answer of the endpoint ${this.#options.url} could not be read because of a bug: please report this`,
               error
             ),
-            this.#lost(job, "its answer could not be read")
+            this.#loseTurn(job, "its answer could not be read")
           )
         }
         // another attempt would get the same answer
         return error.code === "LIMIT_EXCEEDED"
           ? this.#report(job, { ops: failTooLarge(error as ValidationError) })
-          : this.#lost(job, `its answer is not acceptable: ${error.message}`)
+          : this.#loseTurn(job, `its answer is not acceptable: ${error.message}`)
       }
       const last = report.ops.at(-1)
       if (last !== undefined && endsTurn(last)) return this.#report(job, report)
       const reported = report.ops.length === 0 ? Effect.void : this.#report(job, report)
       // a separate request may have reported the end of the turn; if none has, the turn is lost
-      return Effect.andThen(reported, this.#lost(job, "it answered before the turn had ended"))
+      return Effect.andThen(reported, this.#loseTurn(job, "it answered before the turn had ended"))
     })
   }
 
@@ -347,7 +351,7 @@ export class PushTurnRequests {
     })
   }
 
-  #lost(job: Job, why: string): Effect.Effect<void> {
+  #loseTurn(job: Job, why: string): Effect.Effect<void> {
     const { loseLease, url } = this.#options
     return loseLease(job.jobId, `the endpoint ${url}: ${why}`).pipe(
       Effect.retry(resendDelays),

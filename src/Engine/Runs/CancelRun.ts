@@ -3,7 +3,7 @@ import type { Transaction, Row } from "../Store/Transaction.ts"
 import { type Program, statement, write, get, allIsolatingDamage, isolateRow } from "../Store/Program.ts"
 import { environmentOfKey } from "./RunEnvironment.ts"
 import { isCompensating } from "./PauseRun.ts"
-import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
+import { holdingJob, keepRevokedLease } from "./RevokedLeases.ts"
 import { endRun } from "./EndRun.ts"
 
 /**
@@ -21,7 +21,7 @@ const DELETE_CHILD_WAITS = statement(
 )
 
 /** Cancels the child runs that a run waits for, with `reason`, and deletes the waits for them. */
-export function* cancelAwaited(
+export function* cancelAwaitedChildren(
   tx: Transaction,
   environment: number,
   run: number,
@@ -160,5 +160,5 @@ function* cancelAlone(tx: Transaction, row: Row, reason: string): Program<void> 
       }
     }
   )
-  yield* keepRevoked(tx, row)
+  yield* keepRevokedLease(tx, row)
 }

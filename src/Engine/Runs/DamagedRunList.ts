@@ -19,13 +19,13 @@ interface DamagedPage extends Omit<ListRunsResult, "nextCursor"> {
  * Lists a page of runs. Must not be called within a transaction: the first error of the damaged database would end the
  * transaction.
  */
-export const listRunsAround = inEnvironment(
-  "listRunsAround",
+export const listRunsDespiteDamage = inEnvironment(
+  "listRunsDespiteDamage",
   function* (tx: Transaction, query: RunsBefore): Program<DamagedPage> {
     const filter = filterOf(tx, query)
     if (filter === undefined) return { runs: [], totalCount: 0 }
     const { before } = query
-    const { rows, totalCount } = yield* findRunsAround({ ...filter, before, limit: query.limit + 1 })
+    const { rows, totalCount } = yield* findRunsDespiteDamage({ ...filter, before, limit: query.limit + 1 })
     const page = rows.slice(0, query.limit)
     const last = page.at(-1)
     const runs: Array<Run> = []
@@ -67,10 +67,10 @@ const LIST_RUN_KEYS = statement("DamagedRunList.listRunKeys", "SELECT key, id FR
 })
 
 /**
- * Finds a page of runs around damage. A range of keys that a query cannot read is halved, until each damaged run is alone in its
- * range. The environment and the status of a damaged run are unknown, so such a run is part of every list.
+ * Finds a page of runs in a damaged table. A range of keys that a query cannot read is halved, until each damaged run is alone in
+ * its range. The environment and the status of a damaged run are unknown, so such a run is part of every list.
  */
-function* findRunsAround({
+function* findRunsDespiteDamage({
   before,
   limit,
   values,
@@ -83,9 +83,9 @@ function* findRunsAround({
   function* visit(from: number, to: number): Program<void> {
     if (from >= to) return
     const first = keys[from]!
-    const alone = to - from === 1
-    const range = alone ? "r.key = ?" : "r.key <= ? AND r.key >= ?"
-    const bounds = alone ? [first] : [first, keys[to - 1]!]
+    const isSingle = to - from === 1
+    const range = isSingle ? "r.key = ?" : "r.key <= ? AND r.key >= ?"
+    const bounds = isSingle ? [first] : [first, keys[to - 1]!]
     try {
       const count = Number(
         (yield* get(
@@ -95,11 +95,11 @@ function* findRunsAround({
         ))?.total
       )
       if (rows.length < limit && (before === undefined || keys[to - 1]! < before)) {
-        const upTo = before === undefined ? "" : " AND r.key < ?"
+        const beforeCondition = before === undefined ? "" : " AND r.key < ?"
         for (const row of yield* all(
           variant(
             "DamagedRunList.visit",
-            `${RUNS_WITH_EVENTS} WHERE ${where} AND ${range}${upTo} ORDER BY r.key DESC LIMIT ?`
+            `${RUNS_WITH_EVENTS} WHERE ${where} AND ${range}${beforeCondition} ORDER BY r.key DESC LIMIT ?`
           ),
           ...values,
           ...bounds,
@@ -112,7 +112,7 @@ function* findRunsAround({
       totalCount += count
     } catch (error) {
       if (!isDamage(error)) throw error
-      if (alone) {
+      if (isSingle) {
         totalCount++
         if (rows.length < limit && (before === undefined || first < before)) rows.push({ key: first, error })
         return

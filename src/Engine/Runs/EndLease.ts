@@ -6,7 +6,7 @@ import { type Pause, readPause } from "./Pause.ts"
 import { pauseRow } from "./PauseRun.ts"
 import { type Program, get, variant, statement } from "../Store/Program.ts"
 import { forgetLease } from "./LeaseCache.ts"
-import { keepRevoked } from "./RevokedLeases.ts"
+import { keepRevokedLease } from "./RevokedLeases.ts"
 import { suspectsOf } from "./Suspects.ts"
 import { settleFiredWaits, makeReady } from "./Waits.ts"
 import { markCapacity } from "../Functions/ReadyFunctions.ts"
@@ -43,7 +43,7 @@ export function* endLease(
 export function* revokeLease(tx: Transaction, row: Row, jobId: string, reason: string): Program<void> {
   tx.notify(String(row.worker), { _tag: "LeaseLost", jobId, reason })
   yield* endLease(tx, { key: Number(row.key), jobId }, "leaseRevoked")
-  yield* keepRevoked(tx, row)
+  yield* keepRevokedLease(tx, row)
 }
 
 const END_REVOKED_LEASE = statement(

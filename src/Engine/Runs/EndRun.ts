@@ -19,7 +19,7 @@ import { forgetLease } from "./LeaseCache.ts"
 import { MAX_KEPT_CHARS, type FirstTurnFacts } from "../Store/EndedRunRecord.ts"
 import { suspectsOf } from "./Suspects.ts"
 import { startAfterFailure } from "./SystemRuns.ts"
-import { aboutRun, hasRunObservers, notifyRunObservers, functionIdOf } from "./RunObservers.ts"
+import { runMembers, hasRunObservers, notifyRunObservers, functionIdOf } from "./RunObservers.ts"
 import { markCapacity, markRunEnded } from "../Functions/ReadyFunctions.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
 import { countRunEvent } from "./RunStats.ts"
@@ -27,17 +27,17 @@ import { fireWait } from "./Waits.ts"
 
 const statusOf = { Completed: "completed", Failed: "failed", Cancelled: "cancelled" } as const
 
-const end = (transition: TransitionName): string =>
+const endStatement = (transition: TransitionName): string =>
   `UPDATE runs SET ${moves[transition].set}, output = ?, error = ?, lease = NULL, lease_until = NULL, ready_at = NULL,
      pause = NULL, ended_at = ?, updated_at = ? WHERE key = ? AND ${moves[transition].where}`
 
 /** SQL: the statements that end a run, by transition. */
 export const ENDS = {
-  completed: end("completed"),
-  failed: end("failed"),
-  cancelled: end("cancelled"),
+  completed: endStatement("completed"),
+  failed: endStatement("failed"),
+  cancelled: endStatement("cancelled"),
   /** The run fails because its journal has become too large. */
-  outgrown: end("outgrown")
+  outgrown: endStatement("outgrown")
 }
 
 /** How a run ends. */
@@ -93,7 +93,7 @@ export function* endRun(
   if (ending._tag !== "Cancelled") countForFailureRate(tx, run.function, ending._tag === "Failed")
   if (ending._tag !== "Completed") {
     const _tag = ending._tag === "Failed" ? "RunFailed" : "RunCancelled"
-    tx.changes.runFailures.push({ ...aboutRun(tx, run), _tag, error: ending.error })
+    tx.changes.runFailures.push({ ...runMembers(tx, run), _tag, error: ending.error })
   }
   const { createdAt, firstTurn } = run
   if (firstTurn !== undefined && createdAt !== undefined && (output?.length ?? 0) <= MAX_KEPT_CHARS) {
@@ -108,12 +108,12 @@ export function* endRun(
       endedAt: now
     })
   }
-  if (hasRunObservers(tx)) yield* tellOfEnd(tx, run, ending, now)
+  if (hasRunObservers(tx)) yield* notifyOfEnd(tx, run, ending, now)
   markCapacity(tx, run.function)
   markRunEnded(tx, run.function)
-  if (run.parent !== null) yield* tellParent(tx, run, ending)
+  if (run.parent !== null) yield* endWaitOfParent(tx, run, ending)
   if (ending._tag !== "Failed") return
-  const { environment, functionId, runId } = aboutRun(tx, run)
+  const { environment, functionId, runId } = runMembers(tx, run)
   const { code, message, name } = ending.error
   const shortError = {
     name,
@@ -129,7 +129,7 @@ const MAX_MESSAGE_CHARS = 2000
 
 const FIND_CREATION_TIME = statement("EndRun.findCreationTime", "SELECT created_at FROM runs WHERE key = ?")
 
-function* tellOfEnd(
+function* notifyOfEnd(
   tx: Transaction,
   run: {
     readonly key: number
@@ -162,14 +162,14 @@ const FIND_WAIT_FOR_CHILD = statement(
   "SELECT run, step_key FROM waits WHERE child = ? AND fired IS NULL"
 )
 
-function* tellParent(
+function* endWaitOfParent(
   tx: Transaction,
   run: { readonly key: number; readonly id: string; readonly function: number },
   ending: Ending
 ): Program<void> {
-  const waiting = yield* get(FIND_WAIT_FOR_CHILD, run.key)
-  if (waiting === undefined) return
-  const parent = Number(waiting.run)
+  const wait = yield* get(FIND_WAIT_FOR_CHILD, run.key)
+  if (wait === undefined) return
+  const parent = Number(wait.run)
   // the wait of a damaged parent cannot be fired, and must not keep the child from ending
   if (tx.damage.reasonOf("run", parent) !== undefined) return
   const functionId = functionIdOf(tx, run.function)
@@ -180,5 +180,5 @@ function* tellParent(
           _tag: "Failure",
           error: invokeFailure(functionId, run.id, ending.error)
         }
-  yield* isolateRow(tx, "run", parent, fireWait(tx, parent, String(waiting.step_key), outcome))
+  yield* isolateRow(tx, "run", parent, fireWait(tx, parent, String(wait.step_key), outcome))
 }

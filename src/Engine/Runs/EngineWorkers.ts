@@ -18,7 +18,7 @@ const FIND_OTHER_ENGINE_OF_WORKER = variant(
 )
 
 /** Whether a worker is connected to another live engine. */
-export function* isAtOther(tx: Transaction, workerId: string): Program<boolean> {
+export function* isAtOtherEngine(tx: Transaction, workerId: string): Program<boolean> {
   return tx.node !== undefined && (yield* get(FIND_OTHER_ENGINE_OF_WORKER, workerId, tx.node)) !== undefined
 }
 
@@ -38,7 +38,7 @@ export interface WorkerHere {
   readonly instance?: string
   /** The number of this registration of the process; absent for workers that do not count their registrations. */
   readonly number?: number
-  /** JSON of what engines show of the worker. */
+  /** JSON text of what every engine shows about the worker. */
   readonly info: string
 }
 
@@ -68,8 +68,8 @@ const PUT_WORKER = variant(
       batch = excluded.batch, acks = excluded.acks`
 )
 
-/** Whether a row belongs to another engine, and to another process than the worker that connects. */
-const isAnother = (tx: Transaction, row: Row, instance: string | undefined): boolean =>
+/** Whether the worker in a row is connected to another engine, and is another process than the worker that connects. */
+const isOfOtherProcess = (tx: Transaction, row: Row, instance: string | undefined): boolean =>
   row.node !== tx.node && (instance === undefined || row.instance !== instance)
 
 /** Connects a worker to this engine, and disconnects it from any other. */
@@ -81,15 +81,20 @@ export const connectWorker = acrossEnvironments(
   ): Program<ConnectResult> {
     if (tx.node === undefined) return { _tag: "Connected", hasMovedHere: false }
     const row = yield* get(FIND_WORKER, workerId)
-    if (row !== undefined && isAnother(tx, row, instance)) {
+    if (row !== undefined && isOfOtherProcess(tx, row, instance)) {
       return { _tag: "Elsewhere", engine: String(row.name), environment: String(row.environment) }
     }
-    const isSame = row !== undefined && instance !== undefined && row.instance === instance
-    if (isSame && number !== undefined && row.registration !== null && number < Number(row.registration)) {
+    const isSameProcess = row !== undefined && instance !== undefined && row.instance === instance
+    if (
+      isSameProcess &&
+      number !== undefined &&
+      row.registration !== null &&
+      number < Number(row.registration)
+    ) {
       return { _tag: "Stale", number: Number(row.registration) }
     }
-    const batch = isSame ? row.batch! : null
-    const acks = isSame ? row.acks! : null
+    const batch = isSameProcess ? row.batch! : null
+    const acks = isSameProcess ? row.acks! : null
     yield* write(
       PUT_WORKER,
       workerId,
@@ -104,7 +109,7 @@ export const connectWorker = acrossEnvironments(
     )
     return {
       _tag: "Connected",
-      hasMovedHere: isSame && row.node !== tx.node,
+      hasMovedHere: isSameProcess && row.node !== tx.node,
       ...(batch === null || acks === null ? {} : { batch: Number(batch), acks: String(acks) })
     }
   },
@@ -112,14 +117,14 @@ export const connectWorker = acrossEnvironments(
 )
 
 /**
- * The name of the other engine at which another process uses this worker id; `undefined` if there is none. For a worker that
- * waits until it can connect.
+ * The name of another engine to which another process with this worker id is connected; `undefined` if there is none. For a
+ * worker that waits until it can connect.
  */
-export const whereElsewhere = acrossEnvironments(
-  "whereElsewhere",
+export const findOtherEngine = acrossEnvironments(
+  "findOtherEngine",
   function* (tx: Transaction, workerId: string, instance: string | undefined): Program<string | undefined> {
     const row = tx.node === undefined ? undefined : yield* get(FIND_WORKER, workerId)
-    return row !== undefined && isAnother(tx, row, instance) ? String(row.name) : undefined
+    return row !== undefined && isOfOtherProcess(tx, row, instance) ? String(row.name) : undefined
   },
   (workerId) => `find the engine of worker ${workerId}`
 )
@@ -156,14 +161,14 @@ const DELETE_WORKER = variant(
  * Ends a session of a worker with this engine. Returns `true` when the session was still current, that is, when the worker has
  * not moved to another engine.
  */
-export function* sessionEnded(tx: Transaction, workerId: string, session: string): Program<boolean> {
+export function* endSession(tx: Transaction, workerId: string, session: string): Program<boolean> {
   return tx.node === undefined || (yield* affected(DELETE_WORKER, workerId, tx.node, session)) > 0
 }
 
 /** Ends the session of a worker without ending its leases. Returns whether the session was still current. */
-export const workerLeft = acrossEnvironments(
-  "workerLeft",
-  sessionEnded,
+export const disconnectWorker = acrossEnvironments(
+  "disconnectWorker",
+  endSession,
   (workerId) => `disconnect worker ${workerId}`
 )
 
@@ -173,8 +178,8 @@ const DELETE_WORKERS_OF_ENGINE = variant(
 )
 
 /** Ends the sessions of all workers that are connected to this engine. */
-export const allLeft = acrossEnvironments(
-  "allLeft",
+export const disconnectAllWorkers = acrossEnvironments(
+  "disconnectAllWorkers",
   function* (tx: Transaction): Program<void> {
     if (tx.node !== undefined) yield* write(DELETE_WORKERS_OF_ENGINE, tx.node)
   },
@@ -187,8 +192,8 @@ const UPDATE_INFO = variant(
 )
 
 /** Stores the new {@link WorkerHere.info} of a worker. */
-export const workerChanged = acrossEnvironments(
-  "workerChanged",
+export const updateWorkerInfo = acrossEnvironments(
+  "updateWorkerInfo",
   function* (tx: Transaction, workerId: string, session: string, info: string): Program<void> {
     if (tx.node !== undefined) yield* write(UPDATE_INFO, info, workerId, tx.node, session)
   },

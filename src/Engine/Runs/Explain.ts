@@ -40,14 +40,14 @@ export const explain = (
 ): Explanation => ({
   runId: situation.run.id,
   status: situation.run.status,
-  ...withHeldBack(situation, reasonOf(situation, workers, now))
+  ...addWaitingFires(situation, reasonOf(situation, workers, now))
 })
 
 /**
  * Adds to the explanation how many fires of the run's schedule wait for the end of this run, and how many were left out because
  * it had not ended.
  */
-const withHeldBack = ({ heldBack, run }: RunSituation, reason: Reason): Reason => {
+const addWaitingFires = ({ heldBack, run }: RunSituation, reason: Reason): Reason => {
   if (heldBack === undefined || run.endedAt !== undefined) return reason
   const { cron, overlap, queue, skipped, timezone } = heldBack
   const times = (count: number) => `${count} ${count === 1 ? "fire" : "fires"} of the schedule "${cron}"`
@@ -55,11 +55,11 @@ const withHeldBack = ({ heldBack, run }: RunSituation, reason: Reason): Reason =
     queue.length === 0
       ? ""
       : ` ${times(queue.length)} ${queue.length === 1 ? "waits" : "wait"} for the end of this run, the first one since ${iso(queue[0]!)}.`
-  const left =
+  const skippedText =
     skipped === 0 ? "" : ` ${times(skipped)} ${skipped === 1 ? "was" : "were"} left out since this run began.`
   return {
     ...reason,
-    message: `${reason.message}${waiting}${left}`,
+    message: `${reason.message}${waiting}${skippedText}`,
     details: {
       ...reason.details,
       schedule: {
@@ -128,19 +128,24 @@ const SILENT_MS = 5000
  * The time, in epoch milliseconds, at which other engines take over the run unless the engine of its worker comes back.
  * `undefined` while that engine is seen often enough.
  */
-const takenOverAt = (engine: OtherEngine | undefined, { until }: Lease, now: number): number | undefined => {
+const takeoverTime = (engine: OtherEngine | undefined, { until }: Lease, now: number): number | undefined => {
   if (engine === undefined || now - engine.seenAt < SILENT_MS) return undefined
   return until ?? engine.goneAt
 }
 
 /** A sentence about an engine that may be gone: when it was last seen, and what happens to the run. */
-const saySilent = ({ name, seenAt }: OtherEngine, { until }: Lease, takenOver: number, now: number): string =>
+const describeSilence = (
+  { name, seenAt }: OtherEngine,
+  { until }: Lease,
+  takeoverAt: number,
+  now: number
+): string =>
   ` The engine that this worker is connected to (${name}) was last seen ${formatDuration(Math.floor((now - seenAt) / 1000) * 1000)} ago. If that engine is gone, ` +
   (until === undefined
     ? "the run continues on another worker, "
     : "the run continues at another engine, on this worker or another one, ") +
-  (takenOver > now
-    ? `at ${iso(takenOver)} (in ${formatDuration(Math.ceil((takenOver - now) / 1000) * 1000)}), from its last finished step.`
+  (takeoverAt > now
+    ? `at ${iso(takeoverAt)} (in ${formatDuration(Math.ceil((takeoverAt - now) / 1000) * 1000)}), from its last finished step.`
     : "in a moment, from its last finished step.")
 
 /** Explains a leased run: which worker executes it, which steps run now, and whether it is stuck. */
@@ -162,7 +167,7 @@ const leasedReason = (
       details: { workerId: lease.workerId, workerConnected: worker !== undefined, handOutFrom }
     }
   }
-  const takenOver = takenOverAt(engine, lease, now)
+  const takeoverAt = takeoverTime(engine, lease, now)
   const details = {
     workerId: lease.workerId,
     workerConnected: worker !== undefined,
@@ -173,7 +178,7 @@ const leasedReason = (
       : { renewedAt: iso(lease.until - worker.leaseMs) }),
     ...(lastStepAt === undefined ? {} : { lastStepAt: iso(lastStepAt) }),
     ...(engine === undefined ? {} : { engine: engine.name, engineSeenAt: iso(engine.seenAt) }),
-    ...(takenOver === undefined ? {} : { handOutFrom: iso(takenOver) }),
+    ...(takeoverAt === undefined ? {} : { handOutFrom: iso(takeoverAt) }),
     ...(running.length === 0 ? {} : { running: running.map((step) => factsOf(run.id, step, now)) }),
     ...(pause === undefined ? {} : { pauseRequested: pause.message })
   }
@@ -189,8 +194,10 @@ const leasedReason = (
     code: "RUNNING",
     message:
       `${rollback} on worker ${lease.workerId}${details.leaseUntil === undefined ? "" : `, whose lease holds until ${details.leaseUntil}`}.` +
-      sayRunning(running) +
-      (engine === undefined || takenOver === undefined ? "" : saySilent(engine, lease, takenOver, now)) +
+      describeRunning(running) +
+      (engine === undefined || takeoverAt === undefined
+        ? ""
+        : describeSilence(engine, lease, takeoverAt, now)) +
       (pause === undefined
         ? ""
         : ` It will be paused when its running steps have ended: ${sentence(pause.message)}`),
@@ -208,7 +215,7 @@ const factsOf = (runId: string, { attempt, forMs, name, progress, stepKey }: Run
   ...(progress === undefined ? {} : { progress })
 })
 
-const sayRunning = (running: ReadonlyArray<RunningStep>): string => {
+const describeRunning = (running: ReadonlyArray<RunningStep>): string => {
   const longest = running.reduce<RunningStep | undefined>(
     (longest, step) => (longest === undefined || step.forMs > longest.forMs ? step : longest),
     undefined
@@ -216,7 +223,7 @@ const sayRunning = (running: ReadonlyArray<RunningStep>): string => {
   if (longest === undefined) return ""
   const { attempt, forMs, name, progress = {} } = longest
   const { fraction, text } = progress
-  const reported = [
+  const progressText = [
     ...(fraction === undefined ? [] : [`${Math.floor(fraction * 100)} %`]),
     ...(text === undefined ? [] : [text])
   ].join(", ")
@@ -224,7 +231,7 @@ const sayRunning = (running: ReadonlyArray<RunningStep>): string => {
   return (
     ` Step "${name}" has run for ${formatDuration(forMs < 1000 ? forMs : Math.floor(forMs / 1000) * 1000)}` +
     ` (attempt ${attempt})${others === 0 ? "" : `, and ${others} other ${others === 1 ? "step is" : "steps are"} running`}` +
-    (reported === "" ? "." : `. Its progress: ${sentence(reported)}`)
+    (progressText === "" ? "." : `. Its progress: ${sentence(progressText)}`)
   )
 }
 

@@ -6,7 +6,7 @@ import { yieldToEventLoop } from "../Yielding.ts"
 import { acrossEnvironments, all, type Program, statement } from "../Store/Program.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type { Transaction } from "../Store/Transaction.ts"
-import { listOf, Status } from "./StatusRows.ts"
+import { sqlListOf, Status } from "./StatusRows.ts"
 
 /** How many runs of a function have failed. */
 export interface FailedRuns {
@@ -29,7 +29,7 @@ const RUNS_PER_SLICE = 1000
 const FAILED = statement(
   "FailedRuns.failed",
   `SELECT function, count(*) AS n, max(key) AS last FROM (
-       SELECT function, key FROM runs WHERE status = ${Status.failed} AND status IN (${listOf(["failed", "cancelled"])}) AND key > ?
+       SELECT function, key FROM runs WHERE status = ${Status.failed} AND status IN (${sqlListOf(["failed", "cancelled"])}) AND key > ?
          ORDER BY key LIMIT ?) AS slice
      GROUP BY function`,
   { scans: "the slice, which an index has found" }

@@ -15,7 +15,7 @@ interface Minute {
 }
 
 /** Maximum number of functions that are counted. Beyond that, the function whose last run ended the longest ago is dropped. */
-const MOST_FUNCTIONS = 1000
+const MAX_FUNCTIONS = 1000
 
 class Rates {
   /** How many minutes are counted back; `undefined` while failing functions are not watched. */
@@ -40,7 +40,7 @@ class Rates {
     }
     this.pending.length = 0
     for (const fn of this.functions.keys()) {
-      if (this.functions.size <= MOST_FUNCTIONS) break
+      if (this.functions.size <= MAX_FUNCTIONS) break
       this.functions.delete(fn)
     }
   }

@@ -87,7 +87,7 @@ export const forkRun = inEnvironment(
     const fn = registryOf(tx).byKey(Number(row.function))
     if (fn === undefined) return yield* refuse(refusalOfDamagedFunction(runId, "forked"))
     if (fn.deleted === true) return yield* refuse(new FunctionNotFoundError(fn.registration.id))
-    const before = from === undefined ? 0 : yield* findStep(row, from)
+    const fromSeq = from === undefined ? 0 : yield* findStep(row, from)
     const undone = yield* undoneSteps(row)
     const replaced = yield* forEach(steps, function* ([step, value]): Program<
       ReplacedStep,
@@ -111,10 +111,10 @@ export const forkRun = inEnvironment(
       environment: Number(row.environment),
       fn,
       event: Number(row.event),
-      ...(yield* inputFrom(tx, row, data)),
+      ...(yield* inputOfRepeat(tx, row, data)),
       forkedFrom: { runId, ...(from === undefined ? {} : { step: from }) }
     })
-    if (before > 0) yield* write(COPY_STEPS, key, row.key!, before, JSON.stringify(undone))
+    if (fromSeq > 0) yield* write(COPY_STEPS, key, row.key!, fromSeq, JSON.stringify(undone))
     for (const { kind, name, stepKey, value } of replaced.sort((a, b) => a.seq - b.seq)) {
       const stored = patchedKind(kind)
       if ((yield* affected(UPDATE_STEP, stored, value, key, stepKey)) === 0)
@@ -132,7 +132,7 @@ const refusalOfDamagedFunction = (runId: string, participle: string): InvalidSta
   )
 
 /** The input of a new run that repeats the run in `row`: `data`, or by default the input of that run. */
-export function* inputFrom(
+export function* inputOfRepeat(
   tx: Transaction,
   row: Row,
   data?: JsonText
@@ -164,19 +164,19 @@ interface FoundStep {
   readonly kind: string
   readonly seq: number
 }
-/** A step with the result that replaces its own in the fork. */
+/** A step, and the result that replaces its recorded result in the fork. */
 interface ReplacedStep extends FoundStep {
   readonly value: JsonText
 }
 
-const WANTED = "(step_key = ? OR name = ? OR ? = CAST(? AS TEXT) || ':' || step_key)"
+const IS_WANTED = "(step_key = ? OR name = ? OR ? = CAST(? AS TEXT) || ':' || step_key)"
 const LIST_STEPS = statement(
   "Forking.listSteps",
-  `SELECT step_key, name, kind, seq FROM steps WHERE run = ? AND ${WANTED} AND kind <> 'compensate' AND kind <> 'parallel' ORDER BY seq`
+  `SELECT step_key, name, kind, seq FROM steps WHERE run = ? AND ${IS_WANTED} AND kind <> 'compensate' AND kind <> 'parallel' ORDER BY seq`
 )
 const LIST_OPEN_STEPS = statement(
   "Forking.listOpenSteps",
-  `SELECT step_key, name, step_kind AS kind FROM waits WHERE run = ? AND ${WANTED} AND step_key <> '${RUN_ITSELF}'`
+  `SELECT step_key, name, step_kind AS kind FROM waits WHERE run = ? AND ${IS_WANTED} AND step_key <> '${RUN_ITSELF}'`
 )
 
 function* findReplaced(run: Row, wanted: string): Program<FoundStep, StepNotFoundError | ValidationError> {

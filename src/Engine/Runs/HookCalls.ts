@@ -11,22 +11,22 @@ import { acrossEnvironments, all, get, type Program, statement, write } from "..
 import type { Transaction } from "../Store/Transaction.ts"
 
 /** Maximum number of calls that are kept. Further calls are dropped. */
-export const MOST_CALLS = 10_000
+export const MAX_CALLS = 10_000
 
 /** The part of a hook that decides which calls it gets. The URL and the secret are not needed here. */
-export type Listening = Pick<Hook, "key" | "functionId" | "environment"> & {
+export type ListeningHook = Pick<Hook, "key" | "functionId" | "environment"> & {
   readonly on: ReadonlyArray<HookEvent>
 }
 
 interface HookCache {
-  hooks: ReadonlyArray<Listening>
+  hooks: ReadonlyArray<ListeningHook>
   /** How many more calls may be stored. This is an estimate, because it ignores rollbacks and the calls of other engines. */
-  room: number
+  freeCalls: number
   /** How many calls were dropped since the last {@link takeDropped}. Includes calls of transactions that were rolled back. */
   dropped: number
 }
 
-const hooksOf = defineCache<HookCache>({ make: () => ({ hooks: [], room: 0, dropped: 0 }) })
+const hooksOf = defineCache<HookCache>({ make: () => ({ hooks: [], freeCalls: 0, dropped: 0 }) })
 
 const COUNT_CALLS = statement("HookCalls.countCalls", "SELECT count(*) AS calls FROM hook_calls", {
   scans: "the pending calls, 10,000 at most"
@@ -35,10 +35,10 @@ const COUNT_CALLS = statement("HookCalls.countCalls", "SELECT count(*) AS calls 
 /** Replaces all hooks by the given ones. */
 export const setHooks = acrossEnvironments(
   "setHooks",
-  function* (tx: Transaction, hooks: ReadonlyArray<Listening>): Program<void> {
+  function* (tx: Transaction, hooks: ReadonlyArray<ListeningHook>): Program<void> {
     const cache = hooksOf(tx)
     cache.hooks = hooks
-    cache.room = MOST_CALLS - Number((yield* get(COUNT_CALLS))?.calls)
+    cache.freeCalls = MAX_CALLS - Number((yield* get(COUNT_CALLS))?.calls)
   },
   () => "set the hooks"
 )
@@ -62,11 +62,11 @@ export function* callHooks(
   for (const hook of cache.hooks) {
     if (!hook.on.includes(type) || !matchesGlob(hook.functionId, data.functionId)) continue
     if (hook.environment !== undefined && hook.environment !== environment) continue
-    if (cache.room <= 0) {
+    if (cache.freeCalls <= 0) {
       cache.dropped++
       continue
     }
-    cache.room--
+    cache.freeCalls--
     const id = tx.ids.hookCall()
     const call: HookCall = { id, type, at: new Date(now).toISOString(), environment, data }
     yield* write(INSERT_CALL, id, hook.key, JSON.stringify(call), now)
@@ -129,7 +129,7 @@ export interface CallResult {
    * For another attempt: how many attempts have failed, and when the next attempt is due, in epoch milliseconds. Absent when the
    * call is done or given up.
    */
-  readonly again?: { readonly attempts: number; readonly dueAt: number }
+  readonly nextAttempt?: { readonly attempts: number; readonly dueAt: number }
 }
 
 /** Stores the results of calls: deletes the calls that are done. */
@@ -137,12 +137,12 @@ export const settleCalls = acrossEnvironments(
   "settleCalls",
   function* (tx: Transaction, results: ReadonlyArray<CallResult>): Program<void> {
     const cache = hooksOf(tx)
-    for (const { again, id } of results) {
-      if (again !== undefined) {
-        yield* write(UPDATE_ATTEMPTS, again.attempts, again.dueAt, id)
+    for (const { id, nextAttempt } of results) {
+      if (nextAttempt !== undefined) {
+        yield* write(UPDATE_ATTEMPTS, nextAttempt.attempts, nextAttempt.dueAt, id)
         continue
       }
-      cache.room++
+      cache.freeCalls++
       yield* write(DELETE_CALL, id)
     }
   },
@@ -161,7 +161,7 @@ const LIST_CALLS_ABOUT_RUN = statement(
 export function* dropCalls(tx: Transaction, runId: string): Program<void> {
   const cache = hooksOf(tx)
   for (const { id } of yield* all(LIST_CALLS_ABOUT_RUN, `%"${runId}"%`)) {
-    cache.room++
+    cache.freeCalls++
     yield* write(DELETE_CALL, id!)
   }
 }
@@ -192,7 +192,7 @@ const DELETE_CALLS_OF_HOOK = statement("HookCalls.deleteCallsOfHook", "DELETE FR
 export const forgetHook = acrossEnvironments(
   "forgetHook",
   function* (tx: Transaction, hook: string, calls: number): Program<void> {
-    hooksOf(tx).room += calls
+    hooksOf(tx).freeCalls += calls
     yield* write(DELETE_CALLS_OF_HOOK, hook)
   },
   () => "forget a hook"
@@ -205,7 +205,7 @@ export const takeDropped = acrossEnvironments(
     const cache = hooksOf(tx)
     const { dropped } = cache
     cache.dropped = 0
-    cache.room = MOST_CALLS - Number((yield* get(COUNT_CALLS))?.calls)
+    cache.freeCalls = MAX_CALLS - Number((yield* get(COUNT_CALLS))?.calls)
     return dropped
   },
   () => "count the calls of hooks that there was no room for"

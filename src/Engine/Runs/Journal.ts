@@ -77,7 +77,7 @@ export function* insertStep(
 }
 
 /** Adds to the journal a step that the engine itself has just carried out. */
-export function* recordNow(
+export function* recordEngineStep(
   tx: Transaction,
   run: LeasedRun,
   stepKey: string,

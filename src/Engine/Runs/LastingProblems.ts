@@ -12,7 +12,7 @@ import { readRates } from "./FailureRates.ts"
 import { callHooks } from "./HookCalls.ts"
 import { Status } from "./StatusRows.ts"
 import { type FindHolder, readLease, whyStuck } from "./Stuck.ts"
-import { startFor, startListeners } from "./SystemRuns.ts"
+import { startRunListeners, startListeners } from "./SystemRuns.ts"
 import { functionIdOf } from "./RunObservers.ts"
 
 /** Whether any functions have a trigger for system events. */
@@ -30,7 +30,7 @@ export interface FunctionInEnvironment {
 }
 
 /** When a function counts as failing. */
-export interface FailingIf {
+export interface FailingThreshold {
   /** The window in minutes. The same number was given to `watchRates`, which counts the runs. */
   readonly minutes: number
   /** Minimum number of runs that must have ended in the window. */
@@ -47,7 +47,7 @@ export const noteFailing = acrossEnvironments(
   "noteFailing",
   function* (
     tx: Transaction,
-    { minutes, rate, runs }: FailingIf,
+    { minutes, rate, runs }: FailingThreshold,
     failingBefore: ReadonlyArray<FunctionInEnvironment>
   ): Program<{ readonly failing: ReadonlyArray<FunctionInEnvironment>; readonly isQuiet: boolean }> {
     const rates = yield* readRates(tx)
@@ -75,7 +75,7 @@ export const noteFailing = acrossEnvironments(
 )
 
 /** Maximum number of stuck runs that are found at a time. */
-const MOST_STUCK = 100
+const MAX_STUCK = 100
 
 const SCANS_UNFINISHED =
   "the unfinished runs, but only when the number of stuck runs is not 0, which is a rare case"
@@ -85,7 +85,7 @@ const LIST_ABANDONED_RUNS = statement(
   `SELECT r.key, r.id, r.environment, r.function FROM runs r WHERE r.ended_at IS NULL
      AND r.lease IS NULL AND r.ready_at IS NULL AND r.status <> ${Status.paused}
      AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.run = r.key AND w.fired IS NULL AND w.due_at IS NOT NULL)
-     ORDER BY r.key LIMIT ${MOST_STUCK}`,
+     ORDER BY r.key LIMIT ${MAX_STUCK}`,
   { scans: SCANS_UNFINISHED }
 )
 
@@ -134,7 +134,7 @@ export const findStuck = (
       ...leased
         .filter(({ lease }) => whyStuck(lease, findHolder, at) !== undefined)
         .map(({ lease: _, ...run }) => run)
-    ].slice(0, MOST_STUCK)
+    ].slice(0, MAX_STUCK)
   )
 
 /** Calls hooks and starts the listening functions for stuck runs. */
@@ -144,7 +144,7 @@ export const noteStuck = acrossEnvironments(
     for (const run of runs) {
       const functionId = functionIdOf(tx, run.function)
       yield* callHooks(tx, "run.stuck", tx.environmentName(run.environment), { functionId, runId: run.id })
-      yield* startFor(tx, run, "stuck", {})
+      yield* startRunListeners(tx, run, "stuck", {})
     }
   },
   () => "note which runs are stuck"

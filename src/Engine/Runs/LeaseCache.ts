@@ -55,8 +55,8 @@ interface LeaseCache {
 const MAX_OWN_JOBS = 20_000
 
 const leasesOf = defineCache<LeaseCache>({
-  // readers may see an older state of this cache: they read a lease that is missing there, and a run that has ended since wakes
-  // the readers that wait for its end
+  // readers may see an older state of this cache. A lease that is missing in that state is read from the database. And whoever
+  // waits for the end of a run is woken when the run ends
   isShared: "whenUpToDate",
   make: () => ({
     byRun: new ShortLivedMap(),
@@ -94,7 +94,7 @@ export const rememberLease = (tx: Transaction, run: LeasedRun): void => {
 }
 
 /** The run that a job holds, if it is cached. */
-export const leasedTo = (tx: Transaction, jobId: string): LeasedRun | undefined =>
+export const cachedRunOf = (tx: Transaction, jobId: string): LeasedRun | undefined =>
   leasesOf(tx).byJob.get(jobId)
 
 /** Whether the lease of a run is in the cache. If so, the run exists and has not ended. */

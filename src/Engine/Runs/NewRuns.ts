@@ -3,7 +3,7 @@
  * run in the transaction that stores the event of the run, the row of the run is written only once, with the lease. Runs
  * that no worker claims are written without a lease before the commit.
  */
-import { isNew, markNew, forgetNew } from "../Functions/ReadyFunctions.ts"
+import { hasOnlyNewRuns, markNewRun, forgetNewRuns } from "../Functions/ReadyFunctions.ts"
 import { pinsRuns } from "../Functions/Pins.ts"
 import type { RegisteredFunction } from "../Functions/Registry.ts"
 import { ShortLivedMap } from "../../ShortLivedMap.ts"
@@ -39,9 +39,9 @@ const INSERT_RUN = statement(
 )
 
 function* writeAll(tx: Transaction, runs: ShortLivedMap<number, Array<NewRun>>): Program<void> {
-  forgetNew(tx)
-  for (const [, ofFunction] of runs) {
-    for (const { createdAt: at, environment, event, function: fn, id } of ofFunction)
+  forgetNewRuns(tx)
+  for (const [, runsOfFunction] of runs) {
+    for (const { createdAt: at, environment, event, function: fn, id } of runsOfFunction)
       yield* write(INSERT_RUN, id, environment, fn, event, at, at, at)
   }
   runs.clear()
@@ -51,7 +51,7 @@ function* writeAll(tx: Transaction, runs: ShortLivedMap<number, Array<NewRun>>):
  * Holds back the row of a run, so that a worker can claim the run in this transaction. Returns `false` when the row must be
  * written at once.
  */
-export const holdBack = (tx: Transaction, fn: RegisteredFunction, run: NewRun): boolean => {
+export const holdBackRow = (tx: Transaction, fn: RegisteredFunction, run: NewRun): boolean => {
   const { actorKey, concurrency, recording, searchBy } = fn.registration
   // no worker may claim the run yet, or the run is to be pinned
   if (fn.paused !== undefined || pinsRuns(tx, fn)) return false
@@ -59,7 +59,7 @@ export const holdBack = (tx: Transaction, fn: RegisteredFunction, run: NewRun): 
   // refer to its row
   if (actorKey !== undefined || concurrency !== undefined || recording === true || searchBy !== undefined)
     return false
-  if (!markNew(tx, fn.key)) return false
+  if (!markNewRun(tx, fn.key)) return false
   const runs = newRunsOf(tx)
   const ofFunction = runs.get(fn.key)
   if (ofFunction === undefined) runs.set(fn.key, [run])
@@ -68,12 +68,12 @@ export const holdBack = (tx: Transaction, fn: RegisteredFunction, run: NewRun): 
 }
 
 /** Writes the runs that have no row yet. */
-export const writeNew = (tx: Transaction): Program<void> => writeAll(tx, newRunsOf(tx))
+export const writeNewRuns = (tx: Transaction): Program<void> => writeAll(tx, newRunsOf(tx))
 
 /** The runs of a function that have no row yet; `undefined` when there are none, or when runs with a row are ready too. */
 export const unwrittenRuns = (tx: Transaction, functionKey: number): Array<NewRun> | undefined => {
   const runs = newRunsOf(tx).get(functionKey)
-  return isNew(tx, functionKey) ? runs : undefined
+  return hasOnlyNewRuns(tx, functionKey) ? runs : undefined
 }
 
 const INSERT_LEASED_RUN = statement(
@@ -83,7 +83,7 @@ const INSERT_LEASED_RUN = statement(
 )
 
 /** Writes a run with its lease. Returns its key. */
-export const insertLeased = (
+export const insertLeasedRun = (
   { createdAt, environment, event, function: fn, id }: NewRun,
   lease: {
     readonly jobId: string

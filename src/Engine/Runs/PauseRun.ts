@@ -5,7 +5,7 @@ import { statement, type Program, get, affected, variant } from "../Store/Progra
 import { callHooks } from "./HookCalls.ts"
 import { type Pause, readPause } from "./Pause.ts"
 import { startAfterPause } from "./SystemRuns.ts"
-import { aboutRun, notifyRunObservers } from "./RunObservers.ts"
+import { runMembers, notifyRunObservers } from "./RunObservers.ts"
 
 /** Whether the run is rolling back, or was rolling back when it was paused. Such a run must not be cancelled halfway. */
 export const isCompensating = (row: Row): boolean =>
@@ -26,9 +26,9 @@ export function* pauseRow(tx: Transaction, run: number, pause: Pause): Program<v
   if (row === undefined) return yield* mustMove(run, "paused", 0)
   const found = { id: String(row.id), function: Number(row.function), environment: Number(row.environment) }
   const wasCompensating = isCompensating(row)
-  const about = aboutRun(tx, found)
-  tx.changes.runFailures.push({ ...about, _tag: "RunPaused", code: pause.code, message: pause.message })
-  notifyRunObservers(tx, () => ({ ...about, _tag: "RunPaused", message: pause.message }))
+  const members = runMembers(tx, found)
+  tx.changes.runFailures.push({ ...members, _tag: "RunPaused", code: pause.code, message: pause.message })
+  notifyRunObservers(tx, () => ({ ...members, _tag: "RunPaused", message: pause.message }))
   const changed = yield* affected(
     variant("PauseRun.pauseRow", PAUSE),
     JSON.stringify({ ...pause, ...(wasCompensating ? { wasCompensating } : {}) }),
@@ -36,7 +36,7 @@ export function* pauseRow(tx: Transaction, run: number, pause: Pause): Program<v
     run
   )
   yield* mustMove(run, "paused", changed)
-  const { environment, functionId, runId } = about
+  const { environment, functionId, runId } = members
   const { code, message } = pause
   yield* callHooks(tx, "run.paused", environment, { functionId, runId, reason: { code, message } })
   yield* startAfterPause(tx, { key: run, ...found }, { code, message })

@@ -10,14 +10,14 @@
  * ended. A worker in the process of another engine learns of it from that engine, within a fixed time.
  */
 import { statement, type Program, write } from "../Store/Program.ts"
-import { isAtOther } from "./EngineWorkers.ts"
+import { isAtOtherEngine } from "./EngineWorkers.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /** Prefix of the job id of a revoked lease; no job id begins with it. */
 const MARK = "~"
 
 /** The revoked form of a job's lease. */
-export const revoked = (jobId: string): string => `${MARK}${jobId}`
+export const revokedLease = (jobId: string): string => `${MARK}${jobId}`
 
 /** Whether a row of `runs` has a revoked lease. */
 export const isRevoked = ({ lease }: Row): boolean => lease != null && String(lease).startsWith(MARK)
@@ -34,7 +34,7 @@ export const holdingJob = (row: Row): string | undefined =>
  * From when on the run may be dispatched again if its worker does not answer, in epoch milliseconds. Until then, the worker may
  * still execute the run. `undefined` when the run may be dispatched at once.
  */
-const handOutFrom = ({ lease, lease_until }: Row, now: number): number | undefined =>
+const dispatchableFrom = ({ lease, lease_until }: Row, now: number): number | undefined =>
   lease == null || lease_until == null || Number(lease_until) <= now ? undefined : Number(lease_until)
 
 const UPDATE_LEASE = statement(
@@ -43,21 +43,21 @@ const UPDATE_LEASE = statement(
 )
 
 /** Within how many milliseconds a worker in the process of another engine learns that its lease was revoked. */
-const HEARS_WITHIN_MS = 15_000
+const MAX_NOTICE_DELAY_MS = 15_000
 
 /**
  * Stores a lease that was just ended in its run again, marked as revoked. `row` is the row of the run before the end of the
  * lease. Does nothing when the worker cannot be executing the run any more.
  */
-export function* keepRevoked(tx: Transaction, row: Row): Program<void> {
+export function* keepRevokedLease(tx: Transaction, row: Row): Program<void> {
   const isElsewhere =
     row.lease != null &&
     row.lease_until == null &&
     row.worker != null &&
-    (yield* isAtOther(tx, String(row.worker)))
-  const until = isElsewhere ? tx.now() + HEARS_WITHIN_MS : handOutFrom(row, tx.now())
+    (yield* isAtOtherEngine(tx, String(row.worker)))
+  const until = isElsewhere ? tx.now() + MAX_NOTICE_DELAY_MS : dispatchableFrom(row, tx.now())
   if (until === undefined) return
-  const lease = isRevoked(row) ? String(row.lease) : revoked(String(row.lease))
+  const lease = isRevoked(row) ? String(row.lease) : revokedLease(String(row.lease))
   yield* write(UPDATE_LEASE, lease, until, row.key!)
   tx.markDue(until)
 }

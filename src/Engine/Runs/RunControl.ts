@@ -30,7 +30,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { RUN_ITSELF } from "./WaitKinds.ts"
 import { revokeLease } from "./EndLease.ts"
 import {
-  beginAnew,
+  supersedeFrom,
   keepSuperseded,
   supersedeFailure,
   supersedeRollback,
@@ -47,7 +47,7 @@ const RETRY = `UPDATE runs SET ${moves.retried.set}, attempt = 1, generation = g
      compensations = NULL, losses = 0, ended_at = NULL, updated_at = ? WHERE key = ? AND ${moves.retried.where}`
 
 /** Whether the current status of the run allows the transition. */
-const may = (row: Row, transition: TransitionName): boolean => {
+const isAllowed = (row: Row, transition: TransitionName): boolean => {
   const status = statusIn(row)
   return status !== undefined && nextStatus(status, transition) !== undefined
 }
@@ -56,7 +56,7 @@ const may = (row: Row, transition: TransitionName): boolean => {
  * A program that controls a run. If the run was set aside as damaged, the engine tries to continue the run after the program:
  * the operator may have repaired it.
  */
-const controlling = <Rest extends ReadonlyArray<unknown>, A, E>(
+const controlProgram = <Rest extends ReadonlyArray<unknown>, A, E>(
   name: PlainName<[environment: string, runId: string, ...rest: Rest], A>,
   run: (tx: Transaction, environment: string, runId: string, ...rest: Rest) => Program<A, E>,
   what: (environment: string, runId: string, ...rest: Rest) => string
@@ -65,7 +65,7 @@ const controlling = <Rest extends ReadonlyArray<unknown>, A, E>(
     name,
     function* (tx: Transaction, environment: string, runId: string, ...rest: Rest): Program<A, E> {
       const result = yield* run(tx, environment, runId, ...rest)
-      yield* forgive(tx, environment, runId)
+      yield* tryDamagedRunAgain(tx, environment, runId)
       return result
     },
     what
@@ -73,7 +73,7 @@ const controlling = <Rest extends ReadonlyArray<unknown>, A, E>(
 
 const FIND_RUN = statement("RunControl.findRun", "SELECT key, function FROM runs WHERE id = ?")
 
-function* forgive(tx: Transaction, environment: string, runId: string): Program<void> {
+function* tryDamagedRunAgain(tx: Transaction, environment: string, runId: string): Program<void> {
   if (tx.damage.skippedCount === 0 || tx.findEnvironment(environment) === undefined) return
   const row = yield* get(FIND_RUN, runId)
   if (row === undefined || tx.damage.reasonOf("run", Number(row.key)) === undefined) return
@@ -82,7 +82,7 @@ function* forgive(tx: Transaction, environment: string, runId: string): Program<
 }
 
 /** Cancels a run. Does not change a run that has ended. */
-export const cancelRun = controlling(
+export const cancelRun = controlProgram(
   "cancelRun",
   function* (
     tx: Transaction,
@@ -98,7 +98,7 @@ export const cancelRun = controlling(
         )
       )
     }
-    if (may(row, "cancelled")) yield* cancelRow(tx, row, reason)
+    if (isAllowed(row, "cancelled")) yield* cancelRow(tx, row, reason)
     return yield* reread(tx, environment, runId)
   },
   (_, runId) => `cancel run ${runId}`
@@ -113,7 +113,7 @@ const UPDATE_PAUSE = statement(
  * Pauses a run. A run that a worker executes is paused when the worker has ended its turn. If a client has already paused the
  * run, only the reason is replaced. A pause by the engine stays as it is.
  */
-export const pauseRun = controlling(
+export const pauseRun = controlProgram(
   "pauseRun",
   function* (
     tx: Transaction,
@@ -141,17 +141,17 @@ export const pauseRun = controlling(
         tx.notify(String(row.worker), { _tag: "Paused", jobId })
       } else yield* pauseRow(tx, Number(row.key), pause)
     } else if (reason !== "") {
-      const before = readPause(row)
+      const current = readPause(row)
       // the reason of a pause by the engine says what is to be repaired, so it stays
-      if (before.code === "PAUSED" && before.message !== reason)
-        yield* write(UPDATE_PAUSE, JSON.stringify({ ...before, message: reason }), tx.now(), row.key!)
+      if (current.code === "PAUSED" && current.message !== reason)
+        yield* write(UPDATE_PAUSE, JSON.stringify({ ...current, message: reason }), tx.now(), row.key!)
     }
     return yield* reread(tx, environment, runId)
   },
   (_, runId) => `pause run ${runId}`
 )
 
-export const resumeRun = controlling(
+export const resumeRun = controlProgram(
   "resumeRun",
   function* (
     tx: Transaction,
@@ -161,7 +161,7 @@ export const resumeRun = controlling(
   ): Program<Run, InvalidStateError | RunNotFoundError | StepNotFoundError> {
     const row = yield* findRun(tx, environment, runId)
     const key = Number(row.key)
-    if (may(row, "retried")) return yield* retryRun.in(tx, environment, runId, fromStep)
+    if (isAllowed(row, "retried")) return yield* retryRun.in(tx, environment, runId, fromStep)
     if (fromStep !== undefined && row.pause !== null && isCompensating(row)) {
       return yield* refuse(
         new InvalidStateError(
@@ -187,7 +187,7 @@ export const resumeRun = controlling(
       yield* revokeLease(tx, row, jobId, "the run goes on from an earlier step")
       return yield* resumeRun.in(tx, environment, runId, fromStep)
     }
-    if (!may(row, "resumed")) {
+    if (!isAllowed(row, "resumed")) {
       return yield* refuse(
         new InvalidStateError(
           `Run ${runId} is ${statusIn(row)} and cannot be resumed: only a paused, failed or cancelled run can.`
@@ -195,7 +195,7 @@ export const resumeRun = controlling(
       )
     }
     const from = fromStep === undefined ? undefined : yield* findStep(row, fromStep)
-    if (from !== undefined) yield* beginAnew(tx, row, from, "resumed from a step")
+    if (from !== undefined) yield* supersedeFrom(tx, row, from, "resumed from a step")
     const transition = readPause(row).wasCompensating === true ? "rollbackResumed" : "resumed"
     yield* mustMove(
       key,
@@ -204,7 +204,7 @@ export const resumeRun = controlling(
     )
     notifyRunObservers(tx, () => ({
       _tag: "RunResumed",
-      ...about(tx, row),
+      ...membersOf(tx, row),
       ...(fromStep === undefined ? {} : { fromStep })
     }))
     yield* makeReady(tx, key)
@@ -218,7 +218,7 @@ const FIND_COMPENSATED_STEP = statement(
   "SELECT 1 FROM steps WHERE run = ? AND kind = 'compensate' AND failed = 0 LIMIT 1"
 )
 
-export const retryRun = controlling(
+export const retryRun = controlProgram(
   "retryRun",
   function* (
     tx: Transaction,
@@ -230,7 +230,7 @@ export const retryRun = controlling(
     const key = Number(row.key)
     const erased = erasedAt(row)
     if (erased !== undefined) return yield* refuse(refusalOfErased(runId, erased, "retried"))
-    if (!may(row, "retried")) {
+    if (!isAllowed(row, "retried")) {
       const status = statusIn(row)
       return yield* refuse(
         new InvalidStateError(
@@ -244,7 +244,7 @@ export const retryRun = controlling(
     const undoneKeys = yield* undoneSteps(row)
     if (row.compensations !== null) yield* supersedeRollback(tx, key, undoneKeys)
     yield* supersedeFailure(tx, row)
-    if (from !== undefined) yield* beginAnew(tx, row, from, "retried from a step")
+    if (from !== undefined) yield* supersedeFrom(tx, row, from, "retried from a step")
     yield* mustMove(
       key,
       "retried",
@@ -260,7 +260,7 @@ export const retryRun = controlling(
     tx.changes.endings.delete(runId)
     notifyRunObservers(tx, () => ({
       _tag: "RunRetried",
-      ...about(tx, row),
+      ...membersOf(tx, row),
       ...(fromStep === undefined ? {} : { fromStep })
     }))
     yield* makeReady(tx, key)
@@ -344,15 +344,15 @@ export const patchStep = inEnvironment(
         now
       )
     }
-    notifyObservers(tx, () => ({ _tag: "StepPatched", ...about(tx, row), name: stepKey, reason }))
+    notifyObservers(tx, () => ({ _tag: "StepPatched", ...membersOf(tx, row), name: stepKey, reason }))
     yield* makeReady(tx, key)
-    yield* forgive(tx, environment, runId)
+    yield* tryDamagedRunAgain(tx, environment, runId)
   },
   (_, stepId) => `patch step ${stepId}`
 )
 
 /** The members that every activity of a run has. */
-const about = (tx: Transaction, row: Row) => ({
+const membersOf = (tx: Transaction, row: Row) => ({
   runId: String(row.id),
   functionId: registryOf(tx).byKey(Number(row.function))?.registration.id ?? String(row.function),
   environment: tx.environmentName(Number(row.environment))

@@ -14,11 +14,11 @@ import { yieldToEventLoop } from "../Yielding.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type { CheckedFilters } from "./CheckFilters.ts"
 import { errorGroup, bucketSizeOf } from "./RunGroups.ts"
-import { eventOf, matcherOf, type Visible } from "./RunSearch.ts"
+import { eventOf, matcherOf, type Visibility } from "./RunSearch.ts"
 import {
   countRuns,
   type FoundRun,
-  functionsFoundBy,
+  functionsSearchableBy,
   searchRuns,
   type SearchPlace,
   type Sum
@@ -36,7 +36,7 @@ const FIRST_SLICE = 1000
 /** In how many milliseconds a later slice should be read. */
 const SLICE_MS = 20
 /** Maximum number of groups that are kept in memory. Counting stops when there are more. */
-const MOST_GROUPS = 50_000
+const MAX_GROUPS = 50_000
 
 /** What to count. */
 export interface CountQuery {
@@ -50,11 +50,11 @@ export interface CountQuery {
   readonly timeLimit?: number | undefined
 }
 
-/** Counts the matching runs. `visible` is for callers that may not see all of these runs, or not all of their input. */
-export const countFor = (
+/** Counts the matching runs. `visibility` is for callers that may not see all of these runs, or not all of their input. */
+export const countMatchingRuns = (
   store: StoreService,
   { by, durations = false, environment, filters, limit, timeLimit = DEFAULT_TIME_LIMIT_MS }: CountQuery,
-  visible: Visible | undefined
+  visibility: Visibility | undefined
 ): Effect.Effect<RunCounts, ValidationError | StoreError> =>
   Effect.gen(function* () {
     // a grouping by error counts only failed runs, unless the query names statuses
@@ -66,8 +66,8 @@ export const countFor = (
           ? { ...filters, statuses: ["failed" as const] }
           : filters
     }
-    const counted = { by, durations }
-    const until = (yield* Clock.currentTimeMillis) + timeLimit
+    const grouping = { by, durations }
+    const deadline = (yield* Clock.currentTimeMillis) + timeLimit
     const groups = new Map<string | undefined, Group>()
     const allRuns = new Group()
     const add = (sum: Sum): void => {
@@ -76,15 +76,17 @@ export const countFor = (
       group.add(sum)
       allRuns.add(sum)
     }
-    const isMatch = matcherOf(query.filters, visible)
+    const isMatch = matcherOf(query.filters, visibility)
     const needsInput = by === "event" || by.startsWith("event.")
     let place: SearchPlace | undefined
     // if any function has the path in its `searchBy`, the runs are grouped by the stored attribute: the runs of the other
     // functions have no value
-    const foundBy = by.startsWith("event.") ? yield* store.read(functionsFoundBy(query, by)) : []
-    const withAttribute = foundBy.length === 0 ? undefined : new Set(foundBy)
-    const isInDatabase = withAttribute !== undefined || !by.startsWith("event.")
-    const isCountedInDatabase = isInDatabase && visible === undefined && filters.where === undefined
+    const functionsWithPath = by.startsWith("event.")
+      ? yield* store.read(functionsSearchableBy(query, by))
+      : []
+    const attributeFunctions = functionsWithPath.length === 0 ? undefined : new Set(functionsWithPath)
+    const isInDatabase = attributeFunctions !== undefined || !by.startsWith("event.")
+    const isCountedInDatabase = isInDatabase && visibility === undefined && filters.where === undefined
     let filledBackTo: number | undefined
     let size = FIRST_SLICE
 
@@ -97,31 +99,33 @@ export const countFor = (
     })
 
     while (true) {
-      const began = yield* Clock.currentTimeMillis
-      const sums = isCountedInDatabase ? yield* store.read(countRuns(query, counted, place, size)) : undefined
+      const sliceBegan = yield* Clock.currentTimeMillis
+      const sums = isCountedInDatabase
+        ? yield* store.read(countRuns(query, grouping, place, size))
+        : undefined
       let slice
       if (sums !== undefined) {
         for (const sum of sums.sums) add(sum)
         slice = sums
-        const tookMs = (yield* Clock.currentTimeMillis) - began
+        const tookMs = (yield* Clock.currentTimeMillis) - sliceBegan
         size = Math.max(200, Math.min(2 * size, Math.floor((size * SLICE_MS) / Math.max(1, tookMs))))
       } else {
         slice = yield* store.read(searchRuns(query, place, Number.MAX_SAFE_INTEGER))
-        let steps = expressionSteps()
+        let stepsBefore = expressionSteps()
         for (const found of slice.found) {
-          if (isMatch(found) && (!needsInput || visible === undefined || visible.input(found)))
-            add(sumOf(found, counted, withAttribute))
-          if (filters.where === undefined || expressionSteps() - steps < MAX_EXPRESSION_STEPS) continue
-          steps = expressionSteps()
+          if (isMatch(found) && (!needsInput || visibility === undefined || visibility.canSeeInput(found)))
+            add(sumOf(found, grouping, attributeFunctions))
+          if (filters.where === undefined || expressionSteps() - stepsBefore < MAX_EXPRESSION_STEPS) continue
+          stepsBefore = expressionSteps()
           yield* yieldToEventLoop
-          if ((yield* Clock.currentTimeMillis) >= until) return result(Date.parse(found.run.createdAt))
+          if ((yield* Clock.currentTimeMillis) >= deadline) return result(Date.parse(found.run.createdAt))
         }
       }
       place = slice.place
       filledBackTo = slice.filledBackTo
       if (slice.isLast) return result()
       yield* yieldToEventLoop
-      if (groups.size > MOST_GROUPS || (yield* Clock.currentTimeMillis) >= until)
+      if (groups.size > MAX_GROUPS || (yield* Clock.currentTimeMillis) >= deadline)
         return result(slice.lookedBackTo)
     }
   })
@@ -133,7 +137,7 @@ const sumOf = (
   withAttribute: ReadonlySet<string> | undefined
 ): Sum => {
   const { run } = found
-  const took =
+  const durationMs =
     !durations || run.startedAt === undefined || run.endedAt === undefined
       ? undefined
       : Date.parse(run.endedAt) - Date.parse(run.startedAt)
@@ -141,13 +145,13 @@ const sumOf = (
     value: withAttribute?.has(run.functionId) === false ? undefined : valueOf(found, by),
     status: run.status,
     isRetried: run.attempt > 1,
-    tookMs: took === undefined ? undefined : rounded(took),
+    tookMs: durationMs === undefined ? undefined : roundDown(durationMs),
     count: 1
   }
 }
 
 /** Cuts a duration to its first three digits, as the SQL statements do. */
-const rounded = (ms: number): number => {
+const roundDown = (ms: number): number => {
   let size = 1
   while (size < 100_000 && ms >= size * 1000) size *= 10
   return Math.trunc(ms / size) * size

@@ -11,7 +11,7 @@ export interface ListPlace {
   readonly event: number
   readonly key: number
   /** How many runs are on the pages before this place. */
-  readonly listed: number
+  readonly listedCount: number
   /** The search plan of the list; see `SearchPlans.ts`. */
   readonly by: string
 }
@@ -20,8 +20,8 @@ export interface ListPlace {
 const digestOf = (query: object): string =>
   createHash("sha256").update(JSON.stringify(query)).digest("base64url").slice(0, 11)
 
-export const writeCursor = (query: object, { by, event, key, listed }: ListPlace): string =>
-  Buffer.from(JSON.stringify([digestOf(query), key, event, listed, by])).toString("base64url")
+export const writeCursor = (query: object, { by, event, key, listedCount }: ListPlace): string =>
+  Buffer.from(JSON.stringify([digestOf(query), key, event, listedCount, by])).toString("base64url")
 
 /** Reads a cursor. Fails with `ValidationError` when it is invalid, or belongs to another query. */
 export const readCursor = (query: object, cursor: string): Effect.Effect<ListPlace, ValidationError> => {
@@ -34,9 +34,9 @@ export const readCursor = (query: object, cursor: string): Effect.Effect<ListPla
       )
     )
   }
-  const [digest, key, event, listed, by] = read
+  const [digest, key, event, listedCount, by] = read
   return digest === digestOf(query)
-    ? Effect.succeed({ key, event, listed, by })
+    ? Effect.succeed({ key, event, listedCount, by })
     : Effect.fail(
         new ValidationError(
           `${subject} belongs to a list with other filters: pass it with the filters of the page that returned it, or begin without a cursor`
@@ -53,9 +53,9 @@ const parse = (cursor: string): readonly [string, number, number, number, string
     return undefined
   }
   if (!Array.isArray(read) || read.length !== 5) return undefined
-  const [digest, key, event, listed, by] = read as ReadonlyArray<unknown>
-  const isPlace = [key, event, listed].every((part) => Number.isSafeInteger(part) && Number(part) >= 0)
+  const [digest, key, event, listedCount, by] = read as ReadonlyArray<unknown>
+  const isPlace = [key, event, listedCount].every((part) => Number.isSafeInteger(part) && Number(part) >= 0)
   return isPlace && typeof digest === "string" && typeof by === "string"
-    ? [digest, Number(key), Number(event), Number(listed), by]
+    ? [digest, Number(key), Number(event), Number(listedCount), by]
     : undefined
 }

@@ -46,7 +46,7 @@ export const jobEvent = (row: Row): JobEvent => {
       }
     : {
         id: invocationEventId(String(row.id)),
-        ...namedAs(row.system_event),
+        ...nameAndSource(row.system_event),
         version: 1,
         data: String(row.input),
         timestamp: Number(row.created_at),
@@ -55,7 +55,7 @@ export const jobEvent = (row: Row): JobEvent => {
 }
 
 /** The name and the source of the event that is made up for a run without an event in the log. */
-const namedAs = (systemEvent: Value | undefined): { readonly name: string; readonly source: string } =>
+const nameAndSource = (systemEvent: Value | undefined): { readonly name: string; readonly source: string } =>
   systemEvent == null
     ? { name: "ironflow.invoke", source: "invoke" }
     : { name: String(systemEvent), source: "system" }
@@ -105,7 +105,7 @@ export const invocationView = (
 ): EventView =>
   eventView({
     id: invocationEventId(runId),
-    ...namedAs(systemEvent),
+    ...nameAndSource(systemEvent),
     version: 1,
     data: input,
     timestamp: createdAt

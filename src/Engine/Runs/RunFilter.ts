@@ -1,7 +1,7 @@
 /** The filter of the plain run list (`RunList.ts`), which filters by one function and one status at most. */
 import { registryOf } from "../Functions/Registry.ts"
 import type { RunsBefore } from "./RunRecords.ts"
-import { listOf, Status } from "./StatusRows.ts"
+import { sqlListOf, Status } from "./StatusRows.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
 /** The filter of a run list, as SQL. */
@@ -35,7 +35,7 @@ export const filterOf = (
     conditions.push("r.status = ?")
     values.push(number)
     if (status === "failed" || status === "cancelled") {
-      indexCondition = `AND r.status = ${number} AND r.status IN (${listOf(["failed", "cancelled"])})`
+      indexCondition = `AND r.status = ${number} AND r.status IN (${sqlListOf(["failed", "cancelled"])})`
     } else if (status !== "completed") indexCondition = "AND r.ended_at IS NULL"
   }
   return {

@@ -4,7 +4,7 @@
  * only at the newest {@link SLICE} candidates, which are all runs that the query reads before it checks the status. The runs of a
  * page are searched in slices, with other work in between.
  */
-import { listRunsAround } from "./DamagedRunList.ts"
+import { listRunsDespiteDamage } from "./DamagedRunList.ts"
 import { all, get, inEnvironment, type Program, statement, variant } from "../Store/Program.ts"
 import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
@@ -40,16 +40,20 @@ export const listRuns = (
 ): Effect.Effect<ListRunsResult, ValidationError | StoreError> =>
   cursor === undefined
     ? listPage(store, query)
-    : Effect.flatMap(readCursor(digestible(query), cursor), ({ key, listed }) =>
-        listPage(store, { ...query, before: key }, listed)
+    : Effect.flatMap(readCursor(digestedPart(query), cursor), ({ key, listedCount }) =>
+        listPage(store, { ...query, before: key }, listedCount)
       )
 
 /** The part of a query that is the same for all pages of a list. Cursors carry a digest of it. */
-const digestible = ({ environment, functionId, status }: RunsBefore) => ({ environment, functionId, status })
+const digestedPart = ({ environment, functionId, status }: RunsBefore) => ({
+  environment,
+  functionId,
+  status
+})
 
-/** The cursor of the page that has the runs below `key`. `listed` is how many runs are on the pages before that page. */
-const cursorBefore = (query: RunsBefore, key: number, listed: number): string =>
-  writeCursor(digestible(query), { by: "", event: 0, key, listed })
+/** The cursor of the page that has the runs below `key`. `listedCount` is how many runs are on the pages before that page. */
+const cursorBefore = (query: RunsBefore, key: number, listedCount: number): string =>
+  writeCursor(digestedPart(query), { by: "", event: 0, key, listedCount })
 
 /** Reads one page. `listedBefore` is how many runs are on the earlier pages. */
 const listPage = (
@@ -75,21 +79,21 @@ const listPage = (
           })
         )
       }
-      const listed = listedBefore + runs.length
+      const listedCount = listedBefore + runs.length
       // without a full count, the total is at least the runs on the pages so far, and one more when another page follows
       const isExact = place?.isExact !== false
       return {
         runs,
         totalCount: isExact
           ? (place?.total ?? 0)
-          : Math.max(place?.total ?? 0, listed + (place?.isFull === true ? 1 : 0)),
+          : Math.max(place?.total ?? 0, listedCount + (place?.isFull === true ? 1 : 0)),
         ...(isExact ? {} : { isTotalExact: false }),
-        ...(place?.isFull === true ? { nextCursor: cursorBefore(query, place.lastKey, listed) } : {})
+        ...(place?.isFull === true ? { nextCursor: cursorBefore(query, place.lastKey, listedCount) } : {})
       }
     }),
     isDamage,
     () =>
-      Effect.map(store.readApart(listRunsAround(query)), ({ next, ...page }) => ({
+      Effect.map(store.readApart(listRunsDespiteDamage(query)), ({ next, ...page }) => ({
         ...page,
         ...(next === undefined
           ? {}
@@ -102,14 +106,14 @@ interface Place {
   /** How many runs match in the newest slice. */
   readonly total: number
   /** The key of the oldest run that was looked at; 0 when all were. */
-  readonly lookedDownTo: number
+  readonly oldestRead: number
   /** Whether the newest slice has been counted. */
   readonly isCounted: boolean
   /** Whether all candidates were in the newest slice, so that the count is exact. */
   readonly isExact: boolean
   /** All matching runs with this key or a higher one are on this page or on an earlier one. */
-  readonly listedDownTo: number
-  /** Whether the page is full, and another matching run follows it. */
+  readonly oldestListed: number
+  /** Whether the page is full and a further matching run follows. */
   readonly isFull: boolean
   /** The key of the last run on the page. */
   readonly lastKey: number
@@ -128,20 +132,20 @@ interface Slice {
 const readRunSlice = inEnvironment(
   "readRunSlice",
   function* (tx: Transaction, query: RunsBefore, place: Place | undefined): Program<Slice> {
-    const filter = yield* narrowed(tx, query)
+    const filter = yield* filterWithIndex(tx, query)
     if (filter === undefined) return { runs: [], place: undefined, isLast: true }
     const from = place ?? {
       total: 0,
-      lookedDownTo: Number.MAX_SAFE_INTEGER,
+      oldestRead: Number.MAX_SAFE_INTEGER,
       isCounted: false,
       isExact: false,
-      listedDownTo: query.before ?? Number.MAX_SAFE_INTEGER,
+      oldestListed: query.before ?? Number.MAX_SAFE_INTEGER,
       isFull: false,
       lastKey: 0,
       runsOnPage: 0,
       length: 0
     }
-    return yield* new Walk(tx, query, filter, from).go()
+    return yield* new Walk(tx, query, filter, from).processSlice()
   },
   () => "list runs"
 )
@@ -153,7 +157,7 @@ const COUNT_RUNS_OF_FUNCTION = statement(
 )
 
 /** The filter of a query. It uses the index of the function when the function has fewer runs than a slice. */
-function* narrowed(tx: Transaction, query: RunsBefore): Program<RunFilter | undefined> {
+function* filterWithIndex(tx: Transaction, query: RunsBefore): Program<RunFilter | undefined> {
   const filter = filterOf(tx, query)
   if (filter?.fn === undefined || filter.indexCondition !== "") return filter
   if (Number((yield* get(COUNT_RUNS_OF_FUNCTION, filter.fn))?.n) >= SLICE) return filter
@@ -166,7 +170,7 @@ function* narrowed(tx: Transaction, query: RunsBefore): Program<RunFilter | unde
   }
 }
 
-/** Processes slices of a list, from a place on. */
+/** Processes one slice of a list, which begins at a place. */
 class Walk {
   readonly #tx: Transaction
   readonly #limit: number
@@ -178,10 +182,10 @@ class Walk {
   readonly #runs: Array<Run> = []
   #length: number
   #total: number
-  #lookedDownTo: number
+  #oldestRead: number
   #isCounted: boolean
   #isExact: boolean
-  #listedDownTo: number
+  #oldestListed: number
   #isFull: boolean
   #lastKey: number
   #runsOnPage: number
@@ -196,10 +200,10 @@ class Walk {
     this.#limit = limit
     this.#length = place.length
     this.#total = place.total
-    this.#lookedDownTo = place.lookedDownTo
+    this.#oldestRead = place.oldestRead
     this.#isCounted = place.isCounted
     this.#isExact = place.isExact
-    this.#listedDownTo = place.listedDownTo
+    this.#oldestListed = place.oldestListed
     this.#isFull = place.isFull
     this.#lastKey = place.lastKey
     this.#runsOnPage = place.runsOnPage
@@ -212,58 +216,58 @@ class Walk {
   }
 
   /** Processes one slice. */
-  *go(): Program<Slice> {
+  *processSlice(): Program<Slice> {
     if (!this.#isCounted) yield* this.#countNewest()
-    // a page far back begins at the place of its cursor
-    else if (this.#listedDownTo <= this.#lookedDownTo)
-      yield* this.#lookOn(Math.min(this.#lookedDownTo, this.#listedDownTo))
+    // when the page begins at a cursor that is further back than the slices so far, the next slice begins there
+    else if (this.#oldestListed <= this.#oldestRead)
+      yield* this.#moveOn(Math.min(this.#oldestRead, this.#oldestListed))
     yield* this.#fill()
     return {
       runs: this.#runs,
       place: {
         total: this.#total,
-        lookedDownTo: this.#lookedDownTo,
+        oldestRead: this.#oldestRead,
         isCounted: this.#isCounted,
         isExact: this.#isExact,
-        listedDownTo: this.#listedDownTo,
+        oldestListed: this.#oldestListed,
         isFull: this.#isFull,
         lastKey: this.#lastKey,
         runsOnPage: this.#runsOnPage,
         length: this.#length
       },
-      isLast: this.#isFull || (this.#lookedDownTo === 0 && this.#listedDownTo <= 0)
+      isLast: this.#isFull || (this.#oldestRead === 0 && this.#oldestListed <= 0)
     }
   }
 
-  *#lookOn(from: number): Program<void> {
+  *#moveOn(from: number): Program<void> {
     const row = yield* get(variant("RunList.lookOn", this.#bound), from, ...this.#indexValues)
-    this.#lookedDownTo = Number(row?.key ?? 0)
+    this.#oldestRead = Number(row?.key ?? 0)
   }
 
   *#countNewest(): Program<void> {
-    const from = this.#lookedDownTo
-    yield* this.#lookOn(from)
+    const from = this.#oldestRead
+    yield* this.#moveOn(from)
     const counted = yield* get(
       variant("RunList.countOn", this.#count),
       ...this.#values,
       from,
-      this.#lookedDownTo
+      this.#oldestRead
     )
     this.#total = Number(counted?.total)
     this.#isCounted = true
-    this.#isExact = this.#lookedDownTo === 0
+    this.#isExact = this.#oldestRead === 0
   }
 
   /** Adds to the page the matching runs between the end of the page and the end of the slice. */
   *#fill(): Program<void> {
-    let gathered = 0
+    let sliceLength = 0
     let rows = 16
-    while (!this.#isFull && this.#listedDownTo > this.#lookedDownTo && gathered < SLICE_LENGTH) {
+    while (!this.#isFull && this.#oldestListed > this.#oldestRead && sliceLength < SLICE_LENGTH) {
       const found = yield* all(
         variant("RunList.fill", this.#page),
         ...this.#values,
-        this.#listedDownTo,
-        this.#lookedDownTo,
+        this.#oldestListed,
+        this.#oldestRead,
         rows
       )
       for (const row of found) {
@@ -272,15 +276,15 @@ class Walk {
           return
         }
         const length = lengthOf(row)
-        gathered += length
+        sliceLength += length
         this.#length += length
         this.#runsOnPage++
         this.#runs.push(yield* readRun(this.#tx, row))
-        this.#listedDownTo = this.#lastKey = Number(row.key)
+        this.#oldestListed = this.#lastKey = Number(row.key)
       }
-      if (found.length < rows) this.#listedDownTo = this.#lookedDownTo
+      if (found.length < rows) this.#oldestListed = this.#oldestRead
       // reads as many rows as fit into a slice if they are as long as the rows before
-      rows = Math.max(1, Math.min(this.#limit, Math.floor((SLICE_LENGTH * rows) / (gathered + 1))))
+      rows = Math.max(1, Math.min(this.#limit, Math.floor((SLICE_LENGTH * rows) / (sliceLength + 1))))
     }
   }
 }

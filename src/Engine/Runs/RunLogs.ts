@@ -40,8 +40,8 @@ const limitsOf = defineCache<{ current: KeptLogs }>({
 })
 
 /** Sets the limits from now on. */
-const limitLogs = acrossEnvironments(
-  "limitLogs",
+const setLogLimits = acrossEnvironments(
+  "setLogLimits",
   function* (tx: Transaction, kept: KeptLogs): Program<void> {
     limitsOf(tx).current = kept
   },
@@ -50,7 +50,7 @@ const limitLogs = acrossEnvironments(
 
 /** Applies {@link RunLogRetention} to the engine. */
 export const make = (store: StoreService): Effect.Effect<void, StoreError> =>
-  Effect.flatMap(RunLogRetention, (kept) => store.read(limitLogs(kept)))
+  Effect.flatMap(RunLogRetention, (kept) => store.read(setLogLimits(kept)))
 
 const FIND_ENDS = statement(
   "RunLogs.findEnds",

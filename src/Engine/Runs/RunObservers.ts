@@ -1,4 +1,4 @@
-/** Reports what happens in runs, as activities, to observers and to the audit record. Without these, no activity is built. */
+/** Reports what happens in runs, as activities, to observers and to the audit record. Without these, no activity is activity. */
 import { registryOf } from "../Functions/Registry.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { RunActivity } from "../Store/RunActivity.ts"
@@ -11,23 +11,23 @@ export const hasStepObservers = (tx: Transaction): boolean => tx.interest.steps 
 export const hasRunObservers = (tx: Transaction): boolean => tx.interest.runs || hasStepObservers(tx)
 
 /** Reports an activity within a run, such as the end of a step. */
-export const notifyObservers = (tx: Transaction, activity: () => RunActivity): void => {
+export const notifyObservers = (tx: Transaction, makeActivity: () => RunActivity): void => {
   if (!hasStepObservers(tx)) return
-  const happened = activity()
-  if (tx.interest.steps) tx.changes.activity.push(happened)
-  if (registryOf(tx).hasRecorded) tx.runLater(record(tx, happened))
+  const activity = makeActivity()
+  if (tx.interest.steps) tx.changes.activity.push(activity)
+  if (registryOf(tx).hasRecorded) tx.runLater(record(tx, activity))
 }
 
 /** Reports an activity of a run as a whole, such as its end. */
-export const notifyRunObservers = (tx: Transaction, activity: () => RunActivity): void => {
-  if (!tx.interest.runs || tx.interest.steps) return notifyObservers(tx, activity)
-  const happened = activity()
-  tx.changes.activity.push(happened)
-  if (registryOf(tx).hasRecorded) tx.runLater(record(tx, happened))
+export const notifyRunObservers = (tx: Transaction, makeActivity: () => RunActivity): void => {
+  if (!tx.interest.runs || tx.interest.steps) return notifyObservers(tx, makeActivity)
+  const activity = makeActivity()
+  tx.changes.activity.push(activity)
+  if (registryOf(tx).hasRecorded) tx.runLater(record(tx, activity))
 }
 
 /** The members of an activity that identify its run. `run` has the keys of the function and of the environment. */
-export const aboutRun = (
+export const runMembers = (
   tx: Transaction,
   run: {
     readonly id: string

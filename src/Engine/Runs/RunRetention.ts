@@ -10,7 +10,7 @@ import {
   acrossEnvironments
 } from "../Store/Program.ts"
 import { isTerminal } from "../../RunStatus.ts"
-import { keptMs, shortestKept } from "../Functions/KeptRuns.ts"
+import { retentionMs, shortestRetentionMs } from "../Functions/KeptRuns.ts"
 import { statusIn } from "./StatusRows.ts"
 import type { DeletedRuns } from "./RunRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
@@ -18,10 +18,10 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 /** How many runs one query reads. */
 const PAGE = 500
 
-const OLD = "SELECT key, function, status, created_at, ended_at, parent FROM runs WHERE"
+const SELECT_RUNS = "SELECT key, function, status, created_at, ended_at, parent FROM runs WHERE"
 
 /** How many runs one transaction looks at. The transaction ends then, so that other transactions get their turn. */
-const MAX_LOOKED_AT = 5000
+const MAX_RUNS_READ = 5000
 
 const FIND_NEWEST_RUN = statement("RunRetention.findNewestRun", "SELECT max(key) AS key FROM runs")
 
@@ -40,16 +40,16 @@ export const deleteEndedRuns = acrossEnvironments(
     after: number | undefined = 0
   ): Program<DeletedRuns> {
     const now = tx.settledNow()
-    const endedBefore = now - shortestKept(tx, keepMs)
+    const endedBefore = now - shortestRetentionMs(tx, keepMs)
     // without a retention, all runs are kept
     if (!Number.isFinite(endedBefore)) return { deleted: 0 }
     const newest = Number((yield* get(FIND_NEWEST_RUN))?.key ?? 0)
     let deleted = 0
     let last = after
-    for (let lookedAt = 0; lookedAt < MAX_LOOKED_AT; lookedAt += PAGE) {
+    for (let lookedAt = 0; lookedAt < MAX_RUNS_READ; lookedAt += PAGE) {
       // runs are in the order of their creation, and a run ends after its creation: once a run is too young, all runs after it
       // are too
-      const rows = yield* page(tx, last)
+      const rows = yield* readPage(tx, last)
       for (const row of rows) {
         if (deleted === limit) return { deleted, after: last }
         const key = Number(row.key)
@@ -57,7 +57,7 @@ export const deleteEndedRuns = acrossEnvironments(
         const isYoung = Number(row.created_at) >= endedBefore && Number(row.created_at) <= tx.now()
         if (isYoung || key === newest) return { deleted }
         last = key
-        if (row.ended_at === null || Number(row.ended_at) >= now - keptFor(tx, row, keepMs)) continue
+        if (row.ended_at === null || Number(row.ended_at) >= now - retentionOf(tx, row, keepMs)) continue
         if (yield* hasOpenParent(row)) continue
         yield* isolateRow(tx, "run", key, deleteRun(key))
         deleted++
@@ -69,10 +69,10 @@ export const deleteEndedRuns = acrossEnvironments(
   () => "delete old runs"
 )
 
-const keptFor = (tx: Transaction, row: Row, keepMs: number): number => {
+const retentionOf = (tx: Transaction, row: Row, keepMs: number): number => {
   const status = statusIn(row)
   const ended = status !== undefined && isTerminal(status) ? status : undefined
-  return keptMs(tx, Number(row.function), ended, keepMs)
+  return retentionMs(tx, Number(row.function), ended, keepMs)
 }
 
 const DELETE_STEPS = statement("RunRetention.deleteSteps", "DELETE FROM steps WHERE run = ?")
@@ -99,9 +99,12 @@ export function* deleteRun(key: number): Program<void> {
   yield* write(DELETE_RUN, key)
 }
 
-const OLD_AFTER = statement("RunRetention.oldAfter", `${OLD} key > ? ORDER BY key LIMIT ${PAGE}`)
+const LIST_RUNS_AFTER = statement(
+  "RunRetention.oldAfter",
+  `${SELECT_RUNS} key > ? ORDER BY key LIMIT ${PAGE}`
+)
 
-const OLD_ONE = statement("RunRetention.oldOne", `${OLD} key = ?`)
+const FIND_RUN = statement("RunRetention.oldOne", `${SELECT_RUNS} key = ?`)
 
 /** Lists keys from the index of ids, which has all keys: the `+` makes SQLite read this index, and not the rows. */
 const LIST_KEYS_AFTER = statement(
@@ -111,12 +114,12 @@ const LIST_KEYS_AFTER = statement(
 )
 
 /** A page of the runs after `last`, in order. When some runs are damaged, each run is read by a query of its own. */
-function* page(tx: Transaction, last: number): Program<ReadonlyArray<Row>> {
+function* readPage(tx: Transaction, last: number): Program<ReadonlyArray<Row>> {
   if (tx.damage.soundCondition("run", "key") === "")
-    return yield* allIsolatingDamage(tx, "run", [LIST_KEYS_AFTER, last], OLD_AFTER, last)
+    return yield* allIsolatingDamage(tx, "run", [LIST_KEYS_AFTER, last], LIST_RUNS_AFTER, last)
   const rows: Array<Row> = []
   for (const { key } of yield* all(LIST_KEYS_AFTER, last)) {
-    const row = yield* isolateRow(tx, "run", Number(key), get(OLD_ONE, key!))
+    const row = yield* isolateRow(tx, "run", Number(key), get(FIND_RUN, key!))
     if (row !== undefined) rows.push(row)
   }
   return rows

@@ -25,7 +25,7 @@ import {
 import type { JobEvent } from "../../Protocol/Worker.ts"
 import type { EventEntity } from "../../Event.ts"
 import { entityOfRow } from "../Log/EventViews.ts"
-import { holdBack } from "./NewRuns.ts"
+import { holdBackRow } from "./NewRuns.ts"
 import { NO_PIN, pinsRuns } from "../Functions/Pins.ts"
 import { countRunEvent } from "./RunStats.ts"
 import { putAttributes } from "./SearchAttributes.ts"
@@ -143,7 +143,9 @@ export function* startRun(
   const { environment, event, fn, position, view } = input
   const id = tx.ids.run()
   const createdAt = tx.now()
-  if (!holdBack(tx, fn, { id, environment, function: fn.key, event: position, jobEvent: event, createdAt })) {
+  if (
+    !holdBackRow(tx, fn, { id, environment, function: fn.key, event: position, jobEvent: event, createdAt })
+  ) {
     yield* createRun(tx, { environment, fn, event: position, view, id })
     return id
   }
@@ -222,8 +224,8 @@ const iso = (value: unknown): string | undefined => {
   if (value == null) return undefined
   const at = Number(value)
   const slot = at & (shownTimes.length - 1)
-  const known = shownTimes[slot]!
-  if (known.at === at) return known.shown
+  const cached = shownTimes[slot]!
+  if (cached.at === at) return cached.shown
   const shown = new Date(at).toISOString()
   shownTimes[slot] = { at, shown }
   return shown

@@ -20,11 +20,11 @@ const PAGE_MS = 200
 const PAGE_LENGTH = 16 * 1024 * 1024
 
 /** What the caller may see. */
-export interface Visible {
+export interface Visibility {
   /** Whether the caller may see the run with this id. */
-  readonly run: (runId: string) => boolean
+  readonly canSeeRun: (runId: string) => boolean
   /** Whether the caller may see the input of a run, and the event that started it. */
-  readonly input: (found: FoundRun) => boolean
+  readonly canSeeInput: (found: FoundRun) => boolean
 }
 
 export interface SearchQuery {
@@ -35,30 +35,30 @@ export interface SearchQuery {
 }
 
 /** Lists the matching runs. */
-export const searchFor = (
+export const searchMatchingRuns = (
   store: StoreService,
   { cursor, environment, filters, limit }: SearchQuery,
-  visible: Visible | undefined
+  visibility: Visibility | undefined
 ): Effect.Effect<ListRunsResult, ValidationError | StoreError> =>
   Effect.gen(function* () {
     const query = { environment, filters }
     const begin = cursor === undefined ? undefined : yield* readCursor(query, cursor)
-    const isMatch = matcherOf(filters, visible)
-    const until = (yield* Clock.currentTimeMillis) + PAGE_MS
-    const before = begin?.listed ?? 0
+    const isMatch = matcherOf(filters, visibility)
+    const deadline = (yield* Clock.currentTimeMillis) + PAGE_MS
+    const listedBefore = begin?.listedCount ?? 0
     const runs: Array<Run> = []
     let place: SearchPlace | undefined
     let reached: { readonly event: number; readonly key: number } | undefined
     let filledBackTo: number | undefined
     let length = 0
 
-    const result = (further: Partial<ListRunsResult>): ListRunsResult => ({
+    const result = (members: Partial<ListRunsResult>): ListRunsResult => ({
       runs,
-      totalCount: before + runs.length,
+      totalCount: listedBefore + runs.length,
       ...(filledBackTo === undefined ? {} : { filledBackTo: new Date(filledBackTo).toISOString() }),
-      ...further
+      ...members
     })
-    const resultBeforeMore = (
+    const resultWithCursor = (
       at: { readonly event: number; readonly key: number },
       further: Partial<ListRunsResult> = {}
     ) =>
@@ -68,7 +68,7 @@ export const searchFor = (
           by: place!.by,
           event: at.event,
           key: at.key,
-          listed: before + runs.length
+          listedCount: listedBefore + runs.length
         }),
         ...further
       })
@@ -80,25 +80,25 @@ export const searchFor = (
       const slice = yield* store.read(searchRuns(query, place ?? begin, most))
       place = slice.place
       filledBackTo = slice.filledBackTo
-      let steps = expressionSteps()
+      let stepsBefore = expressionSteps()
       for (const found of slice.found) {
         if (isMatch(found)) {
-          if (runs.length === limit || length > PAGE_LENGTH) return resultBeforeMore(reached!)
+          if (runs.length === limit || length > PAGE_LENGTH) return resultWithCursor(reached!)
           runs.push(found.run)
           length += found.length
         }
         reached = found
-        if (filters.where === undefined || expressionSteps() - steps < MAX_EXPRESSION_STEPS) continue
-        steps = expressionSteps()
+        if (filters.where === undefined || expressionSteps() - stepsBefore < MAX_EXPRESSION_STEPS) continue
+        stepsBefore = expressionSteps()
         yield* yieldToEventLoop
-        if ((yield* Clock.currentTimeMillis) >= until)
-          return resultBeforeMore(found, { lookedBackTo: found.run.createdAt })
+        if ((yield* Clock.currentTimeMillis) >= deadline)
+          return resultWithCursor(found, { lookedBackTo: found.run.createdAt })
       }
       reached = slice.place
       if (slice.isLast) return result({ isTotalExact: true })
       yield* yieldToEventLoop
-      if ((yield* Clock.currentTimeMillis) >= until) {
-        return resultBeforeMore(slice.place, { lookedBackTo: new Date(slice.lookedBackTo).toISOString() })
+      if ((yield* Clock.currentTimeMillis) >= deadline) {
+        return resultWithCursor(slice.place, { lookedBackTo: new Date(slice.lookedBackTo).toISOString() })
       }
     }
   })
@@ -109,11 +109,11 @@ export const searchFor = (
  */
 export const matcherOf = (
   filters: CheckedFilters,
-  visible: Visible | undefined
+  visibility: Visibility | undefined
 ): ((found: FoundRun) => boolean) => {
-  const isVisible = visibilityOf(visible, filters)
+  const isVisible = visibilityOf(visibility, filters)
   const where = filters.where === undefined ? undefined : compileExpression(filters.where, whereRoots)
-  return (found) => isVisible(found) && (where === undefined || fits(where, found))
+  return (found) => isVisible(found) && (where === undefined || accepts(where, found))
 }
 
 /**
@@ -121,18 +121,18 @@ export const matcherOf = (
  * not see its event: the result would reveal something of the event.
  */
 const visibilityOf = (
-  visible: Visible | undefined,
+  visibility: Visibility | undefined,
   filters: CheckedFilters
 ): ((found: FoundRun) => boolean) => {
-  if (visible === undefined) return () => true
+  if (visibility === undefined) return () => true
   const { attributes, entityId, eventName, idempotencyKey, where } = filters
   const filtersByEvent = [attributes, entityId, eventName, idempotencyKey, where].some(
     (filter) => filter !== undefined
   )
-  return (found) => visible.run(found.run.id) && (!filtersByEvent || visible.input(found))
+  return (found) => visibility.canSeeRun(found.run.id) && (!filtersByEvent || visibility.canSeeInput(found))
 }
 
-const fits = (where: Expression, found: FoundRun): boolean =>
+const accepts = (where: Expression, found: FoundRun): boolean =>
   where({ event: eventOf(found), output: found.run.output ?? null, error: found.run.error ?? null })
 
 /** The event that a run sees, in the form for the expressions of filters. */

@@ -31,7 +31,7 @@ const ALL = Number.MAX_SAFE_INTEGER
 
 /** How far a search has come: it has looked at all runs from the newest one to the one with this `event` and `key`. */
 export interface SearchPlace {
-  /** The name of the plan; for an attribute, followed by the path. */
+  /** Identifies the plan: its name, and for an attribute also the path. Stored with bulk operations under this name. */
   readonly by: string
   /** The log position of the event; only for plans that are ordered by events. */
   readonly event: number
@@ -119,7 +119,7 @@ export interface Grouping {
   readonly durations: boolean
 }
 
-/** How many runs are equal in all the other fields. */
+/** Counts the runs that are equal in all fields but `count`. */
 export interface Sum {
   readonly value: string | undefined
   readonly status: RunStatus
@@ -135,15 +135,15 @@ interface SumsSlice {
 }
 
 /** The ids of the functions whose `searchBy` has the path, among those that the filters allow. */
-export const functionsFoundBy = inEnvironment(
-  "functionsFoundBy",
+export const functionsSearchableBy = inEnvironment(
+  "functionsSearchableBy",
   // this is a program because only a program can look up functions
   function* (
     tx: Transaction,
     { environment, filters }: RunSearch,
     path: string
   ): Program<ReadonlyArray<string>> {
-    return new Search(tx, environment, filters).foundBy(path)
+    return new Search(tx, environment, filters).functionsWithPath(path)
   },
   () => "count runs"
 )
@@ -157,7 +157,7 @@ export const countRuns = inEnvironment(
   function* (
     tx: Transaction,
     { environment, filters }: RunSearch,
-    counted: Grouping,
+    grouping: Grouping,
     place: SearchPlace | undefined,
     most: number
   ): Program<SumsSlice & Pick<SearchSlice, "lookedBackTo" | "filledBackTo">, ValidationError> {
@@ -166,10 +166,10 @@ export const countRuns = inEnvironment(
     if (unknown !== undefined) return yield* refuse(unknown)
     const slice = yield* search.sums(
       place ?? (yield* search.begin(undefined)),
-      counted,
+      grouping,
       Math.min(most, SLICE)
     )
-    const filledBackTo = yield* search.filledBackTo(counted.by)
+    const filledBackTo = yield* search.filledBackTo(grouping.by)
     return {
       ...slice,
       lookedBackTo: slice.isLast ? 0 : yield* createdAt(slice.place),
@@ -232,7 +232,10 @@ function* createdAt({ event, key }: RunPosition): Program<number> {
  */
 const CLOCK_SLACK_MS = 60_000
 
-/** The key of the first run that was created at this time or later, found by bisection: keys grow with the time of creation. */
+/**
+ * The key of the first run that was created at this time or later. The key is found by bisection, because keys grow with the time
+ * of creation.
+ */
 function* keyAt(at: number): Program<number> {
   let from = 1
   let to = Number((yield* get(FIND_NEWEST_RUN))?.key ?? 0) + 1
@@ -337,11 +340,11 @@ class Search {
     const key = to === ALL ? ALL : yield* keyAt(to + CLOCK_SLACK_MS)
     const lastKey = createdFrom === undefined ? 0 : yield* keyAt(createdFrom - CLOCK_SLACK_MS)
     const newest = Number((yield* get(FIND_NEWEST_RUN))?.key ?? 0)
-    const by = planInCursor ?? (yield* this.#shortest(Math.min(key, newest + 1) - lastKey))
-    const isByEvent = planOf(by).isByEvent
+    const planKey = planInCursor ?? (yield* this.#shortest(Math.min(key, newest + 1) - lastKey))
+    const isByEvent = planOf(planKey).isByEvent
     const after = isByEvent && key <= newest ? (yield* get(FIND_EVENT_AFTER, key))?.event : undefined
     return {
-      by,
+      by: planKey,
       event: after == null ? ALL : Number(after) + 1,
       key: isByEvent ? ALL : key,
       lastKey,
@@ -377,24 +380,24 @@ class Search {
     ]
     let best = "all"
     let fewest = all
-    for (const by of possible) {
-      const { count } = planOf(by)
+    for (const planKey of possible) {
+      const { count } = planOf(planKey)
       let most = 0
-      for (const { values } of this.#lanes(by)) {
+      for (const { values } of this.#lanes(planKey)) {
         if (count !== undefined) most += Number((yield* get(count, ...values))?.count)
         if (most >= fewest) break
       }
       // plans of MAX_COUNTED runs or more are not compared with each other: the first of them is taken
-      if (most < fewest && (best === "all" || most < MAX_COUNTED)) [best, fewest] = [by, most]
+      if (most < fewest && (best === "all" || most < MAX_COUNTED)) [best, fewest] = [planKey, most]
     }
     return best
   }
 
-  #lanes(by: string): ReadonlyArray<Lane> {
+  #lanes(planKey: string): ReadonlyArray<Lane> {
     const { attributes = {}, entityId, eventName, idempotencyKey, statuses = [] } = this.#filters
-    switch (planNameOf(by)) {
+    switch (planNameOf(planKey)) {
       case "attribute": {
-        const path = by.slice("attribute ".length)
+        const path = planKey.slice("attribute ".length)
         return this.#functions
           .filter(({ paths }) => paths.includes(path))
           .map(({ key }) => ({ values: [key, path, attributes[path] ?? null] }))
@@ -438,10 +441,12 @@ class Search {
       const laneEnd = found.length < most ? from : found.at(-1)!
       if (isBefore(reached, laneEnd)) reached = laneEnd
     }
-    const inOrder = places.filter((one) => !isBefore(one, reached)).sort((a, b) => (isBefore(a, b) ? 1 : -1))
+    const sortedPlaces = places
+      .filter((one) => !isBefore(one, reached))
+      .sort((a, b) => (isBefore(a, b) ? 1 : -1))
     const found: Array<FoundRun> = []
     let length = 0
-    for (const { event, key } of inOrder) {
+    for (const { event, key } of sortedPlaces) {
       if (found.length === most || length > SLICE_LENGTH)
         return { found, isLast: false, reached: found.at(-1)! }
       const row = yield* get(SHOW, key)
@@ -451,7 +456,7 @@ class Search {
       length += rowLength
       found.push({ run: yield* readRun(this.#tx, row), event, key, length: rowLength, ...startOfRow(row) })
     }
-    return { found, reached, isLast: !isBefore(last, reached) && inOrder.length < most }
+    return { found, reached, isLast: !isBefore(last, reached) && sortedPlaces.length < most }
   }
 
   /** Counts the newest matching runs of all lanes that are older than a place. */
@@ -466,7 +471,7 @@ class Search {
       if (isBefore(reached, end)) reached = end
     }
     const bucket = bucketSizeOf(by)
-    const how = [
+    const groupingValues = [
       bucket !== undefined ? "time" : by.startsWith("event.") ? "attribute" : by,
       bucket ?? 1,
       bucket ?? 1,
@@ -477,7 +482,7 @@ class Search {
     for (const { values } of lanes) {
       for (const row of yield* all(
         plan.sum,
-        ...how,
+        ...groupingValues,
         ...this.#between(place, values, reached),
         ...this.#filterValues
       )) {
@@ -503,7 +508,7 @@ class Search {
   }
 
   /** The ids of the functions whose `searchBy` has the path. */
-  foundBy(path: string): ReadonlyArray<string> {
+  functionsWithPath(path: string): ReadonlyArray<string> {
     return this.#functions.flatMap(({ key, paths }) =>
       paths.includes(path) ? (registryOf(this.#tx).byKey(key)?.registration.id ?? []) : []
     )

@@ -38,7 +38,7 @@ export interface MinuteStats extends Readonly<Record<Counted, number>> {
 
 interface FunctionStats extends Readonly<Record<Counted, number>> {
   /** The function; absent for the functions that are counted together. */
-  readonly of?: { readonly environment: string; readonly functionId: string }
+  readonly identity?: { readonly environment: string; readonly functionId: string }
 }
 
 export interface RunStats {
@@ -148,11 +148,11 @@ export const readRunStats = acrossEnvironments(
   function* (tx: Transaction): Program<RunStats> {
     const { durations, functions } = statsOf(tx)
     const registry = registryOf(tx)
-    const nameOf = ({ environment, registration: { id } }: RegisteredFunction) => ({
-      of: { environment, functionId: id }
+    const identityOf = ({ environment, registration: { id } }: RegisteredFunction) => ({
+      identity: { environment, functionId: id }
     })
     // functions without counts are reported with 0: a time series whose first value is 1 would show no increase
-    const idle = registry
+    const idleFunctions = registry
       .all()
       .filter(({ deleted, key }) => deleted !== true && !functions.has(key))
       .slice(0, Math.max(0, MAX_FUNCTIONS - functions.size))
@@ -160,9 +160,9 @@ export const readRunStats = acrossEnvironments(
       functions: [
         ...Array.from(functions, ([key, counts]) => {
           const fn = registry.byKey(key)
-          return { ...counts, ...(fn === undefined ? {} : nameOf(fn)) }
+          return { ...counts, ...(fn === undefined ? {} : identityOf(fn)) }
         }),
-        ...idle.map((fn) => ({ ...noCounts(), ...nameOf(fn) }))
+        ...idleFunctions.map((fn) => ({ ...noCounts(), ...identityOf(fn) }))
       ],
       durations: {
         waitToStart: durations.waitToStart.data(),

@@ -29,13 +29,13 @@ import { checkFilters, isSearch } from "./CheckFilters.ts"
 import { explain } from "./Explain.ts"
 import { LiveWorkers } from "./LiveWorkers.ts"
 import * as RunAudit from "./RunAudit.ts"
-import { awaitEnd, readSituation, type GiveUp, waitForRun, type Waiting } from "./AwaitEnd.ts"
-import { countFor } from "./RunCounts.ts"
+import { awaitEnd, readSituation, type GiveUp, waitForRun, type WaitServices } from "./AwaitEnd.ts"
+import { countMatchingRuns } from "./RunCounts.ts"
 import * as RunInspection from "./RunInspection.ts"
 import * as RunList from "./RunList.ts"
 import * as RunLogs from "./RunLogs.ts"
 import * as RunRows from "./RunRows.ts"
-import { searchFor, type Visible } from "./RunSearch.ts"
+import { searchMatchingRuns, type Visibility } from "./RunSearch.ts"
 import * as RunSweep from "./RunSweep.ts"
 import * as SearchFill from "./SearchFill.ts"
 import * as RunControl from "./RunControl.ts"
@@ -64,19 +64,19 @@ export interface RunsService {
   /** The runs of one environment. */
   readonly in: (environment: string) => RunsOfEnvironment
   /**
-   * The matching runs. `visible` only has an effect on a search. A list that is filtered by one function and one status at most
-   * contains all runs: its reader must leave out the runs that the caller may not see.
+   * The matching runs. `visibility` only has an effect on a search. A list that is filtered by one function and one status at
+   * most contains all runs: its reader must leave out the runs that the caller may not see.
    */
   readonly list: (
     environment: string,
     options?: ListRunsOptions,
-    visible?: Visible
+    visibility?: Visibility
   ) => Effect.Effect<ListRunsResult, EngineError>
-  /** Counts the matching runs. `visible` is for a caller that may not see all runs. */
+  /** Counts the matching runs. `visibility` is for a caller that may not see all runs. */
   readonly count: (
     environment: string,
     options: CountRunsOptions,
-    visible?: Visible
+    visibility?: Visibility
   ) => Effect.Effect<RunCounts, EngineError>
   /** A page of the steps of a run. */
   readonly stepsPage: (
@@ -126,26 +126,26 @@ export const layer: Layer.Layer<Runs, StoreError, Store | LiveWorkers> = Layer.e
   Effect.gen(function* () {
     const store = yield* Store
     const workers = yield* LiveWorkers
-    const waiting: Waiting = {
+    const services: WaitServices = {
       store,
       workers,
-      after: yield* Alarm.makeScheduleTimeout,
+      scheduleTimeout: yield* Alarm.makeScheduleTimeout,
       endings: new NamedSignals()
     }
     const stop = store.onCommit(({ ended, endings, stale }) => {
-      if (stale.has("ends")) waiting.endings.notifyAll(undefined)
-      for (const runId of ended) waiting.endings.notify(runId, endings.get(runId))
+      if (stale.has("ends")) services.endings.notifyAll(undefined)
+      for (const runId of ended) services.endings.notify(runId, endings.get(runId))
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
     yield* RunSweep.make(store)
     yield* RunLogs.make(store)
     yield* SearchFill.make(store)
-    return make(waiting)
+    return make(services)
   })
 )
 
-const make = (waiting: Waiting): RunsService => {
-  const { store, workers } = waiting
+const make = (services: WaitServices): RunsService => {
+  const { store, workers } = services
 
   const stepsPage: RunsService["stepsPage"] = (environment, runId, { after, limit }) =>
     Effect.map(
@@ -187,7 +187,7 @@ const make = (waiting: Waiting): RunsService => {
       )
     )
 
-  const list: RunsService["list"] = (environment, options = {}, visible) =>
+  const list: RunsService["list"] = (environment, options = {}, visibility) =>
     Effect.flatMap(
       validated(() => ({
         limit: Limits.checkLimit("listRuns", options.limit ?? 50),
@@ -196,7 +196,7 @@ const make = (waiting: Waiting): RunsService => {
       })),
       ({ filters, ...where }) => {
         const page = { environment, ...where }
-        if (isSearch(filters)) return yieldFirst(searchFor(store, { ...page, filters }, visible))
+        if (isSearch(filters)) return yieldFirst(searchMatchingRuns(store, { ...page, filters }, visibility))
         const { functionIds: [functionId] = [], statuses: [status] = [] } = filters
         return yieldFirst(
           RunList.listRuns(store, {
@@ -208,13 +208,13 @@ const make = (waiting: Waiting): RunsService => {
       }
     )
 
-  const count: RunsService["count"] = (environment, options, visible) =>
+  const count: RunsService["count"] = (environment, options, visibility) =>
     Effect.flatMap(
       validated(() => {
         const { filters, ...query } = checkCountRuns(options)
         return { ...query, environment, filters: checkFilters(filters, "countRuns") }
       }),
-      (query) => yieldFirst(countFor(store, query, visible))
+      (query) => yieldFirst(countMatchingRuns(store, query, visibility))
     )
 
   const runsIn = (environment: string): RunsOfEnvironment => ({
@@ -235,12 +235,12 @@ const make = (waiting: Waiting): RunsService => {
     getRunLogs: (runId) =>
       yieldFirst(allPages((after) => logsPage(environment, runId, { after, limit: LIST_PAGE }))),
     explain: (runId) =>
-      Effect.flatMap(onRun(runId, yieldFirst(readSituation(waiting, environment, runId))), (situation) =>
-        Effect.map(timeOf(waiting.store), (now) => explain(situation, workers.workers(environment), now))
+      Effect.flatMap(onRun(runId, yieldFirst(readSituation(services, environment, runId))), (situation) =>
+        Effect.map(timeOf(services.store), (now) => explain(situation, workers.workers(environment), now))
       ),
     waitForRun: (runId, { timeout } = {}) =>
       timeout === undefined || (timeout >= 0 && Number.isFinite(timeout))
-        ? onRun(runId, waitForRun(waiting, environment, runId, timeout))
+        ? onRun(runId, waitForRun(services, environment, runId, timeout))
         : Effect.fail(
             new ValidationError(
               `The timeout of waitForRun must be a number of milliseconds, at least 0, got ${timeout}`
@@ -282,7 +282,7 @@ const make = (waiting: Waiting): RunsService => {
     stepsPage,
     auditPage,
     logsPage,
-    awaitEnd: (environment, runId, giveUp) => onRun(runId, awaitEnd(waiting, environment, runId, giveUp)),
+    awaitEnd: (environment, runId, giveUp) => onRun(runId, awaitEnd(services, environment, runId, giveUp)),
     startedBy: (environment, runId) => store.read(RunRows.startedBy(environment, runId)),
     environmentOfRun: (runId) => store.read(RunRows.environmentOfRun(runId)),
     observe: (listener) =>

@@ -45,7 +45,7 @@ const SLICE = 200
 /** A transaction ends with the query that exceeds this number of characters of events. */
 const SLICE_LENGTH = 1024 * 1024
 /** How many runs one query reads. */
-const AT_ONCE = 20
+const RUNS_PER_QUERY = 20
 
 const LIST_SEARCH_PATHS = statement(
   "SearchAttributes.listSearchPaths",
@@ -83,7 +83,7 @@ const FIND_END_OF_SLICE = statement(
 const LIST_RUNS_WITHIN = statement(
   "SearchAttributes.listRunsWithin",
   `SELECT r.key AS run_key, r.id AS run_id, r.input AS run_input, r.fork_data, r.system_event, r.created_at AS run_created_at, e.* FROM runs r
-     LEFT JOIN events e ON e.position = r.event WHERE r.key < ? AND r.key >= ? AND +r.function = ? ORDER BY r.key DESC LIMIT ${AT_ONCE}`
+     LEFT JOIN events e ON e.position = r.event WHERE r.key < ? AND r.key >= ? AND +r.function = ? ORDER BY r.key DESC LIMIT ${RUNS_PER_QUERY}`
 )
 
 /**
@@ -156,7 +156,7 @@ function* fillBelow(fn: number, path: string, from: number): Program<number> {
       yield* putAttributes(fn, place, [path], eventOf(row))
     }
     filled += rows.length
-    if (rows.length < AT_ONCE) return end
+    if (rows.length < RUNS_PER_QUERY) return end
   }
   return place
 }

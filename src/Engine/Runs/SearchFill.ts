@@ -23,8 +23,8 @@ export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scop
       isNeeded ? store.write(fillAttributes()) : Effect.succeed(false)
     )
     const fill: Effect.Effect<void> = Effect.matchEffect(fillSome, {
-      onSuccess: (isMore) =>
-        isMore
+      onSuccess: (hasMore) =>
+        hasMore
           ? Effect.andThen(
               Effect.sleep(PAUSE_MS),
               Effect.suspend(() => fill)

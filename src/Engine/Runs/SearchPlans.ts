@@ -213,10 +213,10 @@ type PlanName = keyof typeof plans
 
 const isPlanName = (name: string): name is PlanName => name in plans
 
-export const planOf = (by: string): SearchPlan => plans[planNameOf(by)]
+export const planOf = (planKey: string): SearchPlan => plans[planNameOf(planKey)]
 
-/** The name of the plan: `by` without the path of an attribute. */
-export const planNameOf = (by: string): PlanName => {
-  const [name = ""] = by.split(" ")
+/** The name of the plan: `planKey` without the path of an attribute. */
+export const planNameOf = (planKey: string): PlanName => {
+  const [name = ""] = planKey.split(" ")
   return isPlanName(name) ? name : "all"
 }

@@ -11,7 +11,7 @@ import type { Transaction } from "../Store/Transaction.ts"
 import { invocationView } from "./RunEvent.ts"
 import { createRun, getRun } from "./RunRows.ts"
 
-interface Start {
+interface StartOptions {
   readonly data?: JsonText
   readonly idempotencyKey?: string
 }
@@ -25,7 +25,7 @@ export const startRunNow = inEnvironment(
     tx: Transaction,
     environmentName: string,
     functionId: string,
-    { data, idempotencyKey }: Start
+    { data, idempotencyKey }: StartOptions
   ): Program<{ readonly run: Run; readonly isNew: boolean }, FunctionNotFoundError | RunNotFoundError> {
     const fn = registryOf(tx).get(environmentName, functionId)
     if (fn === undefined || fn.deleted === true) return yield* refuse(new FunctionNotFoundError(functionId))

@@ -34,7 +34,7 @@ export const statusIn = (row: Row | undefined): RunStatus | undefined =>
   row === undefined ? undefined : byNumber[Number(row.status)]
 
 /** Statuses as the list of an SQL `IN`. */
-export const listOf = (statuses: ReadonlyArray<RunStatus>): string =>
+export const sqlListOf = (statuses: ReadonlyArray<RunStatus>): string =>
   statuses.map((status) => Status[status]).join(", ")
 
 /** The two parts of a statement that writes a status. */
@@ -49,13 +49,13 @@ const move = (transition: TransitionName): Move => {
   const before = statusesBefore(transition)
   const next = (status: RunStatus): RunStatus => nextStatus(status, transition)!
   const targets = new Set(before.map(next))
-  const [only] = targets
+  const [target] = targets
   return {
     set:
-      targets.size === 1 && only !== undefined
-        ? `status = ${Status[only]}`
+      targets.size === 1 && target !== undefined
+        ? `status = ${Status[target]}`
         : `status = CASE status ${before.map((status) => `WHEN ${Status[status]} THEN ${Status[next(status)]}`).join(" ")} END`,
-    where: `status IN (${listOf(before)})`
+    where: `status IN (${sqlListOf(before)})`
   }
 }
 

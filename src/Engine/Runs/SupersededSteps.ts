@@ -4,7 +4,7 @@ import { compensationKey } from "../../StepId.ts"
 import { all, forEach, get, type Program, statement, variant, write } from "../Store/Program.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
-import { cancelAwaited } from "./CancelRun.ts"
+import { cancelAwaitedChildren } from "./CancelRun.ts"
 import { RUN_ITSELF } from "./WaitKinds.ts"
 
 /** Removes journal entries and keeps copies of them. `condition` is SQL with one parameter, whose value is `value`. */
@@ -55,10 +55,10 @@ const DELETE_WAITS_OF_STEPS = statement(
  * Removes the journal from `seq` on. Open steps count as coming after all entries, so they start again too: sleeps and retry
  * delays with their full time, invocations with a new child.
  */
-export function* beginAnew(tx: Transaction, row: Row, seq: number, reason: string): Program<void> {
+export function* supersedeFrom(tx: Transaction, row: Row, seq: number, reason: string): Program<void> {
   const run = Number(row.key)
   yield* supersede(tx, run, "seq >= ?", seq, reason)
-  yield* cancelAwaited(tx, Number(row.environment), run, `Parent run ${row.id} was ${reason}`)
+  yield* cancelAwaitedChildren(tx, Number(row.environment), run, `Parent run ${row.id} was ${reason}`)
   yield* write(DELETE_WAITS_OF_STEPS, run)
 }
 
@@ -78,18 +78,18 @@ export function* undoneSteps(row: Row): Program<ReadonlyArray<string>> {
   // the report of the rollback has written this: the names of steps in the order in which their compensations were registered
   const registered = parseStored(String(row.compensations)) as ReadonlyArray<string>
   return (yield* forEach([...new Set(registered)], function* (name) {
-    const compensationsRan = yield* forEach(
+    const hasRun = yield* forEach(
       registered.filter((other) => other === name),
       function* (_, n) {
-        const ran = yield* get(FIND_COMPENSATION, row.key!, compensationKey(name, n))
-        return ran !== undefined
+        const compensation = yield* get(FIND_COMPENSATION, row.key!, compensationKey(name, n))
+        return compensation !== undefined
       }
     )
-    if (!compensationsRan.includes(true)) return []
+    if (!hasRun.includes(true)) return []
     const steps = (yield* all(LIST_STEPS_BY_NAME, row.key!, name)).map((step) => String(step.step_key))
     // a compensation is registered when its step has ended: if there are as many steps of this name as compensations, the nth
     // compensation belongs to the nth step; otherwise all steps of this name count as undone
-    return steps.length === compensationsRan.length ? steps.filter((_, n) => compensationsRan[n]) : steps
+    return steps.length === hasRun.length ? steps.filter((_, n) => hasRun[n]) : steps
   })).flat()
 }
 

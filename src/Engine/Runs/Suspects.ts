@@ -19,7 +19,7 @@ export const SUSPECT_FROM = 2
  */
 const TRIAL_MS = 60_000
 
-interface Held {
+interface HeldSuspect {
   readonly workerId: string
   readonly losses: number
   /** When the suspect was claimed, in epoch milliseconds. */
@@ -30,17 +30,17 @@ interface Held {
  * How many suspects a worker with `capacity` may hold when one of them has this many losses. Each further loss divides the number
  * by four.
  */
-const mostTogether = (losses: number, capacity: number): number =>
+const maxSuspects = (losses: number, capacity: number): number =>
   Math.max(1, Math.floor(Math.max(32, capacity) / 4 ** (losses - 1)))
 
 /**
- * The suspects that hold a lease now, by run key. They are in memory only: a suspect that is missing here is just kept apart
- * less.
+ * The suspects that hold a lease now, by run key. They are in memory only: if a suspect is missing here, more suspects may run
+ * together with it.
  */
 class Suspects {
-  readonly #held = new Map<number, Held>()
+  readonly #held = new Map<number, HeldSuspect>()
   /** The suspects that were claimed in the current transaction. */
-  readonly #newlyHeld = new Map<number, Held>()
+  readonly #newlyHeld = new Map<number, HeldSuspect>()
 
   get isEmpty(): boolean {
     return this.#held.size === 0 && this.#newlyHeld.size === 0
@@ -71,14 +71,14 @@ class Suspects {
 
   /** Whether the worker may hold one more suspect, with this many losses, beside those that it holds. */
   hasRoom(workerId: string, capacity: number, losses: number, now: number): boolean {
-    let most = mostTogether(losses, capacity)
+    let limit = maxSuspects(losses, capacity)
     let count = 0
     for (const held of this.#all()) {
       if (held.workerId !== workerId || isPastTrialTime(held, now)) continue
       count++
-      most = Math.min(most, mostTogether(held.losses, capacity))
+      limit = Math.min(limit, maxSuspects(held.losses, capacity))
     }
-    return count < most
+    return count < limit
   }
 
   /** Whether the run was claimed so long ago that other suspects may join it. */
@@ -87,7 +87,7 @@ class Suspects {
     return held !== undefined && isPastTrialTime(held, now)
   }
 
-  /** Whether any suspect was claimed so long ago that it keeps others away no longer. */
+  /** Whether any suspect was claimed so long ago that it no longer keeps other suspects away. */
   hasPastTrial(now: number): boolean {
     for (const held of this.#all()) if (isPastTrialTime(held, now)) return true
     return false
@@ -101,20 +101,20 @@ class Suspects {
     return next
   }
 
-  /** The suspects that keep others away no longer, and their workers. */
-  pastTrial(now: number): ReadonlyArray<readonly [run: number, workerId: string]> {
+  /** The suspects that no longer keep other suspects away, and their workers. */
+  suspectsPastTrial(now: number): ReadonlyArray<readonly [run: number, workerId: string]> {
     return [...this.#held].flatMap(([run, held]) =>
       isPastTrialTime(held, now) ? [[run, held.workerId] as const] : []
     )
   }
 
-  *#all(): Iterable<Held> {
+  *#all(): Iterable<HeldSuspect> {
     yield* this.#held.values()
     yield* this.#newlyHeld.values()
   }
 }
 
-const isPastTrialTime = ({ since }: Held, now: number): boolean => now - since >= TRIAL_MS
+const isPastTrialTime = ({ since }: HeldSuspect, now: number): boolean => now - since >= TRIAL_MS
 
 export const suspectsOf = defineCache<Suspects>({
   make: () => new Suspects(),
@@ -128,13 +128,13 @@ const FIND_WORKER = statement(
 )
 
 /**
- * Removes suspects that their worker no longer holds because another engine has ended the lease. Looks only at suspects that keep
- * others away no longer.
+ * Removes suspects that their worker no longer holds because another engine has ended the lease. Looks only at suspects that no
+ * longer keep other suspects away.
  */
 export function* forgetSuspectsElsewhere(tx: Transaction): Program<void> {
   if (tx.node === undefined) return
   const suspects = suspectsOf(tx)
-  for (const [run, workerId] of suspects.pastTrial(tx.now())) {
+  for (const [run, workerId] of suspects.suspectsPastTrial(tx.now())) {
     if ((yield* get(FIND_WORKER, run))?.worker !== workerId) suspects.release(run)
   }
 }

@@ -30,11 +30,11 @@ export interface RunOfEvent {
 }
 
 /** Maximum number of characters of the triggering event's data, and of all outputs together, in the data of a system event. */
-const MOST_DATA = 256 * 1024
+const MAX_DATA = 256 * 1024
 /** Maximum number of characters of one output. */
-const MOST_OUTPUT = 16 * 1024
+const MAX_OUTPUT = 16 * 1024
 /** Maximum number of steps in the data of a system event. */
-const MOST_STEPS = 200
+const MAX_STEPS = 200
 
 const FIND_FAILED_RUN = statement(
   "SystemRuns.findFailedRun",
@@ -78,14 +78,14 @@ export function* startAfterPause(
   reason: { readonly code: string; readonly message: string }
 ): Program<void> {
   if (!registryOf(tx).hasSystemListeners(tx.environmentName(run.environment))) return
-  yield* startFor(tx, run, "paused", { reason })
+  yield* startRunListeners(tx, run, "paused", { reason })
 }
 
 /**
  * Starts the functions that listen for a system event of a run. `suffix` is the last part of its name, such as `paused`, and
  * `extraData` has further members of its data. Starts none when a system event has started that run.
  */
-export function* startFor(
+export function* startRunListeners(
   tx: Transaction,
   run: RunOfEvent,
   suffix: string,
@@ -176,7 +176,7 @@ const factsOf = (
 const eventOf = (row: Row): FailedRun["event"] => {
   try {
     const { data, entity, id, metadata, name, source, timestamp, version } = jobEvent(row)
-    const isLarge = data.length > MOST_DATA
+    const isLarge = data.length > MAX_DATA
     return {
       id,
       name,
@@ -198,8 +198,8 @@ const eventOf = (row: Row): FailedRun["event"] => {
 
 const LIST_STEPS = statement(
   "SystemRuns.listSteps",
-  `SELECT name, kind, failed, attempt, event, length(value) AS size, CASE WHEN failed = 1 OR length(value) <= ${MOST_OUTPUT} THEN value END AS value
-     FROM steps WHERE run = ? ORDER BY seq DESC LIMIT ${MOST_STEPS}`
+  `SELECT name, kind, failed, attempt, event, length(value) AS size, CASE WHEN failed = 1 OR length(value) <= ${MAX_OUTPUT} THEN value END AS value
+     FROM steps WHERE run = ? ORDER BY seq DESC LIMIT ${MAX_STEPS}`
 )
 
 const COUNT_STEPS = statement("SystemRuns.countSteps", "SELECT count(*) AS steps FROM steps WHERE run = ?")
@@ -207,15 +207,15 @@ const COUNT_STEPS = statement("SystemRuns.countSteps", "SELECT count(*) AS steps
 /** The last steps of a run, in order, without outputs that are too large. */
 function* stepsOf(tx: Transaction, run: number): Program<Pick<FailedRun, "steps" | "stepsOmitted">> {
   const steps: Array<FailedRunStep> = []
-  let room = MOST_DATA
+  let room = MAX_DATA
   for (const row of yield* all(LIST_STEPS, run)) {
     const step = { name: String(row.name), kind: readKind(row.kind).kind, attempt: Number(row.attempt) }
     if (Number(row.failed) === 1) {
       const error = runError(row.value)
       room -= String(row.value).length
       const { code, message, name } = error
-      const brief = { message, code, ...(name === undefined ? {} : { name }) }
-      steps.push({ ...step, status: "failed", error: room < 0 ? brief : error })
+      const shownError = { message, code, ...(name === undefined ? {} : { name }) }
+      steps.push({ ...step, status: "failed", error: room < 0 ? shownError : error })
       continue
     }
     const value = yield* outputOf(tx, row, room)
@@ -230,13 +230,13 @@ function* stepsOf(tx: Transaction, run: number): Program<Pick<FailedRun, "steps"
           : { output: storedPlain(value) })
     })
   }
-  const count = steps.length < MOST_STEPS ? steps.length : Number((yield* get(COUNT_STEPS, run))?.steps)
+  const count = steps.length < MAX_STEPS ? steps.length : Number((yield* get(COUNT_STEPS, run))?.steps)
   return { steps: steps.reverse(), ...(count > steps.length ? { stepsOmitted: count - steps.length } : {}) }
 }
 
 /** The stored output of a finished step; `null` when the output does not fit into `room`, `undefined` when there is none. */
 function* outputOf(tx: Transaction, row: Row, room: number): Program<string | null | undefined> {
-  const most = Math.min(MOST_OUTPUT, room)
+  const most = Math.min(MAX_OUTPUT, room)
   // the output may be an event in the log, whose size is not in the row: it is read unless there is no room at all
   if (Number(row.size ?? 0) > most || most <= 0) return null
   const outcome = yield* outcomeIn(tx, row, row.event)

@@ -13,10 +13,10 @@ import type { RunStatus } from "../../RunStatus.ts"
 export const initialStatus = "pending" satisfies RunStatus
 
 /** The next status, for each status from which the transition is allowed. */
-type Row = { readonly [S in RunStatus]?: RunStatus }
+type NextStatuses = { readonly [S in RunStatus]?: RunStatus }
 
 /** Transitions that end a turn but not the run: a run that is rolling back continues its rollback in the next turn. */
-const endsTurn = { running: "waiting", compensating: "compensating" } as const satisfies Row
+const turnEnd = { running: "waiting", compensating: "compensating" } as const satisfies NextStatuses
 
 export const transitions = {
   /** A worker has claimed the run. */
@@ -32,17 +32,17 @@ export const transitions = {
   compensationBegan: { running: "compensating", compensating: "compensating" },
 
   /** The turn ended and the run waits. */
-  suspended: endsTurn,
+  suspended: turnEnd,
   /** The code of the handler failed outside of steps, and the run has attempts left. */
-  attemptFailed: endsTurn,
+  attemptFailed: turnEnd,
   /** The run cannot continue until a person has looked at it. A pause follows. */
-  stopped: endsTurn,
+  stopped: turnEnd,
   /** The worker gave the run back without a failure. */
-  released: endsTurn,
+  released: turnEnd,
   /** The worker is gone, or let the lease expire. */
-  leaseLost: endsTurn,
+  leaseLost: turnEnd,
   /** The engine revoked the lease, because the run is to be paused, was patched, or is to continue from another step. */
-  leaseRevoked: endsTurn,
+  leaseRevoked: turnEnd,
 
   /** A pause begins: no worker holds the run. */
   paused: { pending: "paused", waiting: "paused", compensating: "paused" },
@@ -59,15 +59,15 @@ export const transitions = {
   cancelled: { pending: "cancelled", running: "cancelled", waiting: "cancelled", paused: "cancelled" },
   /** A client retries the run. */
   retried: { failed: "waiting", cancelled: "waiting" }
-} as const satisfies { readonly [name: string]: Row }
+} as const satisfies { readonly [name: string]: NextStatuses }
 
 /** The names of the transitions. */
 export type TransitionName = keyof typeof transitions
 
 /** Transitions that end a turn but not the run. */
 export type TurnEnding = {
-  [H in TransitionName]: (typeof transitions)[H] extends typeof endsTurn
-    ? typeof endsTurn extends (typeof transitions)[H]
+  [H in TransitionName]: (typeof transitions)[H] extends typeof turnEnd
+    ? typeof turnEnd extends (typeof transitions)[H]
       ? H
       : never
     : never
@@ -75,7 +75,7 @@ export type TurnEnding = {
 
 /** The next status; `undefined` when the transition is not allowed from this status. */
 export const nextStatus = (status: RunStatus, transition: TransitionName): RunStatus | undefined =>
-  (transitions[transition] as Row)[status]
+  (transitions[transition] as NextStatuses)[status]
 
 /** The statuses from which the transition is allowed. */
 export const statusesBefore = (transition: TransitionName): ReadonlyArray<RunStatus> =>

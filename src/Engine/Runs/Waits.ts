@@ -46,7 +46,7 @@ export function* outcomeIn(
     : readOutcome(row)
 }
 
-// rows that earlier versions of the engine wrote have the data of the event itself
+// rows that earlier versions of the engine wrote have the data of the event, and not its position
 const isReceived = (
   row: { readonly failed?: Value; readonly value?: Value },
   position: Value | undefined
@@ -74,7 +74,7 @@ export function* fireWait(
   if (changed === 0) return
   const holder = yield* holderOf(run)
   if (holder === undefined) return yield* settleWithoutTurn(tx, run, stepKey)
-  tellFired(tx, holder, {
+  notifyFired(tx, holder, {
     stepKey,
     ...(outcome === undefined ? { failures: yield* failuresOf(run, stepKey) } : { outcome })
   })
@@ -101,7 +101,7 @@ export function* deliverEvent(
   const value = rememberText(tx, position, text)
   tx.budget.notePassedOn(value.length)
   if (holder === undefined) return yield* settleWithoutTurn(tx, run, stepKey)
-  tellFired(tx, holder, { stepKey, outcome: { _tag: "Success", value } })
+  notifyFired(tx, holder, { stepKey, outcome: { _tag: "Success", value } })
 }
 
 interface TurnHolder {
@@ -116,7 +116,7 @@ function* holderOf(run: number): Program<TurnHolder | undefined> {
   return jobId === undefined ? undefined : { jobId, workerId: String(row?.worker) }
 }
 
-const tellFired = (
+const notifyFired = (
   tx: Transaction,
   { jobId, workerId }: TurnHolder,
   fired: Omit<Extract<Notice, { readonly _tag: "Fired" }>, "_tag" | "jobId">

@@ -44,8 +44,8 @@ const SET_BACK_DELIVERIES = statement(
 )
 
 /**
- * Adjusts times at the start when the clock is behind the stored time by `ms`: the clock was set back while the engine was not
- * running.
+ * Adjusts times when the engine starts and the clock is behind the stored time by `ms`, because the clock was set back while the
+ * engine was not running.
  */
 export const setBackBetweenStarts = acrossEnvironments(
   "setBackBetweenStarts",

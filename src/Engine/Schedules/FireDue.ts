@@ -35,7 +35,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { RUN_ITSELF, WaitKind } from "../Runs/WaitKinds.ts"
 import { type AcceptedEvent, deliverEvent, fireWait, makeReady } from "../Runs/Waits.ts"
 
-/** How many due items of one kind a batch has, of all environments together. */
+/** Maximum number of due items of one kind in a batch, of all environments together. */
 const BATCH = 512
 
 /**
@@ -53,10 +53,12 @@ const lookups = defineCache<{ count: number }>({ make: () => ({ count: 0 }) })
  * The environments of the first due items of one kind. The caller then fires the items of each environment by a program of its
  * own.
  */
-const whereDue = acrossEnvironments(
-  "whereDue",
+const findEnvironmentsWithDue = acrossEnvironments(
+  "findEnvironmentsWithDue",
   function* (tx: Transaction, kind: DueWork): Program<ReadonlyArray<string>> {
-    const found = new Set((yield* placesOf(tx, kind)).map(({ environment }) => Number(environment)))
+    const found = new Set(
+      (yield* environmentsWithDue(tx, kind)).map(({ environment }) => Number(environment))
+    )
     const names = [...found].map((key) => tx.environmentName(key))
     // the environments take turns to come first, because the first one may use up the room of a transaction
     const first = lookups(tx).count++ % Math.max(1, names.length)
@@ -65,7 +67,7 @@ const whereDue = acrossEnvironments(
   () => "fire timers"
 )
 
-const placesOf = (tx: Transaction, kind: DueWork): Program<ReadonlyArray<Row>> => {
+const environmentsWithDue = (tx: Transaction, kind: DueWork): Program<ReadonlyArray<Row>> => {
   switch (kind) {
     case "events":
       return environmentsOfEvents(BATCH)
@@ -114,17 +116,18 @@ const LIST_RUNS_WITH_DUE_WAITS = statement(
   }
 )
 
-const DUE = "SELECT * FROM waits WHERE due_at <= ? @sound(run, run) ORDER BY due_at, run, step_key LIMIT ?"
+const LIST_DUE =
+  "SELECT * FROM waits WHERE due_at <= ? @sound(run, run) ORDER BY due_at, run, step_key LIMIT ?"
 
 const LIST_DUE_WAITS_IN_ENVIRONMENT = statement(
   "FireDue.listDueWaitsInEnvironment",
-  `SELECT * FROM (${DUE}) AS due WHERE ${environmentOfKey("due.run")} = ?`,
+  `SELECT * FROM (${LIST_DUE}) AS due WHERE ${environmentOfKey("due.run")} = ?`,
   { scans: "a batch of due waits" }
 )
 
 const LIST_ENVIRONMENTS_OF_DUE_WAITS = statement(
   "FireDue.listEnvironmentsOfDueWaits",
-  `SELECT DISTINCT ${environmentOfKey("due.run")} AS environment FROM (${DUE}) AS due`,
+  `SELECT DISTINCT ${environmentOfKey("due.run")} AS environment FROM (${LIST_DUE}) AS due`,
   { scans: "a batch of due waits" }
 )
 
@@ -162,8 +165,8 @@ function* fireWaits(tx: Transaction, environment: number): Program<number> {
 }
 
 /**
- * When something is due next, in any environment, in epoch milliseconds. Damaged items are left out, because they would be due
- * for ever.
+ * When the next item is due, in any environment, in epoch milliseconds. Damaged items are left out, because they would be due for
+ * ever.
  */
 const nextDueAt = acrossEnvironments(
   "nextDueAt",
@@ -251,7 +254,7 @@ function* eventBefore(tx: Transaction, wait: Row): Program<AcceptedEvent | undef
 
 const failure = (error: Error): Outcome => ({ _tag: "Failure", error: serializeError(error) })
 
-interface Fired {
+interface FireResult {
   /** How many due items were fired. */
   readonly count: number
   /** When the next item is due, in epoch milliseconds; `Infinity` when none is known. */
@@ -269,7 +272,9 @@ const placesWhereDue = (
   kind: DueWork
 ): Effect.Effect<ReadonlyArray<readonly [environment: string, kind: DueWork]>, StoreError> =>
   Effect.map(
-    Effect.catchIf(store.read(whereDue(kind)), isDamage, () => store.write(whereDue(kind))),
+    Effect.catchIf(store.read(findEnvironmentsWithDue(kind)), isDamage, () =>
+      store.write(findEnvironmentsWithDue(kind))
+    ),
     (environments) => environments.map((environment) => [environment, kind] as const)
   )
 
@@ -277,7 +282,7 @@ const placesWhereDue = (
  * Fires due items in all environments. The items of each environment are fired by a program of its own. Items that did not fit
  * into the batch are still due: `nextDueAt` is then in the past.
  */
-export const fireDue = (store: StoreService): Effect.Effect<Fired, StoreError> =>
+export const fireDue = (store: StoreService): Effect.Effect<FireResult, StoreError> =>
   Effect.gen(function* () {
     const places = yield* Effect.forEach(kindsOfDueWork, (kind) => Effect.result(placesWhereDue(store, kind)))
     // these programs are submitted together, so they share a transaction

@@ -43,7 +43,7 @@ const LIST_FUNCTIONS_WITH_DUE_SCHEDULES = statement(
 )
 
 /** SQL: schedules whose waiting fires no longer have to wait. */
-const FREED = `SELECT * FROM schedules WHERE queue IS NOT NULL AND NOT ${HELD_BACK} @sound(schedule, function) LIMIT ?`
+const SELECT_FREED = `SELECT * FROM schedules WHERE queue IS NOT NULL AND NOT ${HELD_BACK} @sound(schedule, function) LIMIT ?`
 
 const DUE = `SELECT *, ${HELD_BACK} AS held_back FROM schedules WHERE next_at <= ? @sound(schedule, function) ORDER BY next_at LIMIT ?`
 
@@ -51,7 +51,7 @@ const ENVIRONMENT = "(SELECT environment FROM functions WHERE functions.key = fu
 
 const LIST_FREED_SCHEDULES = statement(
   "FireSchedules.listFreedSchedules",
-  `SELECT * FROM (${FREED}) AS freed WHERE ${ENVIRONMENT} = ?`,
+  `SELECT * FROM (${SELECT_FREED}) AS freed WHERE ${ENVIRONMENT} = ?`,
   { scans: "the schedules with waiting fires" }
 )
 
@@ -65,7 +65,7 @@ const LIST_DUE_SCHEDULES = statement(
 
 const LIST_ENVIRONMENTS_OF_FREED = statement(
   "FireSchedules.listEnvironmentsOfFreed",
-  `SELECT DISTINCT ${ENVIRONMENT} AS environment FROM (${FREED}) AS freed`,
+  `SELECT DISTINCT ${ENVIRONMENT} AS environment FROM (${SELECT_FREED}) AS freed`,
   { scans: "the schedules with waiting fires" }
 )
 
@@ -101,7 +101,7 @@ export function* environmentsOfSchedules(tx: Transaction, limit: number): Progra
 }
 
 /**
- * Fires schedules of one environment: first the waiting fires that no longer have to wait, then the due schedules. Of both kinds,
+ * Fires schedules of one environment: first the waiting fires that no longer have to wait, then the due schedules. Of each kind,
  * only the first `limit` schedules of all environments are looked at. Returns how many schedules were fired.
  */
 export function* fireSchedules(tx: Transaction, environment: number, limit: number): Program<number> {
@@ -175,8 +175,8 @@ function* holdBack(tx: Transaction, row: Row, scheduledAt: number): Program<void
 }
 
 /**
- * Makes the waiting fires of a schedule, oldest first. With an `overlap` other than `"allow"` makes only the first one: the next
- * one has to wait for the run that the first one starts.
+ * Makes the waiting fires of a schedule, oldest first. With an `overlap` other than `"allow"`, makes only the first fire: the
+ * next one has to wait for the run that the first one starts.
  */
 function* fireQueue(tx: Transaction, row: Row): Program<void> {
   const queue = readQueue(row)
@@ -207,6 +207,6 @@ function* fire(tx: Transaction, row: Row, scheduledAt: number): Program<void> {
   for (const warning of warnings) {
     tx.changes.warnings.push(`Event "${row.event}" ${eventId}: ${warning}`)
   }
-  // the first run is that of the function that has the trigger
+  // the first id is that of the run of the function that has the trigger
   yield* update(row, "run = ?, skipped = 0", runIds[0] ?? null)
 }

@@ -16,7 +16,7 @@ export interface Timers {
   /** Arms the timer, because something is due at `at`, in epoch milliseconds. */
   readonly arm: (at: number) => void
   /** Fires what is due now, and finds the next due time. Used when another engine has changed due times in an unknown way. */
-  readonly look: () => void
+  readonly fireDueNow: () => void
   /** Fires what is already due. From then on, fires each item when it is due. */
   readonly start: () => void
 }
@@ -37,7 +37,7 @@ export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
     const store = yield* Store
     const timers = yield* make(store)
     const stop = store.onCommit(({ dueAt, stale }) => {
-      if (stale.has("due")) timers.look()
+      if (stale.has("due")) timers.fireDueNow()
       else if (dueAt < Number.POSITIVE_INFINITY) timers.arm(dueAt)
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
@@ -45,7 +45,7 @@ export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
   })
 )
 
-/** Timers that end with the scope. */
+/** Makes timers that end with the scope. */
 export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
@@ -54,12 +54,12 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
     const outage = new StoreOutage("Timers cannot be fired", "Timers can be fired again")
     let armedFor = Number.POSITIVE_INFINITY
     let cancel: (() => void) | undefined
-    let firing = false
+    let isFiring = false
     let isClosed = false
     let dueWhileFiring = Number.POSITIVE_INFINITY
 
     const arm = (at: number): void => {
-      if (firing) {
+      if (isFiring) {
         dueWhileFiring = Math.min(dueWhileFiring, at)
         return
       }
@@ -72,7 +72,7 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
     const ring = (): void => {
       armedFor = Number.POSITIVE_INFINITY
       cancel = undefined
-      firing = true
+      isFiring = true
       runFork(
         Effect.matchEffect(FireDue.fireDue(store), {
           onSuccess: ({ failed, nextDueAt }) =>
@@ -101,7 +101,7 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
 
     const rearm = (nextDueAt: number): void => {
       const next = Math.min(nextDueAt, dueWhileFiring)
-      firing = false
+      isFiring = false
       dueWhileFiring = Number.POSITIVE_INFINITY
       if (next < Number.POSITIVE_INFINITY) arm(next)
     }
@@ -111,7 +111,7 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
     const watch = setInterval(() => {
       const last = offset
       offset = clockOffset(clock)
-      if (Math.abs(offset - last) < MIN_JUMP_MS || firing) return
+      if (Math.abs(offset - last) < MIN_JUMP_MS || isFiring) return
       cancel?.()
       ring()
     }, WATCH_MS)
@@ -124,5 +124,5 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
         isClosed = true
       })
     )
-    return { arm, look: () => arm(clock.currentTimeMillisUnsafe()), start: ring }
+    return { arm, fireDueNow: () => arm(clock.currentTimeMillisUnsafe()), start: ring }
   })

@@ -10,7 +10,7 @@ import type { DatabaseSync } from "node:sqlite"
 import { MAX_SHARED_STEPS, expressionSteps } from "../../ExpressionBudget.ts"
 import { endTransaction } from "./EndTransaction.ts"
 import { clearTimeout, setTimeout } from "../../RealTimers.ts"
-import { afterOthers } from "../EventLoop.ts"
+import { callAfterOthers } from "../EventLoop.ts"
 import type { Sync } from "./WalSync.ts"
 
 interface QueuedProgram {
@@ -151,7 +151,7 @@ export class GroupCommit {
   #schedule(): void {
     if (this.#isScheduled || this.#finishGroup !== undefined) return
     this.#isScheduled = true
-    afterOthers(this.#tookMs, () => {
+    callAfterOthers(this.#tookMs, () => {
       this.#isScheduled = false
       this.#drain()
       if (this.#queue.length > 0) this.#schedule()

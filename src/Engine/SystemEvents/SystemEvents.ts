@@ -33,7 +33,9 @@ export interface SystemEvent {
 
 export type { EventAccess } from "../Store/Changes.ts"
 
-/** How many of the last events are kept in each environment, if they are not too long. Older events may be kept for a while. */
+/**
+ * How many of the last events are kept in each environment, unless their data is too long. Older events may be kept for a while.
+ */
 export const MAX_REMEMBERED_EVENTS = 1000
 /** How many characters of data are kept in each environment. */
 const REMEMBERED_LENGTH = 8 * 1024 * 1024
@@ -57,7 +59,7 @@ interface RememberedEvents {
 }
 
 /** For one of several engines on a database: its number, and the function that sends announcements to the others. */
-export interface AmongEngines {
+export interface SharedSystemEvents {
   readonly node: number
   readonly tell: NonNullable<StoreService["announce"]>
 }
@@ -66,7 +68,7 @@ export class SystemEventsService {
   /** Distinguishes the events of this engine from those of an engine that ran before. */
   readonly epoch: string
   readonly #now: () => number
-  readonly #among: AmongEngines | undefined
+  readonly #among: SharedSystemEvents | undefined
   readonly #remembered = new Map<string, RememberedEvents>()
   /** Characters of everything that is kept. */
   #length = 0
@@ -76,7 +78,7 @@ export class SystemEventsService {
   /** The sequence since which newest values are announced; `undefined` while there are no listeners for them. */
   #newestSince: number | undefined
 
-  constructor(now: () => number, among?: AmongEngines) {
+  constructor(now: () => number, among?: SharedSystemEvents) {
     this.#now = now
     this.#among = among
     this.epoch = now().toString(36) + (among === undefined ? "" : `-${among.node}`)
@@ -140,13 +142,13 @@ export class SystemEventsService {
     const memory = this.#memory(environment)
     const { newest } = memory
     const { topic } = announcement
-    const event = new Remembered(this.epoch, this.#next(), this.#now(), announcement, length)
+    const event = new RememberedEvent(this.epoch, this.#next(), this.#now(), announcement, length)
     const before = memory.newestLength
     memory.newestLength += length - (newest.get(topic)?.length ?? 0)
     // the map is in the order of the announcements: this moves the topic to the end
     newest.delete(topic)
     newest.set(topic, event)
-    forgetNewest(memory, REMEMBERED_LENGTH)
+    dropOldValues(memory, REMEMBERED_LENGTH)
     this.#length += memory.newestLength - before
     this.#makeRoom()
     for (const listener of memory.listeners) listener()
@@ -155,7 +157,7 @@ export class SystemEventsService {
   /** Sets whether there are listeners for newest values. */
   set listensToNewest(listens: boolean) {
     if (listens === (this.#newestSince !== undefined)) return
-    // begins with a new sequence, because listeners with an earlier one have missed the values in between
+    // begins with a new sequence, because a listener with an earlier sequence has missed the values in between
     this.#newestSince = listens ? this.#next() : undefined
     for (const memory of this.#remembered.values()) {
       memory.newest.clear()
@@ -165,7 +167,7 @@ export class SystemEventsService {
   }
 
   /** The kept events and newest values after a sequence, oldest first. */
-  after(environment: string, sequence: number): ReadonlyArray<SystemEvent> {
+  eventsAfter(environment: string, sequence: number): ReadonlyArray<SystemEvent> {
     const memory = this.#remembered.get(environment)
     if (memory === undefined) return []
     const { events, newest } = memory
@@ -178,12 +180,12 @@ export class SystemEventsService {
   }
 
   /** The sequence after which all events are kept. */
-  knownAfter(environment: string): number {
+  completeSince(environment: string): number {
     return this.#remembered.get(environment)?.lastDropped ?? this.#droppedUpTo
   }
 
   /** The sequence after which all newest values are kept. */
-  newestKnownAfter(environment: string): number {
+  newestCompleteSince(environment: string): number {
     return Math.max(
       this.#newestSince ?? this.#sequence,
       this.#remembered.get(environment)?.lastDroppedNewest ?? this.#droppedUpTo
@@ -207,14 +209,14 @@ export class SystemEventsService {
   }
 
   /** Announces to the listeners of this engine what another engine has announced. */
-  hear({ access, data, environment, id, isNewest, topic }: Announced): void {
+  announceFromOther({ access, data, environment, id, isNewest, topic }: Announced): void {
     const announcement = { id, topic, data: () => data, ...(access === undefined ? {} : { access }) }
     if (isNewest === true) this.#rememberNewest(environment, announcement, data.length)
     else this.#put(environment, this.#now(), announcement, 256 + data.length)
   }
 
   /** Called when announcements of other engines were lost. Listeners then see that there is a gap. */
-  missed(): void {
+  noteMissed(): void {
     const sequence = (this.#droppedUpTo = this.#next())
     if (this.#newestSince !== undefined) this.#newestSince = sequence
     for (const memory of this.#remembered.values()) {
@@ -236,12 +238,12 @@ export class SystemEventsService {
 
   #put(environment: string, now: number, source: Announcement | RunActivity, length: number): SystemEvent {
     const memory = this.#memory(environment)
-    const event = new Remembered(this.epoch, this.#next(), now, source, length)
+    const event = new RememberedEvent(this.epoch, this.#next(), now, source, length)
     const before = memory.length
     memory.events.push(event)
     memory.length += length
     if (memory.events.length > 2 * MAX_REMEMBERED_EVENTS || memory.length > REMEMBERED_LENGTH) {
-      forget(memory, REMEMBERED_LENGTH / 2)
+      dropOldEvents(memory, REMEMBERED_LENGTH / 2)
     }
     this.#length += memory.length - before
     this.#makeRoom()
@@ -258,8 +260,8 @@ export class SystemEventsService {
     for (let most = REMEMBERED_LENGTH / 2; this.#length > MAX_REMEMBERED_CHARS * 0.75; most /= 2) {
       this.#length = 0
       for (const memory of this.#remembered.values()) {
-        if (memory.length > most) forget(memory, most)
-        forgetNewest(memory, most)
+        if (memory.length > most) dropOldEvents(memory, most)
+        dropOldValues(memory, most)
         this.#length += memory.length + memory.newestLength
       }
     }
@@ -299,7 +301,9 @@ export class SystemEvents extends Context.Service<SystemEvents, SystemEventsServ
   "@ironflow/node/Engine/SystemEvents"
 ) {}
 
-/** Announces the activity of runs; the other parts of the engine announce their own events. */
+/**
+ * The layer of {@link SystemEvents}. It announces the activity of runs; the other parts of the engine announce their own events.
+ */
 export const layer: Layer.Layer<SystemEvents, never, Store> = Layer.effect(
   SystemEvents,
   Effect.gen(function* () {
@@ -313,8 +317,8 @@ export const layer: Layer.Layer<SystemEvents, never, Store> = Layer.effect(
     const stop = store.onCommit(
       ({ activity, announced, stale }) => {
         system.announceRuns(activity)
-        for (const one of announced) system.hear(one)
-        if (stale.has("announced")) system.missed()
+        for (const one of announced) system.announceFromOther(one)
+        if (stale.has("announced")) system.noteMissed()
       },
       { activity: "runs" }
     )
@@ -324,7 +328,7 @@ export const layer: Layer.Layer<SystemEvents, never, Store> = Layer.effect(
 )
 
 /** Drops events, so that only the last ones remain, with at most `most` characters. */
-const forget = (memory: RememberedEvents, most: number): void => {
+const dropOldEvents = (memory: RememberedEvents, most: number): void => {
   let first = Math.max(0, memory.events.length - MAX_REMEMBERED_EVENTS)
   const lengthOf = (events: ReadonlyArray<SystemEvent>) => events.reduce((sum, { length }) => sum + length, 0)
   let length = lengthOf(memory.events.slice(first))
@@ -337,7 +341,7 @@ const forget = (memory: RememberedEvents, most: number): void => {
 }
 
 /** Drops newest values, so that only the last ones remain, with at most `most` characters. */
-const forgetNewest = (memory: RememberedEvents, most: number): void => {
+const dropOldValues = (memory: RememberedEvents, most: number): void => {
   for (const [oldest, { length, sequence }] of memory.newest) {
     if (memory.newest.size <= MAX_REMEMBERED_EVENTS && memory.newestLength <= most) break
     memory.newest.delete(oldest)
@@ -357,8 +361,8 @@ interface Announcement {
   readonly access?: EventAccess
 }
 
-/** A kept event. Every run makes some of these, and hardly any are read, so the event is built when it is read. */
-class Remembered implements SystemEvent {
+/** A kept event. Every run causes some events, of which hardly any are read, so an event is built only when it is read. */
+class RememberedEvent implements SystemEvent {
   readonly sequence: number
   readonly timestamp: number
   readonly length: number
@@ -393,7 +397,7 @@ class Remembered implements SystemEvent {
   get access(): EventAccess | undefined {
     const { source } = this
     if ("topic" in source) return source.access
-    const event = eventIn(source)
+    const event = receivedEventOf(source)
     return {
       action: "run:read",
       resource: `run:${source.runId}`,
@@ -411,7 +415,7 @@ class Remembered implements SystemEvent {
 }
 
 /** The name of the event that a step has received by `waitForEvent`, if any. */
-const eventIn = (one: RunActivity): string | undefined => {
+const receivedEventOf = (one: RunActivity): string | undefined => {
   if (one._tag !== "StepEnded" || one.kind !== "waitForEvent" || one.outcome._tag !== "Success")
     return undefined
   const event = one.outcome.value === undefined ? undefined : decodeJson(one.outcome.value)

@@ -16,7 +16,7 @@ import { readyOf, clearReady } from "../Functions/ReadyFunctions.ts"
 import { NO_PIN } from "../Functions/Pins.ts"
 import {
   actorCondition,
-  actorsOf,
+  actorParameter,
   chooseCandidate,
   type Lane,
   laneCondition,
@@ -26,7 +26,7 @@ import {
 } from "./Lanes.ts"
 import { registryOf, acceptsLabels, type RegisteredFunction } from "../Functions/Registry.ts"
 import { SUSPECT_FROM, refreshLosses, suspectsOf } from "../Runs/Suspects.ts"
-import { insertLeased, type NewRun, unwrittenRuns, writeNew } from "../Runs/NewRuns.ts"
+import { insertLeasedRun, type NewRun, unwrittenRuns, writeNewRuns } from "../Runs/NewRuns.ts"
 import { moves, mustMove, statusIn } from "../Runs/StatusRows.ts"
 import { readJournal, readOpenSteps } from "../Runs/Journal.ts"
 import * as Limits from "../../Limits.ts"
@@ -60,11 +60,12 @@ export const claimRuns = inEnvironment(
         ({ demand }) =>
           demand.functions.has(fn.registration.id) && acceptsLabels(fn.registration, demand.labels)
       )
-      const withRoom = connected.filter(({ room }) => room > 0)
-      if (withRoom.length === 0) continue
+      const candidatesWithRoom = connected.filter(({ room }) => room > 0)
+      if (candidatesWithRoom.length === 0) continue
       clearReady(tx, key)
       // a function that still has ready runs goes to the end of the set, so that a busy function does not starve the others
-      if (!(yield* claimFunction(tx, fn, withRoom, connected, claims))) readyOf(tx).mayBeReady.add(key)
+      if (!(yield* claimFunction(tx, fn, candidatesWithRoom, connected, claims)))
+        readyOf(tx).mayBeReady.add(key)
       if (candidates.every((candidate) => candidate.room === 0)) break
     }
     return claims
@@ -73,7 +74,7 @@ export const claimRuns = inEnvironment(
   { allowsHeldWrites: true }
 )
 
-/** Only the columns that a job needs, because every column costs time. */
+/** SQL: only the columns that a job needs, because every column costs time. */
 const CLAIM_COLUMNS = `r.key, r.id, r.environment, r.event, r.status, r.input, r.attempt, r.generation, r.actor, r.parent, r.linger_ms,
   r.created_at, r.started_at, r.losses, r.loss_seq, r.trace, r.forked_from, r.system_event, e.id AS e_id, e.name AS e_name, e.version AS e_version, ${EVENT_DATA} AS e_data,
   e.metadata AS e_metadata, e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp,
@@ -94,21 +95,22 @@ function* claimFunction(
 ): Program<boolean> {
   const { concurrency, actorKey } = fn.registration
   const runs = unwrittenRuns(tx, fn.key)
-  if (runs !== undefined) return yield* claimNew(tx, fn, runs, candidates, claims)
-  yield* writeNew(tx)
+  if (runs !== undefined) return yield* claimNewRuns(tx, fn, runs, candidates, claims)
+  yield* writeNewRuns(tx)
   // usually there is no ready run, and this query is much cheaper than the one that finds the runs to claim
-  if (yield* noneReady(fn)) return true
+  if (yield* hasNoReadyRun(fn)) return true
   const lanes = fn.pins === true ? lanesOf(fn, candidates, connected) : [{ candidates, connected }]
-  const noneLeft =
+  const isNoneLeft =
     concurrency === undefined
       ? (yield* claimLanes(tx, fn, lanes, claims, "", [])) === "all"
       : yield* claimLimited(tx, fn, candidates, lanes, claims, concurrency.limit)
-  if (actorKey === undefined && fn.pins !== true) return noneLeft
-  // a ready run may wait for room at the worker of its actor, or at a worker of its version: so all ready runs count as left
-  return yield* noneReady(fn)
+  if (actorKey === undefined && fn.pins !== true) return isNoneLeft
+  // a ready run may wait for room at the worker of its actor, or at a worker of its version, so any ready run counts as a run
+  // that is left
+  return yield* hasNoReadyRun(fn)
 }
 
-/** Dispatches ready runs lane by lane. Returns `"all"` only if {@link claimWhere} does so for every lane. */
+/** Dispatches ready runs lane by lane. Returns `"all"` only if {@link claimMatching} returns it for every lane. */
 function* claimLanes(
   tx: Transaction,
   fn: RegisteredFunction,
@@ -117,11 +119,11 @@ function* claimLanes(
   condition: string,
   values: ReadonlyArray<Value>,
   limit = Number.POSITIVE_INFINITY
-): Program<Claimed> {
+): Program<ClaimResult> {
   const atMost = claims.length + limit
-  let worst: Claimed = "all"
+  let worst: ClaimResult = "all"
   for (const lane of lanes) {
-    const claimed = yield* claimWhere(tx, fn, lane, claims, condition, values, atMost - claims.length)
+    const claimed = yield* claimMatching(tx, fn, lane, claims, condition, values, atMost - claims.length)
     if (claimed !== "all" && worst !== "some are kept apart") worst = claimed
   }
   return worst
@@ -137,7 +139,7 @@ const FIND_BEGUN_READY_RUN = statement(
   `SELECT 1 FROM runs WHERE function = ? AND ready_at IS NOT NULL AND started_at IS NOT NULL @sound(run, key) LIMIT 1`
 )
 
-function* noneReady(fn: RegisteredFunction): Program<boolean> {
+function* hasNoReadyRun(fn: RegisteredFunction): Program<boolean> {
   return (yield* get(fn.paused === undefined ? FIND_READY_RUN : FIND_BEGUN_READY_RUN, fn.key)) === undefined
 }
 
@@ -146,7 +148,7 @@ const begunOnly = (fn: RegisteredFunction): string =>
   fn.paused === undefined ? "" : "AND r.started_at IS NOT NULL"
 
 /** Dispatches runs that were created in this transaction and have no row yet. Returns whether no such run is left. */
-function* claimNew(
+function* claimNewRuns(
   tx: Transaction,
   fn: RegisteredFunction,
   runs: Array<NewRun>,
@@ -161,7 +163,7 @@ function* claimNew(
     const { leaseMs, workerId } = candidate.demand
     const now = tx.now()
     const jobId = tx.ids.job()
-    const key = yield* insertLeased(run, {
+    const key = yield* insertLeasedRun(run, {
       jobId,
       workerId,
       now,
@@ -250,10 +252,10 @@ const READY_KEYS = "SELECT key FROM runs WHERE function = ? AND ready_at IS NOT 
  * Which of the ready runs were claimed. `"some are kept apart"`: there are suspects (see `Suspects.ts`) that no worker may have
  * now, and other runs may be left too.
  */
-type Claimed = "all" | "not all" | "some are kept apart"
+type ClaimResult = "all" | "not all" | "some are kept apart"
 
 /** Dispatches ready runs of a lane that satisfy the SQL `condition`, at most `limit` of them. */
-function* claimWhere(
+function* claimMatching(
   tx: Transaction,
   fn: RegisteredFunction,
   lane: Lane,
@@ -261,14 +263,14 @@ function* claimWhere(
   condition: string,
   values: ReadonlyArray<Value>,
   limit: number
-): Program<Claimed> {
+): Program<ClaimResult> {
   const { pin, candidates } = lane
   const atMost = claims.length + limit
   let leavesOutSuspects = false
   while (true) {
     const wanted = Math.min(roomOf(candidates), atMost - claims.length)
     if (wanted === 0) return leavesOutSuspects ? "some are kept apart" : "not all"
-    const actors = actorsOf(fn, lane)
+    const actors = actorParameter(fn, lane)
     const rows = yield* allIsolatingDamage(
       tx,
       "run",
@@ -284,14 +286,20 @@ function* claimWhere(
       wanted
     )
     const before = claims.length
-    let keptApart = false
+    let areSomeKeptApart = false
     for (const row of rows) {
-      const isApart = !(yield* isolateRow(tx, "run", Number(row.key), claimRow(tx, fn, row, lane, claims)))
-      keptApart ||= isApart
+      const isKeptApart = !(yield* isolateRow(
+        tx,
+        "run",
+        Number(row.key),
+        claimRow(tx, fn, row, lane, claims)
+      ))
+      areSomeKeptApart ||= isKeptApart
     }
     const claimed = claims.length - before
-    // when suspects were kept apart, other runs may come after them in the order of the query: the next query finds those runs
-    if (keptApart && !leavesOutSuspects) {
+    // when suspects were kept apart, other runs may come after these suspects in the order of the query: the next query finds
+    // those runs
+    if (areSomeKeptApart && !leavesOutSuspects) {
       leavesOutSuspects = true
       continue
     }
@@ -314,7 +322,7 @@ const roomOf = (candidates: ReadonlyArray<Candidate>): number =>
  * SQL: the concurrency key. For a paused function, this expression keeps the database from using the index of concurrency keys:
  * there is a better index, which has only the runs that have begun.
  */
-const keyIn = (fn: RegisteredFunction): string =>
+const keyExpression = (fn: RegisteredFunction): string =>
   fn.paused === undefined ? "r.concurrency_key" : "(r.concurrency_key || '')"
 
 /**
@@ -324,7 +332,7 @@ const keyIn = (fn: RegisteredFunction): string =>
 const nextKey = (fn: RegisteredFunction, condition: string) =>
   variant(
     "Claims.nextKey",
-    `SELECT concurrency_key FROM runs r WHERE function = ? AND ready_at IS NOT NULL ${begunOnly(fn)} AND ${keyIn(fn)} ${condition} ORDER BY ${keyIn(fn)} LIMIT 1`
+    `SELECT concurrency_key FROM runs r WHERE function = ? AND ready_at IS NOT NULL ${begunOnly(fn)} AND ${keyExpression(fn)} ${condition} ORDER BY ${keyExpression(fn)} LIMIT 1`
   )
 
 const COUNT_LEASED_RUNS_OF_KEY = statement(
@@ -353,25 +361,25 @@ function* claimLimited(
         : yield* get(nextKey(fn, "> ?"), fn.key, after)
     // runs that are older than the limit have no concurrency key, and the limit does not apply to them
     if (next === undefined) {
-      const withoutKey = yield* claimLanes(tx, fn, lanes, claims, "AND r.concurrency_key IS NULL", [])
-      return withoutKey === "all" && !keptApart
+      const claimedWithoutKey = yield* claimLanes(tx, fn, lanes, claims, "AND r.concurrency_key IS NULL", [])
+      return claimedWithoutKey === "all" && !keptApart
     }
     after = String(next.concurrency_key)
     const held = yield* get(COUNT_LEASED_RUNS_OF_KEY, fn.key, after)
     const room = limit - Number(held?.held)
     if (room <= 0) continue
-    const claimed = yield* claimLanes(tx, fn, lanes, claims, `AND ${keyIn(fn)} = ?`, [after], room)
-    // suspects that are kept apart become claimable even if no lease of their key ends, so they count as claimable runs that are
-    // left
+    const claimed = yield* claimLanes(tx, fn, lanes, claims, `AND ${keyExpression(fn)} = ?`, [after], room)
+    // suspects that are kept apart become claimable even if no lease of their concurrency key ends, so they count as claimable
+    // runs that are left
     if (claimed === "some are kept apart") keptApart = true
   }
   return false
 }
 
 const claim = (
-  more: string
+  furtherAssignments: string
 ): string => `UPDATE runs SET ${moves.claimed.set}, lease = ?, worker = ?, lease_until = ?, lease_ms = ?, ready_at = NULL,
-     started_at = coalesce(started_at, ?), updated_at = ?${more}
+     started_at = coalesce(started_at, ?), updated_at = ?${furtherAssignments}
    WHERE key = ? AND ${moves.claimed.where}`
 const CLAIM = claim("")
 const CLAIM_AND_PIN = claim(", pin = ?")
@@ -389,9 +397,9 @@ function* claimRow(
 ): Program<boolean> {
   const { candidates } = lane
   const losses = yield* refreshLosses(row)
-  const mayHaveIt =
+  const allowedCandidates =
     losses === 0 ? candidates : candidates.filter(({ demand }) => mayHoldSuspect(tx, demand, losses))
-  const candidate = yield* chooseCandidate(fn, row, mayHaveIt, lane)
+  const candidate = yield* chooseCandidate(fn, row, allowedCandidates, lane)
   if (candidate === undefined) return losses === 0
   const key = Number(row.key)
   const isFresh = row.started_at === null && row.forked_from === null
@@ -494,7 +502,7 @@ function* readRollback(run: number): Program<NonNullable<Job["compensating"]>> {
 const historyExcess = (row: Row, journal: ReadonlyArray<JournalEntry>): LimitExceededError | undefined => {
   const results = journal.flatMap(({ outcome }) => (outcome._tag === "Success" ? (outcome.value ?? []) : []))
   const characters = results.reduce((sum, { length }) => sum + length, 0)
-  // a character has 3 bytes at most, so the bytes need not be counted in most histories
+  // a character has at most 3 bytes, so the bytes of most histories need not be counted
   if (3 * characters <= Limits.historyBytes) return undefined
   const bytes = results.reduce((sum, result) => sum + Buffer.byteLength(result), 0)
   return bytes > Limits.historyBytes

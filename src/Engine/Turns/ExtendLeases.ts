@@ -16,7 +16,7 @@ import {
 } from "../Store/Program.ts"
 import type { Transaction, Row } from "../Store/Transaction.ts"
 import { type LeaseHolder, whyStuck, readLease } from "../Runs/Stuck.ts"
-import { amongLeased, releaseRun, heldBy, freeActors } from "./LostLeases.ts"
+import { findLeasedRow, releaseRun, runsHeldBy, unbindActors } from "./LostLeases.ts"
 import { isRevoked, jobOf } from "../Runs/RevokedLeases.ts"
 import type { Adoption } from "./TurnRecords.ts"
 import type { Notice } from "../../Protocol/Worker.ts"
@@ -26,7 +26,7 @@ import { outcomeIn } from "../Runs/Waits.ts"
 
 /**
  * Extends leases. Returns the jobs whose lease is gone, or whose runs are in other environments. `holder` is the worker that
- * holds them, if it is known. Then the lease of a run that is stuck on this worker is not extended, so that another worker gets
+ * holds the jobs, if it is known. The lease of a run that is stuck on that worker is not extended, so that another worker gets
  * the run.
  */
 export const extendLeases = inEnvironment(
@@ -47,7 +47,7 @@ export const extendLeases = inEnvironment(
         const isGone = yield* extendLease(tx, environmentKey, jobId, until, leaseMs, holder)
         if (isGone) gone.push(jobId)
       } catch (error) {
-        // the run is set aside as damaged: otherwise its error would cost the other jobs their leases
+        // the run is set aside as damaged: otherwise, because of its error, the other jobs would lose their leases
         tx.blame({
           error,
           kind: "run",
@@ -87,12 +87,12 @@ function* extendLease(
   leaseMs: number,
   holder: LeaseHolder | undefined
 ): Program<boolean> {
-  // the id of a revoked lease, which a worker sends only by mistake
+  // `jobId` is the marked id of a revoked lease, which a worker sends only by mistake
   if (isRevoked({ lease: jobId })) return true
   if (holder !== undefined && (yield* isStuck(tx, environment, jobId, holder))) return false
   if ((yield* affected(EXTEND_LEASE, until, leaseMs, jobId, environment)) > 0) return false
   // a lease without an expiry cannot be extended, and is not gone
-  return (yield* amongLeased(tx, FIND_LEASED_RUN, jobId, environment)) === undefined
+  return (yield* findLeasedRow(tx, FIND_LEASED_RUN, jobId, environment)) === undefined
 }
 
 const FIND_LEASE = statement(
@@ -140,7 +140,7 @@ export const adoptLeases = inEnvironment(
     since: string = tx.ids.job()
   ): Program<Adoption> {
     const lost = new Set(jobIds)
-    const left: Array<string> = []
+    const leftAlone: Array<string> = []
     const notices: Array<Notice> = []
     const until = tx.now() + leaseMs
     function* adopt(row: Row): Program<void> {
@@ -148,7 +148,7 @@ export const adoptLeases = inEnvironment(
       const key = Number(row.key)
       const isNamed = !isRevoked(row) && lost.delete(jobId)
       if (!isNamed) {
-        if (jobId < since) left.push(jobId)
+        if (jobId < since) leftAlone.push(jobId)
         else if (!isRevoked(row)) yield* releaseRun(tx, key)
         return
       }
@@ -167,11 +167,11 @@ export const adoptLeases = inEnvironment(
         })
       }
     }
-    for (const row of yield* heldBy(tx, environment, workerId))
+    for (const row of yield* runsHeldBy(tx, environment, workerId))
       yield* isolateRow(tx, "run", Number(row.key), adopt(row))
     if (lost.size < jobIds.length) tx.markDue(until)
-    yield* freeActors(tx, environment, workerId, functionIds)
-    return { lost: [...lost], left, notices, since }
+    yield* unbindActors(tx, environment, workerId, functionIds)
+    return { lost: [...lost], leftAlone, notices, since }
   },
   (_, workerId) => `keep the turns of worker ${workerId}`
 )
@@ -197,7 +197,7 @@ export const environmentsOfJobs = acrossEnvironments(
     return yield* forEach(jobIds, function* (jobId): Program<string | undefined> {
       const row =
         (yield* get(FIND_ENVIRONMENT_OF_JOB, jobId)) ??
-        (yield* amongLeased(tx, FIND_ENVIRONMENT_OF_LEASED, jobId))
+        (yield* findLeasedRow(tx, FIND_ENVIRONMENT_OF_LEASED, jobId))
       return row === undefined ? undefined : tx.environmentName(Number(row.environment))
     })
   },
@@ -205,7 +205,7 @@ export const environmentsOfJobs = acrossEnvironments(
 )
 
 /** Extends leases for a caller that knows only the jobs. Returns the jobs whose lease is gone. */
-export const extendAnywhere = (
+export const extendInAnyEnvironment = (
   store: StoreService,
   jobIds: ReadonlyArray<string>,
   leaseMs: number
@@ -215,10 +215,10 @@ export const extendAnywhere = (
     const gone = yield* Effect.forEach(
       new Set(environments),
       (environment) => {
-        const ofEnvironment = jobIds.filter((_, i) => environments[i] === environment)
+        const jobIdsOfEnvironment = jobIds.filter((_, i) => environments[i] === environment)
         return environment === undefined
-          ? Effect.succeed(ofEnvironment)
-          : store.write(extendLeases(environment, ofEnvironment, leaseMs))
+          ? Effect.succeed(jobIdsOfEnvironment)
+          : store.write(extendLeases(environment, jobIdsOfEnvironment, leaseMs))
       },
       { concurrency: "unbounded" }
     )

@@ -81,19 +81,19 @@ const ACTOR_HAS_ROOM = `AND (r.actor IS NULL OR NOT EXISTS (SELECT 1 FROM actors
 const ACTOR_IS_FREE = `AND (r.actor IS NULL OR NOT EXISTS (SELECT 1 FROM actors a
   WHERE a.function = r.function AND a.actor = r.actor AND a.worker IN (SELECT value FROM json_each(?))))`
 
-const withoutRoom = (connected: ReadonlyArray<Candidate>): string =>
+const idsWithoutRoom = (connected: ReadonlyArray<Candidate>): string =>
   JSON.stringify(connected.filter(({ room }) => room <= 0).map(({ demand }) => demand.workerId))
 
-const withRoom = (candidates: ReadonlyArray<Candidate>): string =>
+const idsWithRoom = (candidates: ReadonlyArray<Candidate>): string =>
   JSON.stringify(candidates.filter(({ room }) => room > 0).map(({ demand }) => demand.workerId))
 
 /** The value for the parameter of {@link actorCondition}; `undefined` for a function without actors. */
-export const actorsOf = (
+export const actorParameter = (
   fn: RegisteredFunction,
   { pin, connected, candidates }: Lane
 ): string | undefined => {
   if (fn.registration.actorKey === undefined) return undefined
-  return pin === undefined ? withRoom(candidates) : withoutRoom(connected)
+  return pin === undefined ? idsWithRoom(candidates) : idsWithoutRoom(connected)
 }
 
 /** SQL condition: leaves out the runs whose actor is bound to a worker that has no room. */
@@ -121,13 +121,13 @@ export function* chooseCandidate(
   { pin, connected }: Lane
 ): Program<Candidate | undefined> {
   if (row.actor === null) return preferredCandidate(fn, candidates)
-  const bound = yield* get(FIND_WORKER_OF_ACTOR, fn.key, row.actor!)
+  const binding = yield* get(FIND_WORKER_OF_ACTOR, fn.key, row.actor!)
   // if the function pins runs and the bound worker is not in this lane, the worker has another version and cannot get the run
   if (
-    bound !== undefined &&
-    (pin === undefined || connected.some(({ demand }) => demand.workerId === bound.worker))
+    binding !== undefined &&
+    (pin === undefined || connected.some(({ demand }) => demand.workerId === binding.worker))
   ) {
-    return candidates.find(({ room, demand }) => room > 0 && demand.workerId === bound.worker)
+    return candidates.find(({ room, demand }) => room > 0 && demand.workerId === binding.worker)
   }
   const candidate = preferredCandidate(fn, candidates)
   if (candidate !== undefined) {

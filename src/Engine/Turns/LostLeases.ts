@@ -14,10 +14,10 @@ import {
   write
 } from "../Store/Program.ts"
 import type { Transaction, Row } from "../Store/Transaction.ts"
-import { revoked, jobOf, isRevoked } from "../Runs/RevokedLeases.ts"
+import { revokedLease, jobOf, isRevoked } from "../Runs/RevokedLeases.ts"
 import { endRevokedLease, endLease } from "../Runs/EndLease.ts"
-import { hasLiveEngine, sessionEnded } from "../Runs/EngineWorkers.ts"
-import { aboutRun, functionIdOf } from "../Runs/RunObservers.ts"
+import { hasLiveEngine, endSession } from "../Runs/EngineWorkers.ts"
+import { runMembers, functionIdOf } from "../Runs/RunObservers.ts"
 import { markReady } from "../Functions/ReadyFunctions.ts"
 import { makeReady, delayRun } from "../Runs/Waits.ts"
 import { SUSPECT_FROM, suspectsOf, lastSeq } from "../Runs/Suspects.ts"
@@ -43,7 +43,7 @@ const LIST_KEYS_OF_LEASED = statement(
  * The row of the run that a job holds, also for a worker in the process of an engine. The leases of such workers have no expiry,
  * and are in no index, so `find` reads all leased runs.
  */
-export function* amongLeased(
+export function* findLeasedRow(
   tx: Transaction,
   find: Statement,
   ...values: ReadonlyArray<Value>
@@ -57,19 +57,19 @@ const FIND_RUN_OF_LEASE = statement(
 )
 
 /** Ends the revoked leases of jobs that their workers have dropped. The runs may then be dispatched again. */
-export const endRevoked = inEnvironment(
-  "endRevoked",
+export const endRevokedLeases = inEnvironment(
+  "endRevokedLeases",
   function* (tx: Transaction, environment: string, jobIds: ReadonlyArray<string>): Program<void> {
     const environmentKey = tx.findEnvironment(environment)
     if (environmentKey === undefined) return
-    for (const jobId of jobIds) yield* endRevokedOf(tx, environmentKey, jobId)
+    for (const jobId of jobIds) yield* endRevokedLeaseOf(tx, environmentKey, jobId)
   },
   () => "end revoked leases"
 )
 
 /** Ends the revoked lease of a job, if it has one. */
-function* endRevokedOf(tx: Transaction, environment: number, jobId: string): Program<void> {
-  const row = yield* get(FIND_RUN_OF_LEASE, revoked(jobId), environment)
+function* endRevokedLeaseOf(tx: Transaction, environment: number, jobId: string): Program<void> {
+  const row = yield* get(FIND_RUN_OF_LEASE, revokedLease(jobId), environment)
   if (row !== undefined) yield* isolateRow(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
 }
 
@@ -84,7 +84,11 @@ const LIST_RUNS_OF_WORKER = statement(
 )
 
 /** The runs of an environment that a worker holds. */
-export function* heldBy(tx: Transaction, environment: string, workerId: string): Program<ReadonlyArray<Row>> {
+export function* runsHeldBy(
+  tx: Transaction,
+  environment: string,
+  workerId: string
+): Program<ReadonlyArray<Row>> {
   const environmentKey = tx.findEnvironment(environment)
   if (environmentKey === undefined) return []
   return yield* allIsolatingDamage(
@@ -113,8 +117,8 @@ export const releaseWorker = inEnvironment(
     session?: string
   ): Program<number> {
     // the worker has moved to another engine with its turns
-    if (session !== undefined && !(yield* sessionEnded(tx, workerId, session))) return 0
-    const held = (yield* heldBy(tx, environment, workerId)).filter((row) => !keptJobs.has(jobOf(row)))
+    if (session !== undefined && !(yield* endSession(tx, workerId, session))) return 0
+    const held = (yield* runsHeldBy(tx, environment, workerId)).filter((row) => !keptJobs.has(jobOf(row)))
     for (const row of held) {
       if (isRevoked(row)) yield* isolateRow(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
     }
@@ -122,7 +126,7 @@ export const releaseWorker = inEnvironment(
     if (hasDied) yield* loseRuns(tx, rows, () => `worker ${workerId} is gone`)
     else
       for (const row of rows) yield* isolateRow(tx, "run", Number(row.key), releaseRun(tx, Number(row.key)))
-    yield* freeActors(tx, environment, workerId)
+    yield* unbindActors(tx, environment, workerId)
     return rows.length
   },
   (_, workerId) => `release worker ${workerId}`
@@ -139,7 +143,7 @@ const DELETE_ACTORS_OF_FUNCTION = statement(
 )
 
 /** Unbinds the actors of a worker; with `functionIds`, only those of functions that the worker no longer has. */
-export function* freeActors(
+export function* unbindActors(
   tx: Transaction,
   environment: string,
   workerId: string,
@@ -214,7 +218,7 @@ export const recoverLeases = acrossEnvironments(
         FIND_LEASED_RUN_OF_WORKER,
         row.worker!
       )
-      // a worker with a lease that expires may still live in a process of its own
+      // a worker whose lease has an expiry may still live in a process of its own
       if (heldRun === undefined) yield* write(DELETE_ACTORS_OF_WORKER, row.worker!)
     }
     return rows.length
@@ -280,7 +284,7 @@ export function* expireLeases(tx: Transaction, environment: number, limit: numbe
   }
   yield* loseRuns(tx, rows, ({ worker }) => `worker ${worker} let its lease run out`)
   for (const worker of new Set(rows.map((row) => String(row.worker)))) {
-    yield* freeActors(tx, tx.environmentName(environment), worker)
+    yield* unbindActors(tx, tx.environmentName(environment), worker)
   }
   return due.length
 }
@@ -301,9 +305,9 @@ export const loseLease = inEnvironment(
   function* (tx: Transaction, environment: string, jobId: string, why: string): Program<boolean> {
     const environmentKey = tx.findEnvironment(environment)
     if (environmentKey === undefined) return false
-    const row = yield* amongLeased(tx, FIND_LEASED_RUN, jobId, environmentKey)
+    const row = yield* findLeasedRow(tx, FIND_LEASED_RUN, jobId, environmentKey)
     if (row === undefined) {
-      yield* endRevokedOf(tx, environmentKey, jobId)
+      yield* endRevokedLeaseOf(tx, environmentKey, jobId)
       return false
     }
     yield* loseRuns(tx, [row], () => why)
@@ -320,7 +324,7 @@ export function* releaseRun(tx: Transaction, run: number): Program<void> {
   yield* makeReady(tx, run)
 }
 
-/** Takes back runs that were lost together. Which of the runs of one worker is to blame cannot be known. */
+/** Takes back runs that were lost together. It cannot be known which of the runs of one worker is to blame. */
 function* loseRuns(tx: Transaction, rows: ReadonlyArray<Row>, why: (row: Row) => string): Program<void> {
   const now = tx.now()
   const possibleCauses = rows.filter(
@@ -361,7 +365,7 @@ function* loseRun(
   yield* write(UPDATE_LOSSES, losses, last, run)
   countRunEvent(tx, "lost", Number(fn))
   tx.changes.runFailures.push({
-    ...aboutRun(tx, {
+    ...runMembers(tx, {
       id: String(row?.id),
       function: Number(fn),
       environment: Number(row?.environment),

@@ -55,24 +55,24 @@ export function* openEventWait(
   }
 
   let match: EventMatch | undefined
-  let impossible = false
+  let isImpossible = false
   if (op.match !== undefined && isDataPath(op.match)) {
     const value = matchValue(yield* triggerOnce(), op.match)
     // the trigger has no value at the path: no event can match
-    impossible = value === undefined
+    isImpossible = value === undefined
     match = { _tag: "Path", path: op.match, value: value ?? "" }
   } else if (op.match !== undefined) {
     match = { _tag: "Expression", text: op.match }
   }
 
   const filter = { event: op.event, pattern, ...(match === undefined ? {} : { match }) }
-  const delivered =
+  const lastReceived =
     op.unseen === undefined
       ? yield* get(FIND_LAST_EVENT_OF_WAIT, run.key, identity)
       : yield* get(FIND_LAST_EVENT_OF_OTHER_STEPS, run.key, identity, JSON.stringify(op.unseen))
-  const after = Math.max(run.event, Number(delivered?.position ?? 0))
+  const after = Math.max(run.event, Number(lastReceived?.position ?? 0))
   const found =
-    impossible || mistake !== undefined
+    isImpossible || mistake !== undefined
       ? undefined
       : yield* findAcceptedEvent(tx, run.environment, filter, after, triggerOnce)
   const outcome: Outcome | undefined =

@@ -6,10 +6,10 @@ import { type Transaction, asMoment } from "../Store/Transaction.ts"
 import { type LeasedRun, forgetLease } from "../Runs/LeaseCache.ts"
 import { type TurnOp, type Outcome, endsTurn } from "../../Protocol/Worker.ts"
 import { outcomeColumns, outcomeIn, dueTime, settleWait, delayRun, makeReady } from "../Runs/Waits.ts"
-import { insertStep, knownStep, recordNow } from "../Runs/Journal.ts"
+import { insertStep, knownStep, recordEngineStep } from "../Runs/Journal.ts"
 import { transact } from "./Transact.ts"
 import { countRunEvent } from "../Runs/RunStats.ts"
-import { notifyObservers, aboutRun, notifyRunObservers } from "../Runs/RunObservers.ts"
+import { notifyObservers, runMembers, notifyRunObservers } from "../Runs/RunObservers.ts"
 import { openEventWait } from "./OpenEventWaits.ts"
 import { appendMessage } from "../PubSub/Publish.ts"
 import { endRun } from "../Runs/EndRun.ts"
@@ -30,7 +30,8 @@ const DELETE_WAIT_OF_STEP = statement(
 type Op<Tag extends TurnOp["_tag"]> = Extract<TurnOp, { readonly _tag: Tag }>
 
 /**
- * Applies the most common op, which is handled apart, so that a report of steps alone never enters the switch of {@link applyOp}.
+ * Applies the most common op. It has a function of its own, so that a report with only such ops never enters the switch of {@link
+ * applyOp}.
  */
 export function* applyStepDone(tx: Transaction, run: LeasedRun, op: Op<"StepDone">): Program<undefined> {
   const [failed, value] = outcomeColumns(op.outcome)
@@ -39,7 +40,7 @@ export function* applyStepDone(tx: Transaction, run: LeasedRun, op: Op<"StepDone
   if (op.attempt > 1) yield* write(DELETE_WAIT_OF_STEP, run.key, op.stepKey)
   if (op.outcome._tag === "Failure") {
     tx.changes.runFailures.push({
-      ...aboutRun(tx, run),
+      ...runMembers(tx, run),
       _tag: "AttemptFailed",
       step: op.name,
       attempt: op.attempt,
@@ -142,7 +143,7 @@ function* retryStep(tx: Transaction, run: LeasedRun, op: Op<"StepRetry">): Progr
     op.stepKey
   )
   tx.markDue(dueAt)
-  const about = aboutRun(tx, run)
+  const about = runMembers(tx, run)
   tx.changes.runFailures.push({
     ...about,
     _tag: "AttemptFailed",
@@ -190,7 +191,7 @@ function* invokeAsync(tx: Transaction, run: LeasedRun, op: Op<"InvokeAsync">): P
     child === undefined
       ? unknownFunction(op.functionId)
       : { _tag: "Success", value: JSON.stringify({ runId: child.id }) }
-  return yield* recordNow(tx, run, op.stepKey, op.name, "invokeAsync", outcome)
+  return yield* recordEngineStep(tx, run, op.stepKey, op.name, "invokeAsync", outcome)
 }
 
 function* publish(tx: Transaction, run: LeasedRun, op: Op<"Publish">): Program<Outcome | undefined> {
@@ -202,7 +203,7 @@ function* publish(tx: Transaction, run: LeasedRun, op: Op<"Publish">): Program<O
     data: op.data,
     ...validTrace(op.trace)
   })
-  return yield* recordNow(tx, run, op.stepKey, op.name, "publish", {
+  return yield* recordEngineStep(tx, run, op.stepKey, op.name, "publish", {
     _tag: "Success",
     value: JSON.stringify({ eventId: message.eventId, sequence: message.sequence })
   })
@@ -261,7 +262,7 @@ function* retryRun(tx: Transaction, run: LeasedRun, op: Op<"RetryRun">): Program
   yield* endLease(tx, run, "attemptFailed")
   const dueAt = dueTime(op.due, tx.now())
   yield* delayRun(tx, run.key, dueAt)
-  const about = aboutRun(tx, run)
+  const about = runMembers(tx, run)
   tx.changes.runFailures.push({ ...about, _tag: "TurnFailed", error: op.error, dueAt })
   countRunEvent(tx, "retried", run.function)
   notifyRunObservers(tx, () => ({
@@ -285,7 +286,7 @@ const COUNT_WAITS = statement(
 function* suspend(tx: Transaction, run: LeasedRun, op: Op<"Suspend">): Program<undefined> {
   const open = yield* get(COUNT_WAITS, run.key, JSON.stringify(op.open), run.key)
   yield* endLease(tx, run, "suspended")
-  // makes the run ready if a wait fired of which the worker did not know yet, or if no wait is left that could wake the run. A
+  // makes the run ready if a wait has fired that the worker did not know of yet, or if no wait is left that could wake the run. A
   // step whose next attempt may start counts only if the handler waits for the step: otherwise, the step would wake the run again
   // and again
   if (Number(open?.fired) > 0 || Number(open?.pending) === 0) yield* makeReady(tx, run.key)

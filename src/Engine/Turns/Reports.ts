@@ -14,9 +14,9 @@ import {
 import type { Transaction, Row } from "../Store/Transaction.ts"
 import { makeReady } from "../Runs/Waits.ts"
 import { type TurnReport, type TurnAck, endsTurn, type TurnOp, type Outcome } from "../../Protocol/Worker.ts"
-import { leasedTo, type LeasedRun } from "../Runs/LeaseCache.ts"
+import { cachedRunOf, type LeasedRun } from "../Runs/LeaseCache.ts"
 import { isDamage } from "../Store/SqliteErrors.ts"
-import { holdingJob, revoked } from "../Runs/RevokedLeases.ts"
+import { holdingJob, revokedLease } from "../Runs/RevokedLeases.ts"
 import { endRevokedLease, revokeLease } from "../Runs/EndLease.ts"
 import { type Batch, noteBatch } from "../Runs/EngineWorkers.ts"
 import { keepLogs } from "../Runs/RunLogs.ts"
@@ -36,22 +36,22 @@ const FIND_OPEN_RUN = statement(
 
 const UPDATE_LINGER = statement("Reports.updateLinger", "UPDATE runs SET linger_ms = ? WHERE key = ?")
 
-/** For how many milliseconds at least a turn waits for a handler that went on after an earlier turn had ended. */
+/** Minimum time, in milliseconds, that a turn waits for the handler, when the handler went on after an earlier turn had ended. */
 const MIN_LINGER_MS = 50
-/** For how many milliseconds at most a turn waits for such a handler. */
+/** Maximum time, in milliseconds, that a turn waits for such a handler. */
 const MAX_LINGER_MS = 5000
 
 /**
- * Makes a run ready again whose handler went on after the turn had ended. `lingerMs` is how long that turn waited for the
- * handler: the next turns of the run wait longer.
+ * Makes a run ready again, because its handler went on after the turn had ended. `lingerMs` is how long that turn waited for the
+ * handler. The next turns of the run wait longer.
  */
-export const markLate = inEnvironment(
-  "markLate",
+export const noteHandlerWentOn = inEnvironment(
+  "noteHandlerWentOn",
   function* (tx: Transaction, environment: string, runId: string, lingerMs: number): Program<void> {
     const row = yield* get(FIND_OPEN_RUN, runId)
-    if (row === undefined || !isOf(tx, Number(row.environment), environment)) return
-    const longer = Math.min(MAX_LINGER_MS, Math.max(MIN_LINGER_MS, lingerMs * 2, Number(row.linger_ms)))
-    yield* write(UPDATE_LINGER, longer, row.key!)
+    if (row === undefined || !isKeyOf(tx, Number(row.environment), environment)) return
+    const newLingerMs = Math.min(MAX_LINGER_MS, Math.max(MIN_LINGER_MS, lingerMs * 2, Number(row.linger_ms)))
+    yield* write(UPDATE_LINGER, newLingerMs, row.key!)
     yield* makeReady(tx, Number(row.key))
   },
   (_, runId) => `wake run ${runId}`
@@ -85,13 +85,13 @@ function* applyOrBlame(
   environment: string,
   revokesOnPause: boolean
 ): Program<TurnAck> {
-  // looked up first, since the cache of leases forgets the run as soon as it ends
-  const cachedRun = leasedTo(tx, report.jobId)
+  // the run is looked up before the report is applied, since the cache of leases forgets a run as soon as it ends
+  const cachedRun = cachedRunOf(tx, report.jobId)
   try {
     if (tx.damage.skippedCount > 0) {
       const key = cachedRun?.key ?? (yield* get(FIND_KEY_OF_RUN, report.runId))?.key
       const why = key === undefined ? undefined : tx.damage.reasonOf("run", Number(key))
-      if (why !== undefined) return refusedForDamage(report, why)
+      if (why !== undefined) return refusalForDamage(report, why)
     }
     return yield* applyReport(tx, report, cachedRun, environment, revokesOnPause)
   } catch (error) {
@@ -118,7 +118,7 @@ const FIND_RUN_BY_ID = statement("Reports.findRunById", "SELECT key FROM runs WH
  * The answer to a report that cannot be stored. Without an answer, the worker would send the report for ever, together with the
  * other reports of its batch.
  */
-const refusedForDamage = ({ runId }: TurnReport, why: string): TurnAck => ({
+const refusalForDamage = ({ runId }: TurnReport, why: string): TurnAck => ({
   _tag: "Refused",
   reason: "LEASE_LOST",
   message: `Run ${runId} cannot be stored, since the database is damaged: ${why}`
@@ -143,24 +143,25 @@ function* applyReport(
   if (
     cachedRun !== undefined &&
     cachedRun.id === report.runId &&
-    isOf(tx, cachedRun.environment, environment)
+    isKeyOf(tx, cachedRun.environment, environment)
   ) {
     return (
-      refusedAsImpossible(tx, cachedRun, report) ?? {
+      refusalAsImpossible(tx, cachedRun, report) ?? {
         _tag: "Accepted",
         outcomes: yield* applyOps(tx, cachedRun, report)
       }
     )
   }
   const row = yield* get(FIND_RUN, report.runId)
-  const isFound = row !== undefined && isOf(tx, Number(row.environment), environment)
+  const isFound = row !== undefined && isKeyOf(tx, Number(row.environment), environment)
   const last = report.ops.at(-1)
-  const isEnd = last !== undefined && endsTurn(last)
+  const endsItsTurn = last !== undefined && endsTurn(last)
   if (!isFound || holdingJob(row) !== report.jobId) {
     tx.changes.counts.staleReports++
     if (isFound) countRunEvent(tx, "stale", Number(row.function))
     // the worker has ended the turn, whatever the answer is
-    if (isFound && isEnd && row.lease === revoked(report.jobId)) yield* endRevokedLease(tx, Number(row.key))
+    if (isFound && endsItsTurn && row.lease === revokedLease(report.jobId))
+      yield* endRevokedLease(tx, Number(row.key))
     return isFound && statusIn(row) === "cancelled"
       ? { _tag: "Refused", reason: "CANCELLED", message: `Run ${report.runId} was cancelled` }
       : {
@@ -181,11 +182,11 @@ function* applyReport(
     ...(row.worker === null ? {} : { worker: String(row.worker) }),
     mayHaveWaits: true
   }
-  const refused = refusedAsImpossible(tx, run, report)
+  const refused = refusalAsImpossible(tx, run, report)
   if (refused !== undefined) return refused
   const outcomes = yield* applyOps(tx, run, report)
   // if the turn has ended, its lease has ended too, and the requested pause has begun already
-  if (row.pause === null || isEnd) return { _tag: "Accepted", outcomes }
+  if (row.pause === null || endsItsTurn) return { _tag: "Accepted", outcomes }
   return revokesOnPause
     ? yield* revokePaused(tx, run, row, report)
     : { _tag: "Accepted", outcomes, paused: true }
@@ -215,7 +216,7 @@ const transitionOf = (op: TurnOp): TransitionName | undefined => {
  * The answer to a report with a transition that the status of the run does not allow, such as a completion while the run rolls
  * back. Such a report is refused as a whole. `undefined` for other reports.
  */
-const refusedAsImpossible = (tx: Transaction, run: LeasedRun, report: TurnReport): TurnAck | undefined => {
+const refusalAsImpossible = (tx: Transaction, run: LeasedRun, report: TurnReport): TurnAck | undefined => {
   let { status } = run
   for (const op of report.ops) {
     const transition = transitionOf(op)
@@ -247,7 +248,7 @@ function* applyOps(
 }
 
 /** Whether this is the key of the environment. */
-const isOf = (tx: Transaction, key: number, environment: string): boolean =>
+const isKeyOf = (tx: Transaction, key: number, environment: string): boolean =>
   key === tx.findEnvironment(environment)
 
 /**
@@ -276,10 +277,10 @@ export const applyReports = (
 ): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> => {
   const apply = (some: ReadonlyArray<TurnReport>, batchOfSome?: Batch) =>
     store.write(applyAllReports(environment, some, revokesOnPause, batchOfSome))
-  // used when damage cannot be blamed on one run: then only the reports that meet the damage are refused
+  // used when it is unknown which run is damaged: then only the reports that meet the damage are refused
   const applyInOwnTransaction = (report: TurnReport) =>
     Effect.catchIf(apply([report]), isDamage, (error) =>
-      Effect.succeed([refusedForDamage(report, error.message)])
+      Effect.succeed([refusalForDamage(report, error.message)])
     )
   return Effect.catchIf(apply(reports, batch), isDamage, () =>
     Effect.map(Effect.forEach(reports, applyInOwnTransaction, { concurrency: "unbounded" }), (acks) =>
@@ -307,7 +308,7 @@ const environmentsOfRuns = acrossEnvironments(
 )
 
 /** Applies reports for a caller that knows the jobs and their runs, but not the environments of the runs. */
-export const applyAnywhere = (
+export const applyInAnyEnvironment = (
   store: StoreService,
   reports: ReadonlyArray<TurnReport>,
   options?: { readonly revokesOnPause?: boolean }

@@ -47,7 +47,7 @@ const refusal = (error: IronflowError): Outcome => ({
   error: serializeError(error, { stack: false })
 })
 
-/** For each bucket, the writes to its keys, and the plan for them. */
+/** For each bucket: the writes to its keys, and the plan for these writes. */
 type PlannedKeys = ReadonlyArray<readonly [writes: ReadonlyArray<TxKvWrite>, plan: KvPlan]>
 
 /** Plans the writes to all buckets before any bucket is written. */

@@ -13,7 +13,7 @@ export interface Demand {
   readonly labels: { readonly [key: string]: string }
   /** How many more runs the worker can take now. */
   readonly room: number
-  /** How many runs the worker can execute at the same time; `room` by default. */
+  /** How many runs the worker can execute at the same time. When absent, `room` is used. */
   readonly capacity?: number
   /**
    * How long a lease lasts without a heartbeat, in milliseconds. Absent for a worker in this process, whose leases do not
@@ -34,7 +34,7 @@ export interface Adoption {
   /** The named jobs that the worker no longer holds. */
   readonly lost: ReadonlyArray<string>
   /** Jobs that were left alone, because another worker with the same id may execute them. */
-  readonly left: ReadonlyArray<string>
+  readonly leftAlone: ReadonlyArray<string>
   /** Notices for the jobs that the worker keeps. */
   readonly notices: ReadonlyArray<Notice>
   /** The ids of the worker's own jobs sort after this id. */

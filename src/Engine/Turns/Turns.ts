@@ -38,8 +38,12 @@ export interface TurnsService {
     leaseMs: number,
     environment?: string
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
-  /** Notes that a step was called after the turn of the run had ended; for `lingerMs` see `WorkerSession.late`. */
-  readonly late: (runId: string, lingerMs: number, environment?: string) => Effect.Effect<void, StoreError>
+  /** Notes that the handler of the run went on after its turn had ended. For `lingerMs`, see `WorkerSession.late`. */
+  readonly noteHandlerWentOn: (
+    runId: string,
+    lingerMs: number,
+    environment?: string
+  ) => Effect.Effect<void, StoreError>
   /** Counts a report or a renewal that was refused before it reached the store. */
   readonly countStale: (what: "staleReports" | "staleRenewals") => void
 }
@@ -56,7 +60,7 @@ export const layer: Layer.Layer<Turns, never, Store | Counters> = Layer.effect(
       report: (reports, environment, { revokesOnPause = false } = {}) =>
         Effect.tap(
           environment === undefined
-            ? Reports.applyAnywhere(store, reports, { revokesOnPause })
+            ? Reports.applyInAnyEnvironment(store, reports, { revokesOnPause })
             : Reports.applyReports(store, environment, reports, { revokesOnPause }),
           (acks) =>
             Effect.sync(() => {
@@ -69,13 +73,13 @@ export const layer: Layer.Layer<Turns, never, Store | Counters> = Layer.effect(
       },
       extend: (jobIds, leaseMs, environment) =>
         environment === undefined
-          ? ExtendLeases.extendAnywhere(store, jobIds, leaseMs)
+          ? ExtendLeases.extendInAnyEnvironment(store, jobIds, leaseMs)
           : store.write(ExtendLeases.extendLeases(environment, jobIds, leaseMs)),
-      late: (runId, lingerMs, environment) =>
+      noteHandlerWentOn: (runId, lingerMs, environment) =>
         Effect.flatMap(
           environment === undefined ? store.read(environmentOfRun(runId)) : Effect.succeed(environment),
           (found) =>
-            found === undefined ? Effect.void : store.write(Reports.markLate(found, runId, lingerMs))
+            found === undefined ? Effect.void : store.write(Reports.noteHandlerWentOn(found, runId, lingerMs))
         ),
       countStale: (what) => counters.count(what)
     })

@@ -5,9 +5,9 @@ import { annotated } from "../../EffectLogger.ts"
 import type { WorkerRegistration } from "../../Protocol/Worker.ts"
 import { ShortLivedMap } from "../../ShortLivedMap.ts"
 import type { SystemEventsService } from "../SystemEvents/SystemEvents.ts"
-import { LEGACY } from "./RemoteWorkers.ts"
+import { LEGACY_INSTANCE } from "./RemoteWorkers.ts"
 
-/** In milliseconds: a registration of a worker process within this time after the last one belongs to the same reconnect. */
+/** In milliseconds: when a worker process registers again within this time, both registrations belong to the same reconnect. */
 const SAME_RECONNECT_MS = 10_000
 
 /** Maximum number of workers whose process is kept in memory. */
@@ -62,7 +62,7 @@ export const makeAnnouncements = (system: SystemEventsService, clock: Clock.Cloc
         const line = `Worker ${workerId} has moved to this engine again`
         return annotated(Effect.logDebug(line), { worker: workerId, environment })
       }
-      if (isSame && instance !== LEGACY && monotonicMs() - lastProcess.at < SAME_RECONNECT_MS) {
+      if (isSame && instance !== LEGACY_INSTANCE && monotonicMs() - lastProcess.at < SAME_RECONNECT_MS) {
         const line = `Worker ${workerId} has registered again`
         return Effect.andThen(
           annotated(Effect.logDebug(line), { worker: workerId, environment }),
@@ -72,15 +72,18 @@ export const makeAnnouncements = (system: SystemEventsService, clock: Clock.Cloc
       if (knownProcesses.size >= MAX_KNOWN) knownProcesses.clear()
       if (instance !== undefined) knownProcesses.set(workerId, { instance, at: monotonicMs() })
       return Effect.andThen(
-        logKeptNewer(workerId, keptNewer),
+        logOutdatedFunctions(workerId, keptNewer),
         announce(registration, "connected", "at the port")
       )
     }
   }
 }
 
-/** Logs the functions of which a worker has not registered the latest version. */
-export const logKeptNewer = (workerId: string, keptNewer: ReadonlyArray<string>): Effect.Effect<void> =>
+/** Logs the functions of a worker of which another version stays the latest. */
+export const logOutdatedFunctions = (
+  workerId: string,
+  keptNewer: ReadonlyArray<string>
+): Effect.Effect<void> =>
   keptNewer.length === 0
     ? Effect.void
     : Effect.logInfo(

@@ -43,7 +43,10 @@ export interface ConnectedWorker {
   readonly active: ShortLivedSet<string>
   /** The ids of the jobs that an earlier worker with the same id may still work on. */
   earlierJobs: ReadonlySet<string>
-  /** Whether the database has the worker as connected to this engine. Always false where the database has no other engines. */
+  /**
+   * Whether it is stored in the database that the worker is connected to this engine. Always false where the database has no
+   * other engines.
+   */
   isClaimed: boolean
   /** The functions of the worker that are stored for other engines: those that it was allowed to run when they were stored. */
   storedFunctions: ReadonlyMap<string, string>
@@ -52,13 +55,14 @@ export interface ConnectedWorker {
   /** How many more jobs the worker takes now. */
   room: number
   reachable: boolean
-  /** Why the worker cannot be reached, when that is known. */
+  /** Why the worker cannot be reached; `undefined` when it can, or when the reason is unknown. */
   problem: string | undefined
 }
 
 /**
- * How long a job may be in transit before its lease is checked again, in milliseconds. An engine that stood still may have lost the
- * leases of the jobs that it is about to dispatch. With a third of the lease, enough is left for the rest of the way.
+ * How long a job may be in transit before its lease is checked again, in milliseconds. An engine that stood still may have lost
+ * the leases of the jobs that it is about to dispatch. The limit is a third of the lease, so that enough of the lease is left
+ * when the job reaches the worker.
  */
 export const lateMs = (leaseMs: number): number => leaseMs / 3
 

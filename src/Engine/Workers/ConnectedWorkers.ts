@@ -25,7 +25,7 @@ export class ConnectedWorkers implements LiveWorkersService {
   readonly #functions: Pick<FunctionsService, "find">
   readonly #workers = new Map<string, ConnectedWorker>()
   /** The workers of other engines on the same database. */
-  readonly elsewhere = new OtherEngineWorkers()
+  readonly otherEngineWorkers = new OtherEngineWorkers()
 
   constructor(functions: Pick<FunctionsService, "find">) {
     this.#functions = functions
@@ -83,7 +83,7 @@ export class ConnectedWorkers implements LiveWorkersService {
 
   findHolder(workerId: string): LeaseHolder | undefined {
     const worker = this.#workers.get(workerId)
-    return worker === undefined ? this.elsewhere.get(workerId) : holderOf(worker)
+    return worker === undefined ? this.otherEngineWorkers.get(workerId) : holderOf(worker)
   }
 
   workers(environment: string): ReadonlyArray<LiveWorker> {
@@ -101,7 +101,7 @@ export class ConnectedWorkers implements LiveWorkersService {
       maxConcurrentJobs: worker.registration.maxConcurrentJobs,
       activeJobs: worker.active.size
     }))
-    return [...ownWorkers, ...this.elsewhere.live(environment)]
+    return [...ownWorkers, ...this.otherEngineWorkers.live(environment)]
   }
 
   running(environment: string, runId: string): ReadonlyArray<RunningAt> {
@@ -122,7 +122,7 @@ export class ConnectedWorkers implements LiveWorkersService {
       id: registration.workerId,
       codeVersions: functions
     }))
-    return [...ownWorkers, ...this.elsewhere.live(environment)]
+    return [...ownWorkers, ...this.otherEngineWorkers.live(environment)]
       .filter(({ id }) => id !== except)
       .flatMap(({ codeVersions }) =>
         functionIds.flatMap((id) => {
@@ -134,7 +134,7 @@ export class ConnectedWorkers implements LiveWorkersService {
 
   /** The workers of an environment, as shown in lists. */
   list(environment: string): ReadonlyArray<WorkerInfo> {
-    return [...this.#inEnvironment(environment).map(infoOf), ...this.elsewhere.list(environment)]
+    return [...this.#inEnvironment(environment).map(infoOf), ...this.otherEngineWorkers.list(environment)]
   }
 
   #inEnvironment(environment: string): ReadonlyArray<ConnectedWorker> {

@@ -17,7 +17,7 @@ interface Queued {
   /** The job of the delivery; absent for a notice. */
   readonly job: Pick<Job, "jobId" | "runId"> | undefined
   /** When the worker was last known to have the lease of the job, by {@link Deliveries.now}. */
-  heldAt: number
+  leasedAt: number
   sent: boolean
 }
 
@@ -34,7 +34,7 @@ export class Deliveries {
 
   /** A monotonic clock, in milliseconds. */
   now: () => number = () => 0
-  /** What the worker reports about running steps. */
+  /** Returns what the worker reports about running steps. */
   running: () => ReadonlyArray<RunningTurn> = () => []
 
   /** The handlers that the engine calls. They add what the engine dispatches to the waiting deliveries. */
@@ -48,7 +48,7 @@ export class Deliveries {
     this.#encode = encode
   }
 
-  /** Sets the listener, which is called whenever something was added. */
+  /** Sets the listener, which is called whenever a delivery was added. */
   onMore(listener: () => void): void {
     this.#onMore = listener
   }
@@ -64,20 +64,20 @@ export class Deliveries {
   lateJobs(ms: number): ReadonlyArray<string> {
     if (this.#waiting.length === 0) return []
     const before = this.now() - ms
-    return this.#waiting.flatMap(({ job, heldAt }) =>
-      job === undefined || heldAt >= before ? [] : [job.jobId]
+    return this.#waiting.flatMap(({ job, leasedAt }) =>
+      job === undefined || leasedAt >= before ? [] : [job.jobId]
     )
   }
 
   /** Notes that the worker had the leases of these jobs at the time `at`. */
-  noteHeld(jobIds: ReadonlyArray<string>, at: number): void {
+  noteLeased(jobIds: ReadonlyArray<string>, at: number): void {
     for (const one of this.#waiting) {
-      if (one.job !== undefined && jobIds.includes(one.job.jobId)) one.heldAt = at
+      if (one.job !== undefined && jobIds.includes(one.job.jobId)) one.leasedAt = at
     }
   }
 
   /** Removes the deliveries up to the number `upTo`, which the worker has confirmed. */
-  received(upTo: number): void {
+  confirm(upTo: number): void {
     const next = this.#waiting.findIndex(({ seq }) => seq > upTo)
     if (next !== 0) this.#waiting = next === -1 ? [] : this.#waiting.slice(next)
   }
@@ -96,13 +96,13 @@ export class Deliveries {
   }
 
   /** {@link take} for a stream. A stream loses nothing while it lasts, so the deliveries are not kept. */
-  takeForGood(): ReadonlyArray<string> {
+  takeWithoutKeeping(): ReadonlyArray<string> {
     const texts = this.take()
     this.#waiting = texts.length === this.#waiting.length ? [] : this.#waiting.slice(texts.length)
     return texts
   }
 
-  /** Jobs that no {@link take} has returned. */
+  /** The jobs that {@link take} has not returned yet. */
   unsent(): ReadonlyArray<Pick<Job, "jobId" | "runId">> {
     return this.#waiting.flatMap(({ job, sent }) => (job === undefined || sent ? [] : [job]))
   }
@@ -118,7 +118,7 @@ export class Deliveries {
       seq: delivery.seq,
       text: this.#encode(delivery),
       job,
-      heldAt: this.now(),
+      leasedAt: this.now(),
       sent: false
     })
     this.#onMore()

@@ -25,7 +25,8 @@ import { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { TakeoverWatch } from "./TakeoverWatch.ts"
 
 /**
- * How long other engines leave the turns of an engine's own workers alone after they last heard of that engine, in milliseconds.
+ * How long other engines wait, after they last heard of an engine, before they take over the turns of the workers in its process,
+ * in milliseconds.
  */
 const NODE_LEASE_MS = 15_000
 
@@ -42,13 +43,13 @@ export class DispatchService {
   /** Notices that may be about jobs of the claim in progress, by job id. */
   #earlyNotices = new Map<string, { readonly workerId: string; readonly notices: Array<Notice> }>()
   /** Notices about jobs whose secrets are being decrypted, by job id. */
-  readonly #noticesWhileOpening = new Map<string, Array<Notice>>()
-  #onLimits: (worker: ConnectedWorker) => void = () => undefined
+  readonly #noticesWhileDecrypting = new Map<string, Array<Notice>>()
+  #onLimitsChange: (worker: ConnectedWorker) => void = () => undefined
   #claiming = false
   #claimedAt = 0
-  #pokedMeanwhile = false
+  #wasPokedMeanwhile = false
   #isResending = false
-  #resendAgain = false
+  #mustResendAgain = false
   #ended = false
   /** Whether a run may be ready after the last commit. True before the first commit. */
   #mayHaveReady = true
@@ -88,7 +89,7 @@ export class DispatchService {
             ...[...this.connected.all()]
               .filter((other) => other.pins && other !== worker && isBeside(other, worker))
               .map((other) => this.#demandOf(other, 0)),
-            ...this.connected.elsewhere.pinning.filter(
+            ...this.connected.otherEngineWorkers.pinningDemands.filter(
               ({ environment }) => environment === worker.registration.environment
             )
           ])
@@ -111,39 +112,42 @@ export class DispatchService {
     })
   }
 
-  /** Sets what is called when the functions that a worker may run are no longer those that other engines were told. */
-  onLimits(changed: (worker: ConnectedWorker) => void): void {
-    this.#onLimits = changed
+  /**
+   * Sets the listener, which is called when the functions that a worker may run are no longer those that other engines were told
+   * of.
+   */
+  onLimitsChange(changed: (worker: ConnectedWorker) => void): void {
+    this.#onLimitsChange = changed
   }
 
   /** Takes over the list of workers of other engines, which was just read from the database. */
-  knowElsewhere(workers: ReadonlyArray<WorkerOfEngine>): void {
+  setOtherEngineWorkers(workers: ReadonlyArray<WorkerOfEngine>): void {
     // when workers of other engines have gone, their runs may go to workers here
-    if (this.connected.elsewhere.set(workers.filter(({ isHere }) => !isHere))) this.pokeIfReady()
+    if (this.connected.otherEngineWorkers.set(workers.filter(({ isHere }) => !isHere))) this.pokeIfReady()
   }
 
-  /** Delivers a notice to the connected worker that holds the lease, never before the job itself. */
+  /** Delivers a notice to the connected worker that holds the lease of the job, but never before the job itself. */
   notify(workerId: string, notice: Notice): void {
     const worker = this.connected.get(workerId)
     if (worker === undefined) return
     const { jobId } = notice
     // the notice is about a turn of an earlier worker with the same id
     if (worker.earlierJobs.has(jobId)) return
-    const waitingNotices = this.#noticesWhileOpening.get(jobId) ?? this.#earlyNotices.get(jobId)?.notices
+    const waitingNotices = this.#noticesWhileDecrypting.get(jobId) ?? this.#earlyNotices.get(jobId)?.notices
     if (waitingNotices !== undefined) waitingNotices.push(notice)
     else if (this.#claiming && !worker.active.has(jobId))
       this.#earlyNotices.set(jobId, { workerId, notices: [notice] })
     else {
       sendNotice(worker, notice)
-      if (endsLease(notice)) this.#leaseEndWasTold(worker, jobId)
+      if (endsLease(notice)) this.#noteLeaseEndTold(worker, jobId)
     }
   }
 
   /**
-   * Called when a worker has been told that a turn is over. A worker in this process has thereby ended the turn, so the turn's
-   * revoked lease is ended too: another engine may wait for that.
+   * Called when a worker has been told that the lease of a turn has ended. A worker in this process ends the turn at once, so the
+   * revoked lease of the turn is ended too: another engine may wait for that.
    */
-  #leaseEndWasTold({ leaseMs, registration }: ConnectedWorker, jobId: string): void {
+  #noteLeaseEndTold({ leaseMs, registration }: ConnectedWorker, jobId: string): void {
     if (leaseMs !== undefined || this.#store.node === undefined) return
     this.#endRevoked(registration.environment, jobId)
   }
@@ -160,17 +164,17 @@ export class DispatchService {
 
   /** Reads the notices of all active turns again, because notices that came from another engine may be lost. */
   #resendNotices(): void {
-    this.#resendAgain = true
+    this.#mustResendAgain = true
     if (this.#isResending) return
     this.#isResending = true
     const resendToAll: Effect.Effect<void> = Effect.suspend(() => {
-      this.#resendAgain = false
+      this.#mustResendAgain = false
       return Effect.andThen(
-        Effect.forEach([...this.connected.all()], (worker) => this.#tellWorkerAgain(worker), {
+        Effect.forEach([...this.connected.all()], (worker) => this.#resendTo(worker), {
           discard: true
         }),
         Effect.suspend(() => {
-          if (this.#resendAgain && !this.#ended) return resendToAll
+          if (this.#mustResendAgain && !this.#ended) return resendToAll
           this.#isResending = false
           return Effect.void
         })
@@ -179,7 +183,7 @@ export class DispatchService {
     this.#run(resendToAll)
   }
 
-  #tellWorkerAgain(worker: ConnectedWorker): Effect.Effect<void> {
+  #resendTo(worker: ConnectedWorker): Effect.Effect<void> {
     const { environment, workerId } = worker.registration
     const jobIds = [...worker.active]
     if (jobIds.length === 0) return Effect.void
@@ -194,7 +198,7 @@ export class DispatchService {
           }),
         onFailure: (error) => {
           if (error.code === "STORE_LOCKED") return Effect.void
-          this.#resendAgain = true
+          this.#mustResendAgain = true
           return Effect.andThen(
             Effect.logWarning(
               `The notices to worker ${workerId} about its turns cannot be read; trying again in a second`,
@@ -211,7 +215,7 @@ export class DispatchService {
   poke(): void {
     if (this.#ended) return
     if (this.#claiming) {
-      this.#pokedMeanwhile = true
+      this.#wasPokedMeanwhile = true
       return
     }
     const demands = this.#demands()
@@ -224,8 +228,8 @@ export class DispatchService {
           return Effect.sync(() => {
             if (this.#outage.isOn) this.#run(this.#outage.succeeded())
             this.#handOutClaims(claims)
-            if (this.#pokedMeanwhile) {
-              this.#pokedMeanwhile = false
+            if (this.#wasPokedMeanwhile) {
+              this.#wasPokedMeanwhile = false
               this.poke()
             }
           })
@@ -251,13 +255,13 @@ export class DispatchService {
   }
 
   /** Claims runs for workers, environment by environment, in one commit. */
-  #claim(demands: ReadonlyArray<Demand>): Effect.Effect<Claimed> {
+  #claim(demands: ReadonlyArray<Demand>): Effect.Effect<ClaimResult> {
     const environments = new Set(demands.map(({ environment }) => environment))
     const claims = [...environments].map((name) => {
       const some = demands.filter(({ environment }) => environment === name)
       return Effect.match(this.#store.write(Claims.claimRuns(name, some)), {
-        onSuccess: (claims): Claimed => ({ claims }),
-        onFailure: (failed): Claimed => ({ claims: [], failed })
+        onSuccess: (claims): ClaimResult => ({ claims }),
+        onFailure: (failed): ClaimResult => ({ claims: [], failed })
       })
     })
     const [only] = claims
@@ -268,7 +272,7 @@ export class DispatchService {
     })
   }
 
-  /** Dispatches, because a worker has room, if the last commit may have left runs ready. */
+  /** Dispatches runs if the last commit may have left runs ready. Called when a worker may have got room. */
   pokeIfReady(): void {
     if (this.#mayHaveReady) this.poke()
   }
@@ -283,10 +287,10 @@ export class DispatchService {
     for (const worker of this.connected.all()) {
       if (worker.pins && worker.room <= 0 && worker.reachable) demands.push(this.#demandOf(worker, 0))
     }
-    const { pinning } = this.connected.elsewhere
-    if (pinning.length > 0) {
+    const { pinningDemands } = this.connected.otherEngineWorkers
+    if (pinningDemands.length > 0) {
       const environments = new Set(demands.map(({ environment }) => environment))
-      demands.push(...pinning.filter(({ environment }) => environments.has(environment)))
+      demands.push(...pinningDemands.filter(({ environment }) => environments.has(environment)))
     }
     return demands
   }
@@ -294,7 +298,7 @@ export class DispatchService {
   #demandOf(worker: ConnectedWorker, room: number): Demand {
     const { leaseMs, registration } = worker
     const functions = this.connected.functionsOf(worker)
-    if (worker.isClaimed && !hasSameKeys(functions, worker.storedFunctions)) this.#onLimits(worker)
+    if (worker.isClaimed && !hasSameKeys(functions, worker.storedFunctions)) this.#onLimitsChange(worker)
     return {
       workerId: registration.workerId,
       environment: registration.environment,
@@ -322,7 +326,7 @@ export class DispatchService {
     }
   }
 
-  #handOut({ workerId, ...claimed }: HandedOut): void {
+  #handOut({ workerId, ...claimed }: JobInTransit): void {
     const { job, earlyNotices } = claimed
     const worker = this.connected.get(workerId)
     // the worker left during the claim; `releaseWorker` may have run before the claim, so the run is given back here
@@ -333,7 +337,7 @@ export class DispatchService {
     if (!this.#asksForSecrets(job) && this.connected.mayRun(worker, job.functionId)) {
       return this.#deliver(worker, claimed)
     }
-    this.#noticesWhileOpening.set(job.jobId, earlyNotices)
+    this.#noticesWhileDecrypting.set(job.jobId, earlyNotices)
     this.#run(
       Effect.map(
         Effect.catch(this.#withSecrets(job, worker), (error) =>
@@ -346,7 +350,7 @@ export class DispatchService {
           )
         ),
         (jobWithSecrets) => {
-          this.#noticesWhileOpening.delete(job.jobId)
+          this.#noticesWhileDecrypting.delete(job.jobId)
           if (jobWithSecrets !== undefined) return this.#deliver(worker, { ...claimed, job: jobWithSecrets })
           this.#giveRoomBack(worker, job)
         }
@@ -362,7 +366,7 @@ export class DispatchService {
   }
 
   /** Delivers a job to its worker, unless another engine may have the run by now, or the run has ended or is to be paused. */
-  #deliver(worker: ConnectedWorker, { claimedAt, job, earlyNotices }: Omit<HandedOut, "workerId">): void {
+  #deliver(worker: ConnectedWorker, { claimedAt, job, earlyNotices }: Omit<JobInTransit, "workerId">): void {
     if (this.#isLate(worker, claimedAt)) {
       this.#release(job)
       return this.#giveRoomBack(worker, job)
@@ -379,7 +383,7 @@ export class DispatchService {
     for (const notice of earlyNotices) sendNotice(worker, notice)
   }
 
-  /** Stops dispatching, because the engine stops. */
+  /** Stops dispatching runs, because the engine stops. */
   end(): void {
     this.#ended = true
   }
@@ -414,7 +418,7 @@ export class DispatchService {
 
   #endRevoked(environment: string, jobId: string): void {
     this.#run(
-      Effect.catch(this.#store.write(LostLeases.endRevoked(environment, [jobId])), (error) =>
+      Effect.catch(this.#store.write(LostLeases.endRevokedLeases(environment, [jobId])), (error) =>
         Effect.logError(
           `The lease of job ${jobId} could not be ended: no other worker gets its run until the lease expires`,
           error
@@ -482,7 +486,7 @@ const isBeside = (one: ConnectedWorker, other: ConnectedWorker): boolean =>
 const DISPATCHING_CHANGES: ReadonlyArray<ChangeKind> = ["ready", "access", "functions"]
 
 /** A job in transit to a worker. */
-interface HandedOut {
+interface JobInTransit {
   readonly workerId: string
   readonly job: Job
   /** When the claim began, by a monotonic clock, in milliseconds. */
@@ -492,7 +496,7 @@ interface HandedOut {
 }
 
 /** The claimed runs, and the error when the claim failed in an environment. */
-interface Claimed {
+interface ClaimResult {
   readonly claims: ReadonlyArray<Claim>
   readonly failed?: StoreError
 }

@@ -49,7 +49,7 @@ export class LateJobs {
     if (lateIds.length === 0) return Effect.void
     const askedAt = now()
     // lost jobs count as held too, so that they are not checked again
-    return Effect.map(extend(lateIds), () => deliveries.noteHeld(lateIds, askedAt))
+    return Effect.map(extend(lateIds), () => deliveries.noteLeased(lateIds, askedAt))
   }).pipe(Effect.repeat({ times: MAX_CHECKS - 1, while: () => this.#lateIds.length > 0 }), Effect.asVoid)
 
   /** Whether waiting jobs may go out now. If they may not, starts a check, which calls `onChecked` at its end. */

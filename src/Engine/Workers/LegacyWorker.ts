@@ -13,7 +13,7 @@ import type { RemoteSession } from "./RemoteSession.ts"
 export const LEGACY_LEASE_MS = 90_000
 
 /** Maximum number of claims for one poll. A further claim is made when the worker can continue none of the claimed jobs. */
-const ROUNDS = 5
+const MAX_CLAIMS = 5
 
 export interface LegacyWorkerOptions {
   readonly workerId: string
@@ -42,12 +42,12 @@ export class LegacyWorker {
   }
 
   /** Notes that the worker has sent something. */
-  seen(): void {
+  noteMessage(): void {
     this.#seenAt = this.#options.now()
   }
 
   /** Whether the worker has sent nothing for the length of a lease. */
-  get silent(): boolean {
+  get isSilent(): boolean {
     return this.#options.now() - this.#seenAt >= LEGACY_LEASE_MS
   }
 
@@ -61,7 +61,7 @@ export class LegacyWorker {
     const session = this.#engine
     const options = this.#options
     return Effect.gen(function* () {
-      for (let round = 0; round < ROUNDS; round++) {
+      for (let round = 0; round < MAX_CLAIMS; round++) {
         const jobs = yield* session.take(n)
         const usable: Array<Job> = []
         const ended: Array<{ readonly job: Job; readonly op: TurnOp }> = []

@@ -11,7 +11,7 @@ interface StoredWorker {
   readonly text: string
   readonly pins: boolean
   readonly info: WorkerInfo
-  readonly live: LiveWorker
+  readonly liveWorker: LiveWorker
 }
 
 /** Maximum number of characters of a worker's connection problem. */
@@ -21,7 +21,7 @@ const MAX_PROBLEM_LENGTH = 1000
  * The stored text that tells other engines of a worker. `functions` are the functions that the worker may run now, with their code
  * versions.
  */
-export const textOf = (worker: ConnectedWorker, functions: ReadonlyMap<string, string>): string =>
+export const encodeWorker = (worker: ConnectedWorker, functions: ReadonlyMap<string, string>): string =>
   JSON.stringify({
     ...infoOf(worker),
     codeVersions: [...functions],
@@ -55,13 +55,13 @@ export class OtherEngineWorkers {
    * The reachable workers whose functions pin runs. Their demands have no room, because these workers get their runs from their
    * own engine.
    */
-  get pinning(): ReadonlyArray<Demand> {
+  get pinningDemands(): ReadonlyArray<Demand> {
     return this.#pinning
   }
 
   /** The workers of an environment, in the form that decides which runs each worker may get. */
   live(environment: string): ReadonlyArray<LiveWorker> {
-    return this.#inEnvironment(environment).map(({ live }) => live)
+    return this.#inEnvironment(environment).map(({ liveWorker }) => liveWorker)
   }
 
   /** The workers of an environment, as shown in lists. */
@@ -70,7 +70,7 @@ export class OtherEngineWorkers {
   }
 
   get(workerId: string): LiveWorker | undefined {
-    return this.#workers.get(workerId)?.live
+    return this.#workers.get(workerId)?.liveWorker
   }
 
   #inEnvironment(environment: string): ReadonlyArray<StoredWorker> {
@@ -78,14 +78,14 @@ export class OtherEngineWorkers {
   }
 }
 
-const demandOf = ({ environment, live, pins }: StoredWorker): ReadonlyArray<Demand> =>
-  pins && live.problem === undefined
+const demandOf = ({ environment, liveWorker, pins }: StoredWorker): ReadonlyArray<Demand> =>
+  pins && liveWorker.problem === undefined
     ? [
         {
-          workerId: live.id,
+          workerId: liveWorker.id,
           environment,
-          functions: live.codeVersions,
-          labels: live.labels,
+          functions: liveWorker.codeVersions,
+          labels: liveWorker.labels,
           room: 0,
           isElsewhere: true
         }
@@ -121,7 +121,7 @@ const readWorker = ({
       transport: String(stored.transport),
       registeredAt: String(stored.registeredAt)
     },
-    live: {
+    liveWorker: {
       id: workerId,
       functionIds: new Set(functionIds),
       codeVersions: Array.isArray(stored.codeVersions)

@@ -23,7 +23,7 @@ import type { StreamSignals } from "./WorkerConnectionOptions.ts"
 import { WorkerConnection } from "./WorkerConnection.ts"
 
 /** The registration of a worker with the turn protocol. */
-export interface Announcement {
+export interface TurnWorkerRegistration {
   readonly registration: WorkerRegistration
   readonly instance: string
   /** Job ids of the active turns that the worker wants to keep. */
@@ -56,7 +56,7 @@ interface Registration {
 }
 
 /** The instance of all legacy workers, which do not name their process. They may use any engine at any time. */
-export const LEGACY = "legacy"
+export const LEGACY_INSTANCE = "legacy"
 
 /** Of how many instances the last registration is kept. A limit does no harm, since a registration is repeated soon or never. */
 const MAX_REGISTRATIONS = 10_000
@@ -81,7 +81,7 @@ export interface RemoteWorkersOptions {
     options: RemoteWorkerOptions
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError | StaleRequestError>
   /** Waits until no other engine has a worker with this id and another instance, but only for a limited time. */
-  readonly awaitFree: (workerId: string, instance: string) => Effect.Effect<void>
+  readonly awaitFreeId: (workerId: string, instance: string) => Effect.Effect<void>
   /** Called when a report is refused before it reaches the store. */
   readonly onStale: () => void
   readonly clock: Clock.Clock
@@ -110,7 +110,7 @@ export class RemoteWorkers {
   // Closures that a worker keeps for life are created here, not in `announce` or `enlist`. A closure created there would keep its
   // whole scope alive. That scope has the earlier worker with the same id, whose closures would keep the one before it, and so on.
   readonly #onDead = (dead: WorkerConnection): Effect.Effect<void> => this.#endDead(dead)
-  readonly #onMoved = (workerId: string): void => void this.#options.fork(this.#moved(workerId))
+  readonly #onMoved = (workerId: string): void => void this.#options.fork(this.#endMoved(workerId))
   readonly #wallClock = (): number => this.#options.clock.currentTimeMillisUnsafe()
   readonly #runsTurnsIn =
     (environment: string) =>
@@ -153,8 +153,8 @@ export class RemoteWorkers {
    * Registers a worker with the turn protocol, for the first time or again. Returns the worker's connection, and the jobs that the
    * worker no longer holds.
    */
-  announce(
-    announcement: Announcement
+  registerTurnWorker(
+    turnRegistration: TurnWorkerRegistration
   ): Effect.Effect<
     { readonly worker: WorkerConnection; readonly lost: ReadonlyArray<string> },
     ValidationError | StoreError | IronflowError
@@ -173,7 +173,7 @@ export class RemoteWorkers {
       since,
       stream,
       transport
-    } = announcement
+    } = turnRegistration
     const { workerId } = registration
     const registering = this.#oneByOne(
       Effect.gen({ self: this }, function* () {
@@ -237,7 +237,7 @@ export class RemoteWorkers {
         this.#workers.set(workerId, worker)
         const { lost } = yield* Effect.tapError(
           Effect.tap(engine.adopt(jobs, earlierSession?.since ?? since), (adoption) =>
-            worker.adopted(adoption, earlierSession)
+            worker.completeRegistration(adoption, earlierSession)
           ),
           // the worker's turns are left as they are: it may still work on them, and register again
           () => Effect.sync(() => this.#forget(worker))
@@ -248,7 +248,7 @@ export class RemoteWorkers {
     )
     return Effect.andThen(
       this.#awaitEarlier(workerId, instance),
-      Effect.andThen(this.#options.awaitFree(workerId, instance), registering)
+      Effect.andThen(this.#options.awaitFreeId(workerId, instance), registering)
     )
   }
 
@@ -256,7 +256,7 @@ export class RemoteWorkers {
    * Registers a legacy worker, for the first time or again. A worker that registers again keeps its leases. `stream` is for a
    * worker that does not poll.
    */
-  enlist(
+  registerLegacyWorker(
     registration: WorkerRegistration,
     stream?: LegacyStreamHandlers,
     limits?: WorkerLimits
@@ -276,7 +276,7 @@ export class RemoteWorkers {
         const engine = yield* this.#options.connect(registration, stream ?? noHandlers, {
           transport: stream?.transport ?? "polling",
           leaseMs: LEGACY_LEASE_MS,
-          instance: LEGACY,
+          instance: LEGACY_INSTANCE,
           onMoved: this.#onMoved,
           ...(limits === undefined ? {} : { limits })
         })
@@ -296,7 +296,7 @@ export class RemoteWorkers {
     )
     return Effect.andThen(
       this.#awaitEarlier(workerId),
-      Effect.andThen(this.#options.awaitFree(workerId, LEGACY), registering)
+      Effect.andThen(this.#options.awaitFreeId(workerId, LEGACY_INSTANCE), registering)
     )
   }
 
@@ -312,10 +312,10 @@ export class RemoteWorkers {
   }
 
   /** How many polls are open now. */
-  get openPolls(): number {
+  get openPollCount(): number {
     let count = 0
     for (const worker of this.#workers.values())
-      if (worker instanceof WorkerConnection && worker.polling) count++
+      if (worker instanceof WorkerConnection && worker.isPolling) count++
     return count
   }
 
@@ -349,8 +349,8 @@ export class RemoteWorkers {
     Effect.forEach(
       [...this.#workers.values()],
       (worker) => {
-        if (worker instanceof WorkerConnection) return worker.tick
-        return worker.silent ? this.#end(worker, true) : Effect.void
+        if (worker instanceof WorkerConnection) return worker.checkAlive
+        return worker.isSilent ? this.#end(worker, true) : Effect.void
       },
       { discard: true }
     )
@@ -391,7 +391,7 @@ export class RemoteWorkers {
     return Effect.suspend(() => {
       const earlier = this.#workers.get(workerId)
       if (!(earlier instanceof WorkerConnection) || earlier.instance === instance) return Effect.void
-      if (!earlier.present || earlier.processEnded) return Effect.void
+      if (!earlier.isPresent || earlier.processEnded) return Effect.void
       // a timer may be early by a fraction of a millisecond
       const leftMs = Math.max(0, Math.ceil(earlier.deadline - this.#now())) + 1
       return Effect.asVoid(Effect.timeoutOption(earlier.awaitMessage, leftMs))
@@ -403,9 +403,9 @@ export class RemoteWorkers {
     const isDead =
       earlier instanceof WorkerConnection
         ? earlier.processEnded || this.#now() >= earlier.deadline
-        : earlier.silent
+        : earlier.isSilent
     if (isDead) return this.#end(earlier, true)
-    if (earlier instanceof WorkerConnection && !earlier.present) {
+    if (earlier instanceof WorkerConnection && !earlier.isPresent) {
       return Effect.andThen(
         Effect.logWarning(
           `A second worker "${earlier.workerId}" has connected while the first one is disconnected: the runs of the first one ` +
@@ -423,14 +423,14 @@ export class RemoteWorkers {
   }
 
   /** Ends the session of a worker that has connected to another engine on the same database. */
-  #moved(workerId: string): Effect.Effect<void> {
+  #endMoved(workerId: string): Effect.Effect<void> {
     return this.#oneByOne(
       Effect.suspend(() => {
         const worker = this.#workers.get(workerId)
         // the worker may have come back
         if (worker?.hasMovedAway !== true) return Effect.void
         this.#workers.delete(workerId)
-        if (worker instanceof WorkerConnection) return worker.moved()
+        if (worker instanceof WorkerConnection) return worker.endMoved()
         worker.replace()
         return Effect.void
       })
@@ -439,7 +439,7 @@ export class RemoteWorkers {
 
   /** Ends the session of a dead worker. Waits for a registration in progress first: it may be that of the worker's replacement. */
   #endDead(dead: WorkerConnection): Effect.Effect<void> {
-    return this.#oneByOne(Effect.suspend(() => (dead.ended ? Effect.void : this.#end(dead, true))))
+    return this.#oneByOne(Effect.suspend(() => (dead.hasEnded ? Effect.void : this.#end(dead, true))))
   }
 
   /** Ends the session of a worker that may go on with its turns. Its leases stay. */
@@ -465,7 +465,11 @@ export class RemoteWorkers {
   /** Whether a worker with the turn protocol has the function. */
   runsTurns(environment: string, functionId: string): boolean {
     for (const worker of this.#workers.values()) {
-      if (worker instanceof WorkerConnection && worker.environment === environment && worker.runs(functionId))
+      if (
+        worker instanceof WorkerConnection &&
+        worker.environment === environment &&
+        worker.hasFunction(functionId)
+      )
         return true
     }
     return false

@@ -9,13 +9,13 @@ export class ReportedSteps {
    * Takes the worker's report: `running` is `undefined` when nothing runs. `now` is the time of any monotonic
    * clock.
    */
-  hear(running: unknown, now: number): void {
+  update(running: unknown, now: number): void {
     this.#turns = running === undefined ? [] : readRunning(running)
     this.#at = now
   }
 
   /** The last report, with durations up to `now`. Some of its steps may have ended since. */
-  asOf(now: number): ReadonlyArray<RunningTurn> {
+  turnsAt(now: number): ReadonlyArray<RunningTurn> {
     const sinceMs = Math.max(0, Math.round(now - this.#at))
     return this.#turns.map((turn) => ({
       ...turn,

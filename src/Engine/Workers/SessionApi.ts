@@ -24,7 +24,7 @@ export class Sessions {
   }
 
   /** The session of a worker in this process. */
-  of(worker: ConnectedWorker): WorkerSession {
+  sessionOf(worker: ConnectedWorker): WorkerSession {
     const { environment } = worker.registration
     return {
       makeRoom: (n) => {
@@ -33,7 +33,10 @@ export class Sessions {
       },
       report: (reports) => this.#report(worker, reports),
       late: ({ runId, lingerMs }) =>
-        Effect.mapError(this.#store.write(Reports.markLate(environment, runId, lingerMs)), notStoredError)
+        Effect.mapError(
+          this.#store.write(Reports.noteHandlerWentOn(environment, runId, lingerMs)),
+          notStoredError
+        )
     }
   }
 
@@ -52,12 +55,12 @@ export class Sessions {
   }
 
   /** The session of a worker outside this process. `leaseMs` is how long a lease lasts without a heartbeat. */
-  ofRemote(worker: ConnectedWorker, leaseMs: number): RemoteSession {
+  remoteSessionOf(worker: ConnectedWorker, leaseMs: number): RemoteSession {
     const { connected } = this.#dispatch
     const { environment, workerId } = worker.registration
     const isCurrent = () => connected.get(workerId) === worker
     return {
-      ...this.of(worker),
+      ...this.sessionOf(worker),
       setReachable: (reachable, problem) => {
         const before = worker.problem
         worker.reachable = reachable
@@ -88,15 +91,15 @@ export class Sessions {
             ExtendLeases.adoptLeases(environment, workerId, jobIds, leaseMs, worker.functionIds, since)
           ),
           ({ notices, ...adoption }) => {
-            const { left, lost } = adoption
-            worker.earlierJobs = new Set(left)
+            const { leftAlone, lost } = adoption
+            worker.earlierJobs = new Set(leftAlone)
             for (const jobId of jobIds) worker.active.add(jobId)
             for (const jobId of lost) worker.active.delete(jobId)
             for (const notice of notices) sendNotice(worker, notice)
             return adoption
           }
         ),
-      dropped: (jobIds) => this.#store.write(LostLeases.endRevoked(environment, jobIds)),
+      noteDropped: (jobIds) => this.#store.write(LostLeases.endRevokedLeases(environment, jobIds)),
       close: (lost) => Effect.suspend(() => (isCurrent() ? this.disconnect(workerId, lost) : Effect.void)),
       hasMovedAway: () => worker.hasMovedAway,
       report: (reports, batch) =>
@@ -143,7 +146,7 @@ export class Sessions {
    * Notes reports that came without the session of their worker. A turn that a report has ended, or that has lost its lease, is no
    * longer active at any worker. `environment` is the environment of the reports, if it is known.
    */
-  reported(
+  noteReports(
     reports: ReadonlyArray<TurnReport>,
     acks: ReadonlyArray<TurnAck>,
     environment: string | undefined

@@ -13,7 +13,7 @@ import * as SharedCopy from "../Store/SharedCopy.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { type ConnectedWorker, loseTurns } from "./ConnectedWorker.ts"
 import type { DispatchService } from "./Dispatch.ts"
-import { textOf } from "./OtherEngineWorkers.ts"
+import { encodeWorker } from "./OtherEngineWorkers.ts"
 import type { RemoteSession, RemoteWorkerOptions } from "./RemoteSession.ts"
 
 /** How long the store may take to note that workers have left, in milliseconds. */
@@ -23,16 +23,16 @@ export const MAX_LEAVING_MS = 5000
 const FREE_CHECK_MS = 250
 
 /** The result of {@link SharedWorkers.claimHere}. */
-interface Claimed extends Pick<RemoteSession, "batchElsewhere"> {
+interface ClaimedWorker extends Pick<RemoteSession, "batchElsewhere"> {
   /** Whether the worker has moved here from another engine, in the same process. */
   readonly hasMovedHere: boolean
 }
 
 export interface SharedWorkers {
   /** Reads the workers of other engines now: news of them may still be under way. */
-  readonly readElsewhere: Effect.Effect<void, StoreError>
+  readonly readOtherEngineWorkers: Effect.Effect<void, StoreError>
   /** Waits until no other process uses this worker id at another engine; at most `waitMs` milliseconds. */
-  readonly awaitFree: (
+  readonly awaitFreeId: (
     workerId: string,
     instance: string | undefined,
     waitMs: number
@@ -45,7 +45,7 @@ export interface SharedWorkers {
   readonly claimHere: (
     worker: ConnectedWorker,
     options?: Pick<RemoteWorkerOptions, "instance" | "number">
-  ) => Effect.Effect<Claimed, StoreError | ValidationError | StaleRequestError>
+  ) => Effect.Effect<ClaimedWorker, StoreError | ValidationError | StaleRequestError>
   /**
    * Stores what other engines show of a worker: its functions, and whether it can be reached. To be called when this has
    * changed.
@@ -54,7 +54,7 @@ export interface SharedWorkers {
   /** Stores that a worker is not connected to this engine any more. Its leases stay as they are. */
   readonly releaseHere: (worker: ConnectedWorker) => void
   /** Ends a session in the store, and then lets other engines read the workers again. */
-  readonly thenCallOthers: <A, E>(ending: Effect.Effect<A, E>) => Effect.Effect<A, E>
+  readonly endAndCallOthers: <A, E>(ending: Effect.Effect<A, E>) => Effect.Effect<A, E>
 }
 
 /** Follows the other engines until the scope ends; then no worker is connected to this engine. */
@@ -62,16 +62,16 @@ export const makeSharedWorkers = (
   store: StoreService,
   dispatch: DispatchService
 ): Effect.Effect<SharedWorkers, never, Scope.Scope> =>
-  store.node === undefined ? Effect.succeed(alone) : makeAmongOthers(store, dispatch)
+  store.node === undefined ? Effect.succeed(nothingShared) : makeAmongOthers(store, dispatch)
 
 /** The service of an engine that is alone on its database: it shares nothing. */
-const alone: SharedWorkers = {
-  readElsewhere: Effect.void,
-  awaitFree: () => Effect.void,
+const nothingShared: SharedWorkers = {
+  readOtherEngineWorkers: Effect.void,
+  awaitFreeId: () => Effect.void,
   claimHere: () => Effect.succeed({ hasMovedHere: false }),
   storeInfo: () => undefined,
   releaseHere: () => undefined,
-  thenCallOthers: (ending) => ending
+  endAndCallOthers: (ending) => ending
 }
 
 const makeAmongOthers = (
@@ -92,7 +92,7 @@ const makeAmongOthers = (
           // a read that began later has ended already, and has newer rows
           if (number < newestRead) return
           newestRead = number
-          dispatch.knowElsewhere(workers)
+          dispatch.setOtherEngineWorkers(workers)
         })
       )
     })
@@ -129,7 +129,7 @@ const makeAmongOthers = (
      */
     const nextInfo = (worker: ConnectedWorker): string => {
       worker.storedFunctions = connected.functionsOf(worker)
-      return textOf(worker, worker.storedFunctions)
+      return encodeWorker(worker, worker.storedFunctions)
     }
     const storeInfo: SharedWorkers["storeInfo"] = (worker) => {
       const { registration, session } = worker
@@ -137,7 +137,7 @@ const makeAmongOthers = (
       if (!worker.isClaimed) return
       const before = worker.storedFunctions
       runFork(
-        Effect.matchEffect(store.write(EngineWorkers.workerChanged(workerId, session, nextInfo(worker))), {
+        Effect.matchEffect(store.write(EngineWorkers.updateWorkerInfo(workerId, session, nextInfo(worker))), {
           onSuccess: () => Effect.sync(callOthers),
           onFailure: (error) => {
             worker.storedFunctions = before
@@ -148,7 +148,7 @@ const makeAmongOthers = (
         })
       )
     }
-    dispatch.onLimits(storeInfo)
+    dispatch.onLimitsChange(storeInfo)
 
     const claimHere: SharedWorkers["claimHere"] = (worker, { instance, number } = {}) => {
       const { registration, session } = worker
@@ -163,7 +163,7 @@ const makeAmongOthers = (
       }
       return Effect.flatMap(
         store.write(EngineWorkers.connectWorker(here)),
-        (result): Effect.Effect<Claimed, ValidationError | StaleRequestError> => {
+        (result): Effect.Effect<ClaimedWorker, ValidationError | StaleRequestError> => {
           if (result._tag === "Elsewhere") {
             return Effect.fail(
               new ValidationError(
@@ -204,7 +204,7 @@ const makeAmongOthers = (
         ? Effect.ignore(
             Effect.timeout(
               Effect.interruptible(
-                Effect.tap(store.write(EngineWorkers.allLeft()), () => Effect.sync(callOthers))
+                Effect.tap(store.write(EngineWorkers.disconnectAllWorkers()), () => Effect.sync(callOthers))
               ),
               MAX_LEAVING_MS
             )
@@ -220,11 +220,11 @@ const makeAmongOthers = (
     yield* Effect.addFinalizer(() => Effect.sync(() => stopHearingOfTakeovers?.()))
 
     return {
-      readElsewhere: Effect.asVoid(readWorkers),
-      awaitFree: (workerId, instance, waitMs) =>
+      readOtherEngineWorkers: Effect.asVoid(readWorkers),
+      awaitFreeId: (workerId, instance, waitMs) =>
         Effect.asVoid(
           Effect.timeoutOption(
-            Effect.repeat(store.read(EngineWorkers.whereElsewhere(workerId, instance)), {
+            Effect.repeat(store.read(EngineWorkers.findOtherEngine(workerId, instance)), {
               schedule: Schedule.spaced(FREE_CHECK_MS),
               until: (elsewhere) => elsewhere === undefined
             }),
@@ -235,7 +235,7 @@ const makeAmongOthers = (
       storeInfo,
       releaseHere: ({ registration: { workerId }, session }) => {
         runFork(
-          Effect.matchEffect(store.write(EngineWorkers.workerLeft(workerId, session)), {
+          Effect.matchEffect(store.write(EngineWorkers.disconnectWorker(workerId, session)), {
             onSuccess: (wasHere) => Effect.sync(() => void (wasHere && callOthers())),
             onFailure: (error) =>
               Effect.logWarning(
@@ -244,6 +244,6 @@ const makeAmongOthers = (
           })
         )
       },
-      thenCallOthers: (ending) => Effect.tap(ending, () => Effect.sync(callOthers))
+      endAndCallOthers: (ending) => Effect.tap(ending, () => Effect.sync(callOthers))
     }
   })

@@ -108,7 +108,7 @@ export class WorkerConnection {
         if (!this.#ended) options.stream?.wake()
       }
     })
-    options.deliveries.running = () => this.#reportedSteps.asOf(options.now())
+    options.deliveries.running = () => this.#reportedSteps.turnsAt(options.now())
     options.deliveries.onMore(() => this.#answerSoon())
     this.#arrived(options.connection)
   }
@@ -119,17 +119,17 @@ export class WorkerConnection {
   }
 
   /** Whether the worker has the function. */
-  runs(functionId: string): boolean {
+  hasFunction(functionId: string): boolean {
     return this.#options.functionIds.has(functionId)
   }
 
   /** Whether a poll is open now. */
-  get polling(): boolean {
+  get isPolling(): boolean {
     return this.#poll !== undefined
   }
 
   /** Whether the connection on which the worker was last seen is open. */
-  get present(): boolean {
+  get isPresent(): boolean {
     return this.#connection.isOpen
   }
 
@@ -170,7 +170,7 @@ export class WorkerConnection {
   }
 
   /** Whether the session is over. */
-  get ended(): boolean {
+  get hasEnded(): boolean {
     return this.#ended
   }
 
@@ -183,11 +183,11 @@ export class WorkerConnection {
   /** The new deliveries of a stream. A stream loses nothing, so they are not kept. */
   takeNew(): Delivered {
     if (this.#closing) this.#wasToldOfStop = true
-    return this.#answer(this.#deliveries.takeForGood())
+    return this.#answer(this.#deliveries.takeWithoutKeeping())
   }
 
   /** Notes a message of the worker on its stream. */
-  heard(): void {
+  noteMessage(): void {
     this.#arrived(this.#connection)
   }
 
@@ -204,7 +204,7 @@ export class WorkerConnection {
   poll(request: PollRequest, connection: WatchedConnection): Effect.Effect<Delivered, IronflowError> {
     return Effect.suspend((): Effect.Effect<Delivered, IronflowError> => {
       this.#arrived(connection)
-      this.#deliveries.received(request.seen)
+      this.#deliveries.confirm(request.seen)
       if (this.#abandoned) return this.#deliveries.isEmpty ? this.#notHere : this.#wait(request)
       this.#makeRoom(request)
       return Effect.andThen(this.#renew(request), Effect.andThen(this.#lateJobs.check, this.#wait(request)))
@@ -262,7 +262,7 @@ export class WorkerConnection {
    * Ends the session if the worker is dead. Else renews its leases, if the worker does not name the jobs whose leases it renews. To
    * be run at least three times during a lease.
    */
-  readonly tick: Effect.Effect<void> = Effect.suspend(() => {
+  readonly checkAlive: Effect.Effect<void> = Effect.suspend(() => {
     if (this.#options.now() >= this.deadline) return this.#options.onDead(this)
     const heard = this.#poll !== undefined || this.#heardSinceTick
     this.#heardSinceTick = false
@@ -282,14 +282,14 @@ export class WorkerConnection {
    * Jobs that the worker was told to drop in its earlier session, and that it no longer names, count as dropped. The effect ends
    * when that is stored.
    */
-  adopted(
-    { left, lost, since }: Omit<Adoption, "notices">,
+  completeRegistration(
+    { leftAlone, lost, since }: Omit<Adoption, "notices">,
     earlier: WorkerConnection | undefined
   ): Effect.Effect<void, StoreError> {
     this.#since = since
     const { dropping } = this.#deliveries
     // the worker need not drop jobs of an earlier worker with its id
-    for (const jobId of left) dropping.delete(jobId)
+    for (const jobId of leftAlone) dropping.delete(jobId)
     for (const jobId of lost) dropping.set(jobId, 0)
     const before = earlier === undefined ? [] : [...earlier.#deliveries.dropping.keys()]
     return this.#dropped(before.filter((jobId) => !this.#activeJobIds.has(jobId)))
@@ -301,7 +301,7 @@ export class WorkerConnection {
   /** Takes the worker's active jobs: renews the leases of these jobs, and tells the worker which leases it has lost. */
   #renew({ holding, running, seen }: Renewal): Effect.Effect<void, StoreError> {
     if (holding === undefined) return Effect.void
-    this.#reportedSteps.hear(running, this.#options.now())
+    this.#reportedSteps.update(running, this.#options.now())
     const dropped = this.#newlyDropped(holding, seen)
     const extended = holding.length === 0 ? Effect.void : this.#extend(holding)
     return Effect.andThen(this.#dropped(dropped), extended)
@@ -334,7 +334,7 @@ export class WorkerConnection {
 
   #dropped(jobIds: ReadonlyArray<string>): Effect.Effect<void, StoreError> {
     if (jobIds.length === 0) return Effect.void
-    return Effect.tapError(this.#engine.dropped(jobIds), () =>
+    return Effect.tapError(this.#engine.noteDropped(jobIds), () =>
       // the engine is told of these jobs again with the next renewal
       Effect.sync(() => jobIds.forEach((jobId) => this.#deliveries.dropping.set(jobId, 0)))
     )
@@ -367,7 +367,7 @@ export class WorkerConnection {
    * Ends the session of a worker that has moved to another engine. The worker keeps its turns there, except for those that this
    * engine never sent.
    */
-  moved(): Effect.Effect<void> {
+  endMoved(): Effect.Effect<void> {
     return this.#end(Effect.sync(() => this.#engine.detach()))
   }
 

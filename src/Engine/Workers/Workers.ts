@@ -23,7 +23,7 @@ import { failWhenLost } from "../Store/FailWhenLost.ts"
 import { Store } from "../Store/Store.ts"
 import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 import { Turns } from "../Turns/Turns.ts"
-import { logKeptNewer, makeAnnouncements } from "./AnnounceWorkers.ts"
+import { logOutdatedFunctions, makeAnnouncements } from "./AnnounceWorkers.ts"
 import { registrationLength } from "./ConnectedWorker.ts"
 import type { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { Dispatch } from "./Dispatch.ts"
@@ -89,7 +89,7 @@ export const layer: Layer.Layer<
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const shared = yield* makeSharedWorkers(store, dispatch)
     const sessions = new Sessions(store, dispatch, shared.storeInfo)
-    const stop = turns.onReported((...reported) => sessions.reported(...reported))
+    const stop = turns.onReported((...reported) => sessions.noteReports(...reported))
     yield* Effect.addFinalizer(() => Effect.sync(stop))
 
     const { announce, announceAtPort } = makeAnnouncements(system, clock)
@@ -106,7 +106,7 @@ export const layer: Layer.Layer<
       Effect.suspend(() => {
         const pinning = all.flatMap(({ id, versioning }) => (versioning === "pin" ? [id] : []))
         if (pinning.length === 0) return functions.put(environment, all, startedAt)
-        return Effect.flatMap(shared.readElsewhere, () =>
+        return Effect.flatMap(shared.readOtherEngineWorkers, () =>
           functions.put(environment, all, startedAt, connected.liveVersions(environment, pinning, workerId))
         )
       })
@@ -124,9 +124,9 @@ export const layer: Layer.Layer<
                 cause: error
               })
         // if a killed process had a worker with this id, that worker is forgotten within FREE_WAIT_MS
-        yield* Effect.mapError(shared.awaitFree(registration.workerId, undefined, FREE_WAIT_MS), notStored)
+        yield* Effect.mapError(shared.awaitFreeId(registration.workerId, undefined, FREE_WAIT_MS), notStored)
         const keptNewer = yield* Effect.mapError(storeFunctions(registration), notStored)
-        yield* logKeptNewer(registration.workerId, keptNewer)
+        yield* logOutdatedFunctions(registration.workerId, keptNewer)
         yield* Effect.mapError(
           functions.runFollowers,
           (error) => new ConnectionError(error.message, { cause: error })
@@ -145,7 +145,7 @@ export const layer: Layer.Layer<
                 Effect.tapError(shared.claimHere(worker), () =>
                   Effect.sync(() => connected.remove(registration.workerId))
                 ),
-                sessions.of(worker)
+                sessions.sessionOf(worker)
               )
             }).pipe(
               Effect.mapError(notStored),
@@ -156,7 +156,7 @@ export const layer: Layer.Layer<
             Effect.andThen(
               releaseRuns(
                 registration.workerId,
-                shared.thenCallOthers(sessions.disconnect(registration.workerId, false))
+                shared.endAndCallOthers(sessions.disconnect(registration.workerId, false))
               ),
               announce(registration, "disconnected", "in this process")
             )
@@ -191,7 +191,7 @@ export const layer: Layer.Layer<
           shared.claimHere(worker, options),
           () => Effect.sync(() => connected.remove(registration.workerId))
         )
-        const session = sessions.ofRemote(worker, options.leaseMs)
+        const session = sessions.remoteSessionOf(worker, options.leaseMs)
         yield* announceAtPort(registration, keptNewer, { hasMovedHere, instance: options.instance })
         return {
           ...session,
@@ -202,7 +202,7 @@ export const layer: Layer.Layer<
           },
           close: (lost: boolean) =>
             Effect.andThen(
-              shared.thenCallOthers(session.close(lost)),
+              shared.endAndCallOthers(session.close(lost)),
               announce(registration, "disconnected", lost ? "lost" : "at the port")
             )
         }
@@ -220,9 +220,9 @@ export const layer: Layer.Layer<
           const scope = yield* Scope.Scope
           const remote = new RemoteWorkers({
             connect: connectRemote,
-            awaitFree: (workerId, instance) =>
+            awaitFreeId: (workerId, instance) =>
               // if the id is still taken after that time, the connection is refused
-              Effect.ignore(shared.awaitFree(workerId, instance, Math.max(leaseMs + 1000, FREE_WAIT_MS))),
+              Effect.ignore(shared.awaitFreeId(workerId, instance, Math.max(leaseMs + 1000, FREE_WAIT_MS))),
             onStale: () => turns.countStale("staleReports"),
             clock: yield* Clock.Clock,
             leaseMs,
@@ -233,7 +233,7 @@ export const layer: Layer.Layer<
           )
           return remote
         }),
-      list: (environment) => Effect.map(shared.readElsewhere, () => connected.list(environment)),
+      list: (environment) => Effect.map(shared.readOtherEngineWorkers, () => connected.list(environment)),
       load: () => connected.load
     })
   })

@@ -225,7 +225,7 @@ const encode: WireFormat["encode"] = (
   item,
   { attempt, eventId }
 ) => {
-  const data = target.fitsEntity === undefined ? item.data : wholeEvent(item)
+  const data = target.matchesEntity === undefined ? item.data : wholeEvent(item)
   return object({
     subscriptionId: JSON.stringify(subscriptionId),
     eventId: JSON.stringify(eventId),

@@ -75,7 +75,7 @@ export class LegacyStream {
         return registration
       })
       this.#workerId = registration.workerId
-      const { engine: session, worker } = yield* workers.enlist(
+      const { engine: session, worker } = yield* workers.registerLegacyWorker(
         registration,
         {
           transport: "connect",
@@ -117,7 +117,7 @@ export class LegacyStream {
   /** Handles a message of the worker. Fails when the stream cannot continue. */
   received(message: Data): Effect.Effect<void, IronflowError> {
     return Effect.suspend(() => {
-      this.#worker?.seen()
+      this.#worker?.noteMessage()
       if (isObject(message.heartbeat)) return this.#handleHeartbeat(message.heartbeat)
       if (isObject(message.jobAck)) return this.#acknowledge(String(message.jobAck.jobId ?? ""))
       if (isObject(message.stepStarted)) return this.#answerStep(message.stepStarted, Effect.void)

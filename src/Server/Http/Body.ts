@@ -7,7 +7,7 @@ import { checkShape } from "../../JsonLimits.ts"
 import { readSealed } from "../../Protocol/Seal.ts"
 import { ByteCollector } from "./ByteCollector.ts"
 import type { PendingInput, InputBudget } from "../../Engine/InputBudget.ts"
-import { whenTime } from "../../Engine/EventLoop.ts"
+import { callWhenTime } from "../../Engine/EventLoop.ts"
 import { showMs } from "../../Show.ts"
 
 export interface BodyLimits {
@@ -108,7 +108,7 @@ const collect = (
       const succeed = () => resume(Effect.succeed(body.bytes))
       if (input === undefined) succeed()
       // parsing a large body takes long, so other requests run first
-      else input.complete(() => whenTime("body", succeed))
+      else input.complete(() => callWhenTime("body", succeed))
     }
     const onError = (error: Error) => {
       stop()
@@ -139,7 +139,7 @@ const collect = (
 const LARGE = 128 * 1024
 
 const letOthersRun: Effect.Effect<void> = Effect.callback((resume) =>
-  whenTime("body", () => resume(Effect.void))
+  callWhenTime("body", () => resume(Effect.void))
 )
 
 const parse = (bytes: Buffer, limits: BodyLimits): Effect.Effect<unknown, IronflowError> => {

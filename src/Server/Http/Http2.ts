@@ -10,7 +10,7 @@ import type { Socket } from "node:net"
 import { TLSSocket } from "node:tls"
 import { Http2Flow } from "./Http2Flow.ts"
 import type { Pipelines } from "./Pipeline.ts"
-import { whenTime } from "../../Engine/EventLoop.ts"
+import { callWhenTime } from "../../Engine/EventLoop.ts"
 
 export interface Http2Options {
   /** The largest headers of a request, in bytes. */
@@ -166,7 +166,7 @@ export class BothVersions {
 
   #asHttp2(socket: Socket): void {
     this.#sockets.add(socket)
-    whenTime("little", () => {
+    callWhenTime("little", () => {
       if (!socket.destroyed) this.#http2.emit("connection", new Http2Flow(socket))
     })
   }

@@ -5,7 +5,7 @@
 import type { Socket } from "node:net"
 import { nextTick } from "node:process"
 import { Duplex } from "node:stream"
-import { hasTime, type WorkKind, someoneWaits, whenTime } from "../../Engine/EventLoop.ts"
+import { hasTime, type WorkKind, isWorkWaiting, callWhenTime } from "../../Engine/EventLoop.ts"
 
 /**
  * How many frames are passed on at once. Each frame may start a request, which takes some 0.3 ms, or end
@@ -47,7 +47,7 @@ export class Http2Flow extends Duplex {
     socket.on("data", (chunk: Buffer) => this.#onData(chunk))
     // delayed, because ending the requests of this connection, and of others that end now, takes as long as
     // starting them
-    const end = (): void => whenTime("rest", () => this.destroy())
+    const end = (): void => callWhenTime("rest", () => this.destroy())
     socket.on("close", end)
     // HTTP/1.1 allows connections that are closed on one side; HTTP/2 does not
     socket.on("end", end)
@@ -95,9 +95,9 @@ export class Http2Flow extends Duplex {
 
   #goOn(kind: WorkKind): void {
     if (!this.#isWanted || this.#isDue || this.#rest.length === 0) return
-    if (!someoneWaits() && hasTime()) return this.#handOver()
+    if (!isWorkWaiting() && hasTime()) return this.#handOver()
     this.#isDue = true
-    whenTime(kind, () => {
+    callWhenTime(kind, () => {
       this.#isDue = false
       if (!this.destroyed) this.#handOver()
     })

@@ -5,7 +5,7 @@
  */
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import type { Duplex } from "node:stream"
-import { hasTime, someoneWaits, whenTime } from "../../Engine/EventLoop.ts"
+import { hasTime, isWorkWaiting, callWhenTime } from "../../Engine/EventLoop.ts"
 
 const END_OF_HEADERS = Buffer.from("\r\n\r\n")
 
@@ -80,7 +80,7 @@ class Pipeline {
     if (this.#isWaiting) {
       this.#rest = Buffer.concat([this.#rest, chunk])
       this.#socket.pause()
-    } else if (this.#isBusy || (this.#request !== undefined && (someoneWaits() || !hasTime())))
+    } else if (this.#isBusy || (this.#request !== undefined && (isWorkWaiting() || !hasTime())))
       this.#wait(chunk)
     else this.#feed(chunk)
   }
@@ -125,7 +125,7 @@ class Pipeline {
 
   #goOn(): void {
     // with the low priority, since the first bytes of this connection did not come through here, but were handled at once
-    whenTime("rest", () => {
+    callWhenTime("rest", () => {
       if (this.#isOver || this.#isBusy || this.#socket.destroyed) return
       this.#isWaiting = false
       // the socket resumes before the bytes are passed on, since a receiver without room pauses it again

@@ -52,7 +52,7 @@ export const registerLegacy = (
       version: { sdk: "unknown", runtime: "unknown" }
     }
     yield* checked(() => call.caller && checkWorker(call.caller, registration))
-    yield* workers.enlist(
+    yield* workers.registerLegacyWorker(
       registration,
       undefined,
       call.caller === undefined ? undefined : limitsOf(call.caller, call.environment)
@@ -73,7 +73,7 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
     Effect.gen(function* () {
       const worker = yield* legacyWorker(call)
       if (worker === undefined) return yield* unknownWorker(variable(call, "id"))
-      worker.seen()
+      worker.noteMessage()
       const available = yield* checked(() => readAvailable(call.query.get("available")))
       const jobCount = available ?? 1
       if (jobCount === 0) return noContent
@@ -98,7 +98,7 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
   const updateJob = (call: Call): Effect.Effect<object, IronflowError> =>
     Effect.gen(function* () {
       const worker = yield* legacyWorker(call)
-      worker?.seen()
+      worker?.noteMessage()
       const job = yield* readJob(call, "staleReports")
       const update = yield* checked(() => readJobUpdate(call.body))
       const environment = yield* environmentOfRun(engine.runs, call, job.runId, variable(call, "id"))
@@ -125,7 +125,7 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
     bodyRoute(callSpecs.heartbeat, "Heartbeat", ({ jobs = [] }, call) =>
       Effect.gen(function* () {
         const worker = yield* legacyWorker(call)
-        worker?.seen()
+        worker?.noteMessage()
         const jobIds = jobs.flatMap(({ jobId }) => readJobId(jobId)?.jobId ?? [])
         // includes jobs of a worker that has not registered again since the engine was restarted
         if (jobIds.length > 0) {

@@ -12,7 +12,7 @@ import {
 } from "../../Engine/Access/RunAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { PageQuery } from "../../Engine/Pages.ts"
-import type { Visible } from "../../Engine/Runs/RunSearch.ts"
+import type { Visibility } from "../../Engine/Runs/RunSearch.ts"
 import type { GiveUp } from "../../Engine/Runs/AwaitEnd.ts"
 import { type IronflowError, StepNotFoundError, ValidationError } from "../../Errors.ts"
 import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
@@ -203,7 +203,7 @@ export const runRoutes = (
 }
 
 /** What the caller may see of runs; `undefined` when that is everything. */
-const limitsOf = ({ caller, environment }: Call): Visible | undefined =>
+const limitsOf = ({ caller, environment }: Call): Visibility | undefined =>
   caller === undefined || (caller.mayAll("run:read") && !isDeniedInputs(caller))
     ? undefined
     : visibleTo(caller, environment)

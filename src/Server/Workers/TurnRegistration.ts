@@ -54,7 +54,7 @@ export const registerTurns = (
   Effect.gen(function* () {
     const { caller, connection, maxBodyBytes, stream, transport } = origin
     const announced = yield* checked(() => readAnnouncement(request, origin))
-    const { worker, lost } = yield* workers.announce({
+    const { worker, lost } = yield* workers.registerTurnWorker({
       ...announced,
       connection: watchedConnection(connection),
       encode: encodeDelivery,

@@ -122,8 +122,8 @@ export class TurnStream {
   call(call: StreamCall, body: unknown): Effect.Effect<JsonText, IronflowError> {
     return Effect.suspend(() => {
       const worker = this.#worker
-      if (worker === undefined || worker.ended) return Effect.fail(unknownWorker(worker?.workerId ?? ""))
-      worker.heard()
+      if (worker === undefined || worker.hasEnded) return Effect.fail(unknownWorker(worker?.workerId ?? ""))
+      worker.noteMessage()
       switch (call) {
         case "report":
           return Effect.flatMap(

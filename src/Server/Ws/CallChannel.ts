@@ -21,7 +21,7 @@ import {
 import { sockets } from "../../Protocol/Server.ts"
 import type { Visitor } from "../Http/AccessCheck.ts"
 import type { Reply } from "../Http/Route.ts"
-import { hasTime, whenTime } from "../../Engine/EventLoop.ts"
+import { hasTime, callWhenTime } from "../../Engine/EventLoop.ts"
 import { CONNECTION_UNREAD_BYTES, tooManyUnread } from "../Http/UnreadResponses.ts"
 import {
   closeFor,
@@ -189,7 +189,7 @@ const serve = (
       if (!hasTime() || startedGets === GETS_PER_TURN) {
         startedGets = 0
         flow.pause(takeMessages)
-        return whenTime(++turnsTaken > FEW_TURNS ? "rest" : "little", takeMessages)
+        return callWhenTime(++turnsTaken > FEW_TURNS ? "rest" : "little", takeMessages)
       }
       const message = readMessage(frame, offset)
       if (message === undefined || !takeMessage(message.words, message.text)) return closeAsMalformed()

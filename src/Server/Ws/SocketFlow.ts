@@ -7,7 +7,7 @@ import type { Duplex } from "node:stream"
 import type { WebSocket } from "ws"
 import type { ScheduleTimeout } from "../../Execution/Alarm.ts"
 import type { PendingInput, InputBudget } from "../../Engine/InputBudget.ts"
-import { hasTime, type WorkKind, someoneWaits, whenTime } from "../../Engine/EventLoop.ts"
+import { hasTime, type WorkKind, isWorkWaiting, callWhenTime } from "../../Engine/EventLoop.ts"
 import { MAX_BUFFER } from "../../Protocol/Subscriptions.ts"
 import {
   CONNECTION_UNREAD_BYTES,
@@ -150,7 +150,7 @@ export class Flow {
   #onData(chunk: Buffer): void {
     if (this.#isGone) return
     const isPaused = this.#pauses.size > 0
-    if (!isPaused && !this.#isDue && !someoneWaits() && hasTime()) return this.#feed(chunk)
+    if (!isPaused && !this.#isDue && !isWorkWaiting() && hasTime()) return this.#feed(chunk)
     const isLittle = this.#rest.length === 0 && (this.#keepsUp || chunk.length <= PIECE_BYTES)
     this.#rest = Buffer.concat([this.#rest, chunk])
     this.#socket.pause()
@@ -186,7 +186,7 @@ export class Flow {
   #goOn(kind: WorkKind): void {
     if (this.#isDue) return
     this.#isDue = true
-    whenTime(kind, () => {
+    callWhenTime(kind, () => {
       this.#isDue = false
       if (this.#pauses.size > 0 || this.#socket.destroyed) return
       this.#feed(this.#rest)

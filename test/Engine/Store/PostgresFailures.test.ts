@@ -740,7 +740,7 @@ describe("a connection", () => {
           const job = yield* shop.start()
           yield* shop.status(job.runId)
           wire.set(mode)
-          yield* Effect.forkScoped(Effect.ignore(store.write(EngineWorkers.workerLeft("till", "1.1"))))
+          yield* Effect.forkScoped(Effect.ignore(store.write(EngineWorkers.disconnectWorker("till", "1.1"))))
         })
       )
     )

@@ -393,7 +393,7 @@ describe("a live node", () => {
         yield* b.store.write(RunControl.patchStep(environment, `${job.runId}:charge:0`, "2", "wrong"))
         assert.lengthOf(yield* b.claim({ room: 5 }), 0, "its worker may still execute it")
         assert.strictEqual(yield* a.refused(job, complete()), "LEASE_LOST")
-        yield* a.store.write(LostLeases.endRevoked(environment, [job.jobId]))
+        yield* a.store.write(LostLeases.endRevokedLeases(environment, [job.jobId]))
         assert.lengthOf(yield* b.claim({ room: 5 }), 1)
       })
   )

@@ -3,16 +3,16 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as FunctionRows from "../../../../src/Engine/Functions/FunctionRows.ts"
 import { checkFilters } from "../../../../src/Engine/Runs/CheckFilters.ts"
-import { countFor } from "../../../../src/Engine/Runs/RunCounts.ts"
+import { countMatchingRuns } from "../../../../src/Engine/Runs/RunCounts.ts"
 import * as RunRetention from "../../../../src/Engine/Runs/RunRetention.ts"
-import { searchFor } from "../../../../src/Engine/Runs/RunSearch.ts"
+import { searchMatchingRuns } from "../../../../src/Engine/Runs/RunSearch.ts"
 import * as SearchAttributes from "../../../../src/Engine/Runs/SearchAttributes.ts"
 import type { RunFilters } from "../../../../src/RunFilters.ts"
 import * as TestClock from "effect/testing/TestClock"
 import { complete, fail, handles, type Shop, type ShopTest } from "./Shop.ts"
 
 const find = (shop: Shop, filters: RunFilters, options: { limit?: number; cursor?: string } = {}) =>
-  searchFor(
+  searchMatchingRuns(
     shop.store,
     { environment: "default", filters: checkFilters(filters), limit: 100, ...options },
     undefined
@@ -74,11 +74,11 @@ export const findingSuite = (test: ShopTest): void => {
             durations: true,
             timeLimit: 10_000
           }
-          const counts = yield* countFor(shop.store, query, undefined)
+          const counts = yield* countMatchingRuns(shop.store, query, undefined)
           // the same counts, made by reading each run
-          const fullAccess = { run: () => true, input: () => true }
+          const fullAccess = { canSeeRun: () => true, canSeeInput: () => true }
           assert.deepStrictEqual(
-            yield* countFor(shop.store, query, fullAccess),
+            yield* countMatchingRuns(shop.store, query, fullAccess),
             counts,
             JSON.stringify([filters, by])
           )

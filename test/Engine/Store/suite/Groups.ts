@@ -101,7 +101,7 @@ export const groupsSuite = (test: ShopTest): void => {
 
       const last = yield* claim(shop, key, { ben: 1 })
 
-      assert.deepStrictEqual([held(last), last.exhausted.length], [[], 1])
+      assert.deepStrictEqual([held(last), last.givenUp.length], [[], 1])
     })
 
     test("keep the newest thousand dead letters, until they are deleted", function* (shop) {
@@ -339,9 +339,9 @@ export const groupsSuite = (test: ShopTest): void => {
       yield* TestClock.adjust(30_000)
       assert.deepStrictEqual(yield* claim(shop, key, { ben: 9 }), {
         deliveries: [],
-        exhausted: [],
-        silent: [],
-        more: false,
+        givenUp: [],
+        silentHolders: [],
+        mayFindMore: false,
         nextDueAt: Number.POSITIVE_INFINITY
       })
 

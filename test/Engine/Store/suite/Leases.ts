@@ -389,7 +389,7 @@ export const leasesSuite = (test: ShopTest): void => {
       for (const linger of [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000]) {
         yield* shop.report(job, sleep("rest:0", 1_000_000), suspend("rest:0"))
         assert.deepStrictEqual(yield* shop.claim(), [])
-        yield* shop.store.write(Reports.markLate("default", job.runId, job.lingerMs))
+        yield* shop.store.write(Reports.noteHandlerWentOn("default", job.runId, job.lingerMs))
         job = yield* shop.claimOne()
         assert.strictEqual(job.lingerMs, linger)
       }
@@ -398,12 +398,12 @@ export const leasesSuite = (test: ShopTest): void => {
     test("does nothing to a run that has ended, is live or is unknown", function* (shop) {
       yield* shop.register(handles("charge"))
       const live = yield* shop.start()
-      yield* shop.store.write(Reports.markLate("default", live.runId, 0))
-      yield* shop.store.write(Reports.markLate("default", "run_unknown", 0))
+      yield* shop.store.write(Reports.noteHandlerWentOn("default", live.runId, 0))
+      yield* shop.store.write(Reports.noteHandlerWentOn("default", "run_unknown", 0))
       assert.deepStrictEqual(yield* shop.claim(), [])
 
       yield* shop.store.write(RunControl.cancelRun("default", live.runId, ""))
-      yield* shop.store.write(Reports.markLate("default", live.runId, 0))
+      yield* shop.store.write(Reports.noteHandlerWentOn("default", live.runId, 0))
       assert.deepStrictEqual(yield* shop.claim(), [])
     })
   })

@@ -229,7 +229,7 @@ export const projectionsSuite = (test: ShopTest): void => {
         )
         const { status } = yield* store.read(ProjectionInspection.getProjection(environment, "order-totals"))
         const at = yield* store.read(
-          ProjectionInspection.isProjectionAt(environment, "order-totals", 2, 0, 100)
+          ProjectionInspection.checkProjectionAt(environment, "order-totals", 2, 0, 100)
         )
         return [state?.state, status, at.reached]
       })
@@ -503,7 +503,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       const { token } = yield* claimOwner(store)
       const isAt = (target: number) =>
         Effect.map(
-          store.read(ProjectionInspection.isProjectionAt(environment, "order-totals", target, 0, 100)),
+          store.read(ProjectionInspection.checkProjectionAt(environment, "order-totals", target, 0, 100)),
           ({ reached }) => reached
         )
 

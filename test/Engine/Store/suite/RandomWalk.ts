@@ -160,7 +160,7 @@ class Walk {
         // sometimes no worker says that it has dropped the run
         return this.int(2) === 0
           ? Effect.void
-          : this.shop.store.write(LostLeases.endRevoked("default", [job.jobId]))
+          : this.shop.store.write(LostLeases.endRevokedLeases("default", [job.jobId]))
       }
     )
   }

@@ -74,9 +74,9 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
         yield* shop.store.write(ExtendLeases.extendLeases("default", [job.jobId, `~${job.jobId}`], 60_000)),
         [job.jobId, `~${job.jobId}`]
       )
-      yield* shop.store.write(LostLeases.endRevoked("default", ["job_another"]))
+      yield* shop.store.write(LostLeases.endRevokedLeases("default", ["job_another"]))
       assert.deepStrictEqual(yield* shop.claim(otherWorker), [])
-      yield* shop.store.write(LostLeases.endRevoked("default", [job.jobId]))
+      yield* shop.store.write(LostLeases.endRevokedLeases("default", [job.jobId]))
 
       assert.strictEqual((yield* shop.claimOne(otherWorker)).runId, job.runId)
     })
@@ -176,7 +176,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       yield* shop.store.write(RunControl.cancelRun("default", job.runId, ""))
       assert.deepStrictEqual(yield* shop.claim(otherWorker), [])
 
-      yield* shop.store.write(LostLeases.endRevoked("default", [job.jobId]))
+      yield* shop.store.write(LostLeases.endRevokedLeases("default", [job.jobId]))
 
       assert.notStrictEqual((yield* shop.claimOne(otherWorker)).runId, job.runId)
       assert.strictEqual(yield* shop.status(job.runId), "cancelled")
@@ -234,7 +234,11 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
     test(`a new worker leaves alone runs that an earlier worker with its id may be executing: a run that is ${what}`, function* (shop) {
       const job = yield* startHeldRun(shop)
 
-      const { left, lost, since } = yield* shop.store.write(
+      const {
+        leftAlone: left,
+        lost,
+        since
+      } = yield* shop.store.write(
         ExtendLeases.adoptLeases("default", "worker-1", [], 2000, new Set(["charge"]))
       )
       assert.deepStrictEqual([left, lost], [[job.jobId], []])
@@ -257,7 +261,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
     )
     const job = yield* shop.start("order.placed", {}, { leaseMs: 2000 })
 
-    const { left } = yield* shop.store.write(
+    const { leftAlone: left } = yield* shop.store.write(
       ExtendLeases.adoptLeases("default", "worker-1", [], 2000, new Set(["charge"]), since)
     )
 

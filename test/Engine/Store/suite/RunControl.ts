@@ -121,7 +121,7 @@ export const runControlSuite = (test: ShopTest): void => {
 
       yield* shop.pass(1000)
       yield* shop.emit("order.paid")
-      yield* shop.store.write(Reports.markLate("default", job.runId, 0))
+      yield* shop.store.write(Reports.noteHandlerWentOn("default", job.runId, 0))
       assert.deepStrictEqual(yield* shop.claim(), [])
 
       const resumed = yield* shop.store.write(RunControl.resumeRun("default", job.runId))

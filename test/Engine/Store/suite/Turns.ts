@@ -75,7 +75,7 @@ export const turnsSuite = (test: ShopTest): void => {
           { jobId, runId, ops: [complete()] }
         ])
         assert.deepInclude(ack, { _tag: "Refused", reason: "LEASE_LOST" })
-        yield* shop.store.write(Reports.markLate(elsewhere, runId, 0))
+        yield* shop.store.write(Reports.noteHandlerWentOn(elsewhere, runId, 0))
       }
       assert.deepStrictEqual(yield* snapshot(shop, runId), before)
 
@@ -92,7 +92,7 @@ export const turnsSuite = (test: ShopTest): void => {
       yield* shop.emit("order.placed", {}, { environment: "staging" })
       const there = yield* shop.claimOne({ environment: "staging", leaseMs: 1000 })
 
-      const acks = yield* Reports.applyAnywhere(shop.store, [
+      const acks = yield* Reports.applyInAnyEnvironment(shop.store, [
         { jobId: there.jobId, runId: there.runId, ops: [done("pack:0")] },
         { jobId: "job_nobody", runId: "run_nobody", ops: [complete()] },
         { jobId: here.jobId, runId: here.runId, ops: [complete()] },
@@ -103,7 +103,7 @@ export const turnsSuite = (test: ShopTest): void => {
         ["Accepted", "Refused", "Accepted", "Refused"]
       )
       assert.deepStrictEqual(
-        yield* ExtendLeases.extendAnywhere(shop.store, [here.jobId, "job_nobody", there.jobId], 2000),
+        yield* ExtendLeases.extendInAnyEnvironment(shop.store, [here.jobId, "job_nobody", there.jobId], 2000),
         [here.jobId, "job_nobody"]
       )
     })
