@@ -11,7 +11,7 @@ import {
 } from "../Errors.ts"
 import { encodeJson } from "../Json.ts"
 import { encodeMetadata } from "../Metadata.ts"
-import { reader, wordOf } from "../Protocol/Codec.ts"
+import { reader, encodeWord } from "../Protocol/Codec.ts"
 import * as operations from "../Protocol/ConsumerGroups.ts"
 import { AckModeWord, BackpressureWord, ConnectGroup, StatusWord } from "../Protocol/ConsumerGroups.ts"
 import type { Operation } from "../Protocol/CallSpec.ts"
@@ -83,7 +83,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
       body: defined({
         name,
         namespace,
-        status: status === undefined ? undefined : wordOf(StatusWord, status),
+        status: status === undefined ? undefined : encodeWord(StatusWord, status),
         limit: PAGE,
         cursor: cursor === "" ? undefined : cursor
       })
@@ -165,10 +165,10 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
         "pause",
         name,
         options,
-        { status: wordOf(StatusWord, "paused") },
+        { status: encodeWord(StatusWord, "paused") },
         defined({ by: options.by, reason: options.reason })
       ),
-    resume: (name, options) => change("resume", name, options, { status: wordOf(StatusWord, "active") }),
+    resume: (name, options) => change("resume", name, options, { status: encodeWord(StatusWord, "active") }),
     deadLetters: (name, options = {}) => {
       const { after = 0, limit = 100 } = options
       const input = deadLettersInput("deadLetters", name, options)
@@ -213,8 +213,8 @@ const fieldsOf = (settings: ConsumerGroupConfig | ConsumerGroupUpdate | object) 
   encodeMetadata("The metadata of a consumer group", metadata ?? undefined)
   return defined({
     filterExpr: filter,
-    ackMode: ackMode == null ? ackMode : wordOf(AckModeWord, ackMode),
-    backpressure: backpressure == null ? backpressure : wordOf(BackpressureWord, backpressure),
+    ackMode: ackMode == null ? ackMode : encodeWord(AckModeWord, ackMode),
+    backpressure: backpressure == null ? backpressure : encodeWord(BackpressureWord, backpressure),
     buffer,
     maxInflight,
     maxRedeliveries,

@@ -11,7 +11,7 @@ import {
   withStatus
 } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
-import { isMarkup, isOfServer, readFailure } from "../Protocol/Http/Failures.ts"
+import { isMarkup, isServerFailure, readFailure } from "../Protocol/Http/Failures.ts"
 import type { Answer } from "./HttpExchange.ts"
 
 /**
@@ -82,7 +82,7 @@ export const isFromEngine = ({ text }: Answer): boolean => {
 }
 
 /** Whether the error comes from an Ironflow server. */
-export const isFromServer = ({ status, text }: Answer): boolean => isOfServer(status, text)
+export const isFromServer = ({ status, text }: Answer): boolean => isServerFailure(status, text)
 
 /** Whether the answer is the plain-text 404 of legacy servers for an unknown path. */
 export const isUnknownPath = ({ status, text }: Answer): boolean =>

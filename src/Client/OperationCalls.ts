@@ -149,7 +149,7 @@ export const makeOperationCalls = (connection: Connection): OperationCalls => {
           return search
         }),
         (search) => {
-          const read = reader<Array<A>>(operation.answer ?? { kind: "list", of: { kind: "json" } })
+          const read = reader<Array<A>>(operation.answer ?? { kind: "list", item: { kind: "json" } })
           const call: Omit<Call<Array<A>>, "orElse" | "query"> = {
             address: operation,
             what: `${what}()`,

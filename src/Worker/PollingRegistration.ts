@@ -5,8 +5,8 @@ import type { IronflowError } from "../Errors.ts"
 import { isObject, numberOf } from "../Json.ts"
 import { pathOf } from "../Protocol/Http/CallAddress.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
-import { announcement } from "../Protocol/Registration.ts"
-import { damaged, isSealed, MESSAGE_DAMAGED, parseSealed, seal } from "../Protocol/Seal.ts"
+import { legacyRegistration } from "../Protocol/Registration.ts"
+import { damagedError, isSealed, MESSAGE_DAMAGED, parseSealed, seal } from "../Protocol/Seal.ts"
 import { registerWorker } from "../Protocol/Workers.ts"
 import { identityOf } from "./ProcessIdentity.ts"
 import { isAccessError } from "./AccessErrors.ts"
@@ -23,7 +23,7 @@ export const registrationOf = (
   since?: string,
   ownProcess = identityOf()
 ): Turns.RegisterTurnsRequest => ({
-  ...announcement(registration),
+  ...legacyRegistration(registration),
   capabilities: { turns: Turns.TURNS_VERSION, renewals: true, seals: true },
   registration,
   ...(ownProcess === undefined ? {} : { process: ownProcess }),
@@ -88,7 +88,7 @@ export const register = (
 const checkedRegistered = (body: unknown): Effect.Effect<Registered, IronflowError> => {
   const registered = readRegistered(body)
   return registered?.capabilities.seals === true && !isSealed(body)
-    ? Effect.fail(damaged())
+    ? Effect.fail(damagedError())
     : Effect.succeed(registered)
 }
 

@@ -1,7 +1,7 @@
 /** Subscriptions over ConnectRPC, the default of legacy browser clients: the streaming calls of `PubSubService`. */
 import * as Effect from "effect/Effect"
 import { type IronflowError, isIronflowError, UnauthenticatedError, ValidationError } from "../../Errors.ts"
-import { wordIn } from "../../Protocol/Codec.ts"
+import { readWord } from "../../Protocol/Codec.ts"
 import { AckModeWord, BackpressureWord } from "../../Protocol/ConsumerGroups.ts"
 import type { CallSpec } from "../../Protocol/CallSpec.ts"
 import { callSpecs, type StreamOptions } from "../../Protocol/Subscriptions.ts"
@@ -94,13 +94,13 @@ const streaming = <B>(
 
 /** Converts the options to the form that they have at `/ws`, without the empty ones. Throws `ValidationError`. */
 const readOptions = ({ ackMode, backpressure, filter = "", ...options }: StreamOptions) => {
-  const acks = wordIn(AckModeWord, ackMode) ?? "auto"
+  const acks = readWord(AckModeWord, ackMode) ?? "auto"
   if (acks !== "auto") {
     throw new ValidationError(
       `Subscribe: \`ackMode\` must be "auto", got ${show(ackMode)}: this stream cannot carry acks. To ack events, subscribe over the WebSocket at /ws`
     )
   }
-  const mode = wordIn(BackpressureWord, backpressure)
+  const mode = readWord(BackpressureWord, backpressure)
   return {
     ...Object.fromEntries(Object.entries(options).filter(([, value]) => value !== "")),
     ackMode: acks,

@@ -34,11 +34,11 @@ export interface Paging {
 /** Where the spec declares the list in its response: the member, and the codec of the items. */
 const listIn = <A>({ answer, dialect, page = "" }: CallSpec<A>) => {
   const member = answer?.kind === "fields" ? answer.fields[page] : undefined
-  const list = member?.of ?? answer
+  const list = member?.value ?? answer
   return {
     page,
     // `CallSpec` only allows `page` for a list, so the codec is that of the items
-    encode: encoder<ItemOf<A>>((list?.kind === "list" ? list.of : { kind: "json" }) as Codec<ItemOf<A>>),
+    encode: encoder<ItemOf<A>>((list?.kind === "list" ? list.item : { kind: "json" }) as Codec<ItemOf<A>>),
     all: (items: string): string => {
       if (member === undefined) return `[${items}]`
       const isLeftOut = dialect === "connect" && member.isLeftOut === true && items === ""

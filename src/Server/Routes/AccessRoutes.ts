@@ -6,7 +6,7 @@ import { type IronflowError, ValidationError } from "../../Errors.ts"
 import type { ManagementOfEnvironment } from "../../Engine/Access/Management.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { AssignPolicy, callSpecs } from "../../Protocol/Access.ts"
-import { taker } from "../../Protocol/ServerCodec.ts"
+import { memberReader } from "../../Protocol/ServerCodec.ts"
 import type { CallSpec } from "../../Protocol/CallSpec.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
@@ -104,7 +104,7 @@ const isShown = ({ respects }: CallSpec, name: string, { caller, environment }: 
   (caller?.isNotDenied(respects.action, `${respects.kind}:${name}`, environment) ?? true)
 
 const NO_POLICY = "Assign: `policy_id` must be the id of a policy"
-const takeAssigned = taker(AssignPolicy, () => NO_POLICY)
+const takeAssigned = memberReader(AssignPolicy, () => NO_POLICY)
 
 const policyIdIn = (body: unknown): string => {
   const { policy_id } = takeAssigned(body)

@@ -74,6 +74,6 @@ const present = <A extends object>(members: A): { [K in keyof A]?: Exclude<A[K],
 
 /** Refuses unknown members. If they were ignored, more events would be erased than was intended. */
 const checkEventMembers = (events: unknown): void => {
-  const { of } = membersOf(eraseSpecs.startErase.body!).events!
-  if (isObject(events)) checkBodyMembers(of, events, "Erase: `events`")
+  const eventsNode = membersOf(eraseSpecs.startErase.body!).events!.value
+  if (isObject(events)) checkBodyMembers(eventsNode, events, "Erase: `events`")
 }

@@ -26,7 +26,7 @@ import {
   RebuildRequest,
   callSpecs
 } from "../../Protocol/Projections.ts"
-import { Named, callSpecs as service } from "../../Protocol/ProjectionService.ts"
+import { NamedProjection, callSpecs as service } from "../../Protocol/ProjectionService.ts"
 import { decoder } from "../../Protocol/ServerCodec.ts"
 import { mayHaveEvent } from "../../Engine/Access/WorkerAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
@@ -191,7 +191,7 @@ const connectRoutes = (engine: EngineService, closing: Effect.Effect<void>): Rea
 
 // the name has a decoder of its own, so that its errors are about the projection and not about the rest of
 // the body
-const readName = decoder(Named, "Projection")
+const readName = decoder(NamedProjection, "Projection")
 const readPause = decoder(Pause, "Pause")
 const readRebuild = decoder(RebuildRequest, "Rebuild")
 
