@@ -20,7 +20,7 @@ import type { Answer } from "./HttpExchange.ts"
  */
 export const failureOf = (answer: Answer, what: string, notFound?: () => IronflowError): IronflowError => {
   const { status } = answer
-  const error = readFailure(status, answer.text, what, answer.by)
+  const error = readFailure(status, answer.text, what, answer.serverHeader)
   // errors of our engine, and of some statuses, already have their class
   if (!(error instanceof ServerError) || isFromEngine(answer)) return error
   switch (status) {
@@ -97,26 +97,31 @@ export const isNotFoundInText = ({ status, text }: Answer): boolean =>
  * final. Any other answer counts as an outage, whatever its status.
  */
 export const serverFailureOf = (answer: Answer, what: string): IronflowError =>
-  isFromServer(answer) ? failureOf(answer, what) : notAnIronflowServer(answer, what)
+  isFromServer(answer) ? failureOf(answer, what) : notAnIronflowServerError(answer, what)
 
 /** The error for an answer that does not come from an Ironflow server. */
-export const notAnIronflowServer = ({ status, text }: Answer, what: string): ConnectionError =>
+export const notAnIronflowServerError = ({ status, text }: Answer, what: string): ConnectionError =>
   new ConnectionError(
     `${what} failed with status ${status}: something else, such as a gateway, has answered in place of an Ironflow server. ` +
       `The answer ${text === "" ? "is empty" : `begins with ${JSON.stringify(text.slice(0, 100))}`}`,
     { status }
   )
 
-/** The error for a feature that the server lacks. `status` is the status of the answer that showed this. */
-export const unsupported = (url: string, what: string, instead: string, status: number): UnsupportedError =>
+/** The error for a feature that the server lacks. `status` is the status of its answer, `advice` what the user can do. */
+export const unsupportedError = (
+  url: string,
+  what: string,
+  advice: string,
+  status: number
+): UnsupportedError =>
   new UnsupportedError(
     `${what} is not possible: the server at ${url} does not support this. The server is an Ironflow engine that is older than this package, or a ` +
-      `legacy server. ${instead}`,
+      `legacy server. ${advice}`,
     { status }
   )
 
 /** The error for a 2xx answer that cannot be read. */
-export const invalidResponse = (
+export const invalidResponseError = (
   url: string,
   what: string,
   problem: string,

@@ -1,6 +1,11 @@
 /** Registers a worker with a server, and reads from the answer what the server supports. */
 import * as Effect from "effect/Effect"
-import { isFromEngine, isFromServer, notAnIronflowServer, serverFailureOf } from "../Client/HttpFailures.ts"
+import {
+  isFromEngine,
+  isFromServer,
+  notAnIronflowServerError,
+  serverFailureOf
+} from "../Client/HttpFailures.ts"
 import type { IronflowError } from "../Errors.ts"
 import { isObject, numberOf } from "../Json.ts"
 import { pathOf } from "../Protocol/Http/CallAddress.ts"
@@ -59,7 +64,7 @@ export const register = (
           // as a login portal.
           isObject(body) || answer.text === ""
             ? checkedRegistered(body)
-            : Effect.fail(notAnIronflowServer(answer, what))
+            : Effect.fail(notAnIronflowServerError(answer, what))
         )
       }
       const error = serverFailureOf(answer, what)

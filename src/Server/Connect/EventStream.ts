@@ -6,7 +6,7 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { PassThrough, Readable } from "node:stream"
-import { object } from "../../Client/HttpCalls.ts"
+import { jsonObject } from "../../Client/HttpCalls.ts"
 import {
   BodyError,
   type IronflowError,
@@ -226,13 +226,13 @@ const encode: WireFormat["encode"] = (
   { attempt, eventId }
 ) => {
   const data = target.fitsEntity === undefined ? item.data : wholeEvent(item)
-  return object({
+  return jsonObject({
     subscriptionId: JSON.stringify(subscriptionId),
     eventId: JSON.stringify(eventId),
     topic: JSON.stringify(item.name),
     data: data.startsWith("{") ? data : `{"value":${data}}`,
     metadata: includeMetadata
-      ? object({
+      ? jsonObject({
           timestamp: `"${new Date(item.timestamp).toISOString()}"`,
           source: item.source === undefined ? undefined : JSON.stringify(item.source),
           // this engine has only this namespace
