@@ -30,9 +30,9 @@ export const subscribeRoutes = (
     options: { readonly filter?: string; readonly [name: string]: unknown },
     checkCall: () => void
   ): Reply => {
-    const giveBack = filters.take(request, options.filter?.length ?? 0)
+    const releaseFilter = filters.take(request, options.filter?.length ?? 0)
     const stream = new EventStream(unread)
-    stream.onClose(giveBack)
+    stream.onClose(releaseFilter)
     const { wireFormat, wire } = stream
     const checkAgain = engine.subscriptions.connect(environment, wire, {
       wireFormat,
@@ -57,12 +57,12 @@ export const subscribeRoutes = (
   }
 
   return [
-    streaming(callSpecs.subscribe, "Subscribe", ({ options = {}, pattern }, call) =>
+    streamRoute(callSpecs.subscribe, "Subscribe", ({ options = {}, pattern }, call) =>
       checked(() =>
         open(call, pattern, readOptions(options), () => call.caller?.checkAction("subscription:read"))
       )
     ),
-    streaming(callSpecs.joinConsumerGroup, "JoinConsumerGroup", ({ groupName, namespace = "" }, call) =>
+    streamRoute(callSpecs.joinConsumerGroup, "JoinConsumerGroup", ({ groupName, namespace = "" }, call) =>
       Effect.gen(function* () {
         const choice = namespace === "" ? {} : { namespace }
         const { pattern } = yield* engine.consumerGroups.in(call.environment).get(groupName, choice)
@@ -79,16 +79,16 @@ export const subscribeRoutes = (
   ]
 }
 
-const streaming = <B>(
+const streamRoute = <B>(
   spec: CallSpec<unknown, B>,
   what: string,
-  then: (body: B, call: Call) => Effect.Effect<Reply, IronflowError>
+  handle: (body: B, call: Call) => Effect.Effect<Reply, IronflowError>
 ): Route => {
-  const answer = withBody(spec, what, then)
+  const answer = withBody(spec, what, handle)
   return replyRoute(
     spec,
     (call) => (asksForStream(call.request) ? answer(call) : Effect.fail(unsupportedType(call.request))),
-    { reads: "message" }
+    { bodyForm: "message" }
   )
 }
 

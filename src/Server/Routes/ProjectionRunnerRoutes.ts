@@ -60,7 +60,7 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
             name,
             batchSize || DEFAULT_BATCH
           )
-          yield* checked(() => checkHandedOut(call, events))
+          yield* checked(() => checkMayReceive(call, events))
           return rawJson({
             events: events.length === 0 ? undefined : `[${events.map(encodeEvent).join(",")}]`,
             currentState: events.length === 0 ? undefined : state,
@@ -109,7 +109,7 @@ export const checkMaySubscribe = ({ caller, environment }: Call, events: Readonl
  * Checks that the caller may have these events: the projection may have been registered by another caller.
  * Throws `UnauthorizedError`.
  */
-export const checkHandedOut = (
+export const checkMayReceive = (
   { caller, environment }: Call,
   events: ReadonlyArray<ProjectionLogEvent>
 ): void => {

@@ -20,5 +20,5 @@ export const checkSeal = ({ seals }: WorkerConnection, isSealed: boolean): void 
 }
 
 /** The response, with a seal if the worker seals its messages. */
-export const sealed = ({ seals }: WorkerConnection, answer: JsonText, about?: string): JsonText =>
+export const sealAnswer = ({ seals }: WorkerConnection, answer: JsonText, about?: string): JsonText =>
   seals ? seal(answer, about) : answer

@@ -53,14 +53,14 @@ export const registerTurns = (
 > =>
   Effect.gen(function* () {
     const { caller, connection, maxBodyBytes, stream, transport } = origin
-    const announced = yield* checked(() => readAnnouncement(request, origin))
+    const announcement = yield* checked(() => readAnnouncement(request, origin))
     const { worker, lost } = yield* workers.announce({
-      ...announced,
+      ...announcement,
       connection: watchedConnection(connection),
       encode: encodeDelivery,
       transport,
       ...(stream === undefined ? {} : { stream }),
-      ...(caller === undefined ? {} : { limits: limitsOf(caller, announced.registration.environment) })
+      ...(caller === undefined ? {} : { limits: limitsOf(caller, announcement.registration.environment) })
     })
     const { leaseMs } = workers
     const response: RegisterTurnsResponse = {
@@ -73,7 +73,7 @@ export const registerTurns = (
       lost,
       ...(worker.since === undefined ? {} : { since: worker.since })
     }
-    return { worker, registration: announced.registration, response }
+    return { worker, registration: announcement.registration, response }
   })
 
 const readAnnouncement = (
@@ -95,8 +95,8 @@ const readAnnouncement = (
   }
   // a worker names its environment in the request and in the registration; the two must agree, unless the worker's key
   // is bound to an environment
-  const isOther = environment !== undefined && environment !== registration.environment
-  if (seals && isOther && caller?.key?.environment === undefined) throw damagedError()
+  const isOtherEnvironment = environment !== undefined && environment !== registration.environment
+  if (seals && isOtherEnvironment && caller?.key?.environment === undefined) throw damagedError()
   checkFunctionCount(registration.functions)
   checkMaxConcurrentJobs(registration.maxConcurrentJobs)
   const checkedRegistration: WorkerRegistration = {
