@@ -2,7 +2,7 @@
 import fs from "node:fs"
 import path from "node:path"
 import { describe, expect, it } from "vitest"
-import { failureOf, invalidResponse } from "../src/Client/HttpFailures.ts"
+import { failureOf, invalidResponseError } from "../src/Client/HttpFailures.ts"
 import * as Errors from "../src/Errors.ts"
 import { codes } from "../src/Errors/Classes.ts"
 import { failureResponse } from "../src/Protocol/Http/Failures.ts"
@@ -241,7 +241,7 @@ describe("docs/errors.md", () => {
   it("has INVALID_RESPONSE with the status of the answer, which is none when the answer was a success", () => {
     const row = network.find(({ codes }) => codes.includes("INVALID_RESPONSE"))
     const ofSomethingElse = failureOf({ status: 404, text: "<html>nothing here</html>" }, "the call")
-    const unreadable = invalidResponse("http://127.0.0.1", "the call", "it is not JSON", "<html>")
+    const unreadable = invalidResponseError("http://127.0.0.1", "the call", "it is not JSON", "<html>")
 
     expect([ofSomethingElse.code, unreadable.code]).toEqual(["INVALID_RESPONSE", "INVALID_RESPONSE"])
     expect([ofSomethingElse.status, unreadable.status]).toEqual([404, undefined])

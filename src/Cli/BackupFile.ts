@@ -7,7 +7,7 @@ import { pipeline } from "node:stream/promises"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { environmentHeader, type ResolvedServer } from "../Client/HttpOptions.ts"
-import { failureOf, isCallMissing, unsupported } from "../Client/HttpFailures.ts"
+import { failureOf, isCallMissing, unsupportedError } from "../Client/HttpFailures.ts"
 import { backUpChecked, type BackupInfo, takeBackup } from "../Engine/Store/Backup.ts"
 import { restoreWithProgress, type RestoreOptions } from "../Engine/Store/Restore.ts"
 import { ConnectionError, type IronflowError, isIronflowError } from "../Errors.ts"
@@ -79,7 +79,7 @@ const fetchTo = async (source: ResolvedServer, partial: string, signal: AbortSig
   if (status < 200 || status >= 300) {
     const answer = { status, text: await text(response) }
     throw isCallMissing(answer)
-      ? unsupported(source.url, WHAT, "Upgrade the server", answer.status)
+      ? unsupportedError(source.url, WHAT, "Upgrade the server", answer.status)
       : failureOf(answer, WHAT)
   }
   await pipeline(piecesOf(response, interrupted), createWriteStream(partial), { signal })

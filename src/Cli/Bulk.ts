@@ -17,7 +17,7 @@ import {
   Client
 } from "../Client/Client.ts"
 import { TimeoutError } from "../Errors.ts"
-import type { BulkWord } from "../Protocol/Bulk.ts"
+import type { TextOption } from "../Protocol/Bulk.ts"
 import { commandsOf } from "./OneCallCommands.ts"
 import { CommandError } from "./CommandError.ts"
 import { readTimeout } from "./Emit.ts"
@@ -50,7 +50,7 @@ export const bulkFlags = {
 interface BulkCommand {
   readonly action: BulkAction
   readonly runs: BulkRuns
-  readonly options: Pick<BulkOptions, BulkWord>
+  readonly options: Pick<BulkOptions, TextOption>
   readonly dryRun: boolean
   readonly yes: boolean
   /** Whether the ids come from standard input. Then the user cannot enter a confirmation there. */

@@ -9,7 +9,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import type { BulkAction, BulkOptions, ClientApi, EffectKind, Run } from "../Client/Client.ts"
 import { bulkIds } from "../Limits.ts"
-import type { BulkWord } from "../Protocol/Bulk.ts"
+import type { TextOption } from "../Protocol/Bulk.ts"
 import { bulkFlags, doToMany, idsOf } from "./Bulk.ts"
 import { givenFlags } from "./OneCallCommands.ts"
 import { CommandError } from "./CommandError.ts"
@@ -83,7 +83,7 @@ interface ActionInput {
   readonly version?: Option.Option<string>
 }
 
-const optionsOf = (input: ActionInput): Pick<BulkOptions, BulkWord> =>
+const optionsOf = (input: ActionInput): Pick<BulkOptions, TextOption> =>
   givenFlags({
     reason: input.reason ?? Option.none(),
     fromStep: input.fromStep ?? input.from ?? Option.none(),

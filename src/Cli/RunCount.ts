@@ -4,7 +4,7 @@ import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import type { CountRunsOptions, RunCount, RunCounts } from "../Client/Client.ts"
-import { countedBy, isTime } from "../Protocol/RunCounts.ts"
+import { groupings, isTimeGrouping } from "../Protocol/RunCounts.ts"
 import { listLimit } from "../Limits.ts"
 import { runStatuses } from "../RunStatus.ts"
 import { durationText, oneLine, print, table } from "./Output.ts"
@@ -18,7 +18,7 @@ export const count = Command.make(
     by: textFlag("by").pipe(
       Flag.withMetavar("WHAT"),
       Flag.withDescription(
-        `What the runs of a group have in common: ${countedBy.join(", ")}, or a path such as event.data.customerId`
+        `What the runs of a group have in common: ${groupings.join(", ")}, or a path such as event.data.customerId`
       )
     ),
     ...filterFlags,
@@ -86,7 +86,7 @@ const tableOf = (counts: RunCounts, by: string, durations: boolean): string => {
       : [table(headings, isCut || groups.length > 1 ? [...rows, cells("(all)", counts)] : rows)]),
     ...(isCut
       ? [
-          `${groupCount - groups.length} more ${groupCount - groups.length === 1 ? "group" : "groups"}${isTime(by) ? " from earlier times" : ""}: ${groups.length < listLimit ? "raise --limit" : "add filters"} to see ${groupCount - groups.length === 1 ? "it" : "them"}`
+          `${groupCount - groups.length} more ${groupCount - groups.length === 1 ? "group" : "groups"}${isTimeGrouping(by) ? " from earlier times" : ""}: ${groups.length < listLimit ? "raise --limit" : "add filters"} to see ${groupCount - groups.length === 1 ? "it" : "them"}`
         ]
       : []),
     ...(filledBackTo === undefined

@@ -8,7 +8,7 @@ import * as ClientHttp from "../Client/HttpServices.ts"
 import { resolveServer } from "../Client/HttpOptions.ts"
 import { make as connect } from "../Client/HttpConnection.ts"
 import type { Answer, Request } from "../Client/HttpExchange.ts"
-import { failureOf, isCallMissing, unsupported } from "../Client/HttpFailures.ts"
+import { failureOf, isCallMissing, unsupportedError } from "../Client/HttpFailures.ts"
 import { type IronflowError, isIronflowError } from "../Errors.ts"
 import { restHealth } from "../Protocol/Server.ts"
 import { serverOptions } from "./Ironflow.ts"
@@ -55,7 +55,7 @@ export const sendRequest = (request: Request) =>
     if (answer.status >= 200 && answer.status < 300) return answer
     return yield* Effect.fail(
       isCallMissing(answer)
-        ? unsupported(server.url, request.what, "Upgrade the server", answer.status)
+        ? unsupportedError(server.url, request.what, "Upgrade the server", answer.status)
         : failureOf(answer, request.what)
     )
   }).pipe(Effect.provide(FetchHttpClient.layer))

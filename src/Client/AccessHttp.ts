@@ -32,13 +32,13 @@ export interface AccessClients {
 export const make = (connection: Connection): AccessClients => {
   const { ask, list } = makeOperationCalls(connection)
 
-  /** Makes a method that is given the id of an item, and makes a call about this item. */
-  const byId =
+  /** Makes a method that takes the id of an item and makes a call about this item. */
+  const idMethod =
     <A>(operation: Operation<A>, method: string) =>
     (id: string): Effect.Effect<A, IronflowError> =>
       ask(operation, method, { variables: { id } })
-  /** Makes a method that is given an object, and sends this object as the body of a call. */
-  const withBody =
+  /** Makes a method that takes an object and sends it as the body of a call. */
+  const bodyMethod =
     <A, B = A>(operation: Operation<A>, method: string, read?: (answer: unknown) => B | undefined) =>
     (input: object): Effect.Effect<B, IronflowError> =>
       Effect.flatMap(bodyOf(method, input), (body) => ask(operation, method, { body }, read))
@@ -51,20 +51,20 @@ export const make = (connection: Connection): AccessClients => {
     update: Operation<A>,
     remove: Operation<undefined>
   ) => ({
-    create: withBody(create, `${noun}.create`),
+    create: bodyMethod(create, `${noun}.create`),
     list: (org_id?: string) => list(all, `${noun}.list`, { org_id }),
-    get: byId(get, `${noun}.get`),
+    get: idMethod(get, `${noun}.get`),
     update: (id: string, input: object) => {
       const method = `${noun}.update`
       return Effect.flatMap(bodyOf(method, input), (body) => ask(update, method, { variables: { id }, body }))
     },
-    delete: byId(remove, `${noun}.delete`)
+    delete: idMethod(remove, `${noun}.delete`)
   })
 
-  const createKey = withBody(calls.createApiKey, "apiKeys.create", readNewKey)
-  const deleteKey = byId(calls.deleteApiKey, "apiKeys.delete")
+  const createKey = bodyMethod(calls.createApiKey, "apiKeys.create", readNewKey)
+  const deleteKey = idMethod(calls.deleteApiKey, "apiKeys.delete")
 
-  /** The id of the server's first API key, if this client has created that key and uses it since then. */
+  /** The id of the server's first API key, if this client has created that key and has used it since. */
   let ownKeyId: string | undefined
   const useKey = (id: string | undefined, secret: string | undefined) =>
     Effect.sync(() => {
@@ -81,7 +81,7 @@ export const make = (connection: Connection): AccessClients => {
           connection.server.apiKey === undefined && env_id === "*" ? useKey(id, secret) : Effect.void
         ),
       list: () => list(calls.listApiKeys, "apiKeys.list"),
-      get: byId(calls.getApiKey, "apiKeys.get"),
+      get: idMethod(calls.getApiKey, "apiKeys.get"),
       rotate: (id, { overlap } = {}) =>
         Effect.tap(
           ask(

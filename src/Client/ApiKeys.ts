@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { ApiKeyNotFoundError, RoleNotFoundError } from "../Errors.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
-import { byId, callKeys, type Methods } from "./Methods.ts"
+import { idArguments, callKeys, type Methods } from "./Methods.ts"
 import type { APIKey, APIKeyWithSecret, CreateAPIKeyInput, RotateAPIKeyOptions } from "../Protocol/Access.ts"
 
 export type { APIKey, APIKeyWithSecret, CreateAPIKeyInput, RotateAPIKeyOptions } from "../Protocol/Access.ts"
@@ -58,9 +58,9 @@ export const apiKeysMethods: Methods<ApiKeysApi<PromiseKind>, ApiKeysApi<EffectK
     { RoleNotFoundError: true }
   ],
   list: [[callKeys]],
-  get: [byId, keyErrors],
+  get: [idArguments, keyErrors],
   rotate: [[null, { ...callKeys, overlap: true }], keyErrors],
-  delete: [byId, keyErrors]
+  delete: [idArguments, keyErrors]
 }
 
 /** Creates, rotates and deletes API keys. */

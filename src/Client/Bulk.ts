@@ -6,7 +6,7 @@ import type { EraseTarget } from "../Protocol/Erase.ts"
 import { filterNames, type RunFilters } from "../RunFilters.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./ApiKinds.ts"
 import { checkAllKeys } from "../OptionKeys.ts"
-import { byId, callKeys, type Methods } from "./Methods.ts"
+import { idArguments, callKeys, type Methods } from "./Methods.ts"
 
 /** The runs of a bulk operation: those that match all filters, or those with the given ids. */
 export interface BulkRuns extends RunFilters {
@@ -84,7 +84,7 @@ export interface BulkApi<F extends HKT.TypeLambda> {
   listBulk(...options: CallArgs<F>): Kind<F, Array<BulkOperation>, ClientError>
   /** Returns a bulk operation and its progress. */
   getBulk(id: string, ...options: CallArgs<F>): Kind<F, BulkOperation, BulkNotFoundError | ClientError>
-  /** Cancels a bulk operation: it touches no more runs. An operation that has ended is returned unchanged. */
+  /** Cancels a bulk operation: it changes no more runs. An operation that has ended is returned unchanged. */
   cancelBulk(id: string, ...options: CallArgs<F>): Kind<F, BulkOperation, BulkNotFoundError | ClientError>
   /** Waits until a bulk operation has ended, and returns it. */
   waitForBulk(
@@ -112,7 +112,7 @@ export const bulkMethods: Methods<BulkApi<PromiseKind>, BulkApi<EffectKind>> = {
     { InvalidStateError: true }
   ],
   listBulk: [[callKeys]],
-  getBulk: [byId, bulkErrors],
-  cancelBulk: [byId, bulkErrors],
+  getBulk: [idArguments, bulkErrors],
+  cancelBulk: [idArguments, bulkErrors],
   waitForBulk: [[null, { ...callKeys, timeout: true }], bulkErrors]
 }

@@ -14,7 +14,7 @@ import { validated } from "../CheckAsEffect.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { Raw } from "./NarrowErrors.ts"
 import { makeOperationCalls } from "./OperationCalls.ts"
-import { filtersInBody } from "./RunFilterBody.ts"
+import { encodeFilters } from "./RunFilterBody.ts"
 
 /** The interval between the first two polls of `waitForBulk`, in milliseconds. Later intervals grow. */
 const FIRST_INTERVAL_MS = 100
@@ -22,11 +22,14 @@ const FIRST_INTERVAL_MS = 100
 const LONGEST_INTERVAL_MS = 2000
 
 export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
-  const { ask, withoutCall } = makeOperationCalls(connection)
-  const orElse = (what: string) =>
-    withoutCall(what, "Act on each run by itself, with calls such as cancelRun")
+  const { ask, failUnsupported } = makeOperationCalls(connection)
+  const whenUnsupported = (what: string) =>
+    failUnsupported(what, "Act on each run by itself, with calls such as cancelRun")
   const getBulk = (id: string) =>
-    ask(operations.getBulk, "getBulk", { variables: { id }, orElse: orElse(`getBulk(${quote(id)})`) })
+    ask(operations.getBulk, "getBulk", {
+      variables: { id },
+      whenUnsupported: whenUnsupported(`getBulk(${quote(id)})`)
+    })
 
   return {
     bulk: (action, runs, options = {}) =>
@@ -41,7 +44,7 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
           const { dryRun, fromStep, reason, version } = options
           operations.refuseBlankBulkOptions({ ids, dryRun, fromStep, reason, version })
           checkBulkFilterNames(filters)
-          const body = filtersInBody(filters)
+          const body = encodeFilters(filters)
           return {
             action,
             ...(Object.keys(filters).length === 0 ? {} : { filters: body }),
@@ -53,7 +56,11 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
           }
         }),
         (body) =>
-          ask(operations.startBulk, "bulk", { about: action, body, orElse: orElse(`bulk(${quote(action)})`) })
+          ask(operations.startBulk, "bulk", {
+            subject: action,
+            body,
+            whenUnsupported: whenUnsupported(`bulk(${quote(action)})`)
+          })
       ),
     erase: (target, options = {}) =>
       Effect.flatMap(
@@ -68,7 +75,7 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
             // `runs` with neither ids nor filters is sent too: the server refuses it
             ...(Object.keys(filters).length === 0 && ids !== undefined
               ? {}
-              : runs && { runs: filtersInBody(filters) }),
+              : runs && { runs: encodeFilters(filters) }),
             runIds: ids,
             streams,
             keys,
@@ -78,11 +85,15 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
             compact
           }
         }),
-        (body) => ask(startErase, "erase", { body, orElse: withoutCall("erase()", "Upgrade the server") })
+        (body) =>
+          ask(startErase, "erase", {
+            body,
+            whenUnsupported: failUnsupported("erase()", "Upgrade the server")
+          })
       ),
     listBulk: () =>
       Effect.map(
-        ask(operations.listBulk, "listBulk", { orElse: orElse("listBulk()") }),
+        ask(operations.listBulk, "listBulk", { whenUnsupported: whenUnsupported("listBulk()") }),
         ({ operations }) => operations
       ),
     getBulk,
@@ -101,14 +112,14 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
           if (operation.status !== "running") return operation
           const leftMs =
             (timeout ?? Number.POSITIVE_INFINITY) - Number(clock.monotonicTimeNanosUnsafe() - startedAt) / 1e6
-          if (leftMs <= 0) return yield* failedToEnd(id, timeout ?? 0)
+          if (leftMs <= 0) return yield* failTimedOut(id, timeout ?? 0)
           yield* Effect.sleep(Math.min(pauseMs, leftMs))
         }
       })
   }
 }
 
-const failedToEnd = (id: string, timeout: number): Effect.Effect<never, IronflowError> =>
+const failTimedOut = (id: string, timeout: number): Effect.Effect<never, IronflowError> =>
   Effect.fail(
     new TimeoutError(`Bulk operation ${id} did not end within ${showMs(timeout)}, and continues`, timeout)
   )

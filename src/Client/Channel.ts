@@ -49,11 +49,15 @@ export const layer: Layer.Layer<never> = Layer.effect(
   Channels,
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
-    const after = yield* Alarm.makeScheduleTimeout
+    const scheduleTimeout = yield* Alarm.makeScheduleTimeout
     const opened = new Set<Channel>()
     yield* Effect.addFinalizer(() => Effect.sync(() => opened.forEach((channel) => channel.close())))
     return (server) => {
-      const channel = new Channel(server, () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6, after)
+      const channel = new Channel(
+        server,
+        () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6,
+        scheduleTimeout
+      )
       opened.add(channel)
       return channel
     }
@@ -64,17 +68,17 @@ export const layer: Layer.Layer<never> = Layer.effect(
  * Receives the answer to a call, or `undefined` when the connection broke first. `isNotReceived` says whether
  * it is certain that the server has not received the call.
  */
-type Resume = (answer: Effect.Effect<Answer> | undefined, isNotReceived?: boolean) => void
+type AnswerHandler = (answer: Effect.Effect<Answer> | undefined, isNotReceived?: boolean) => void
 
 /** An open socket and the calls on it. */
-interface Line {
+interface OpenConnection {
   readonly webSocket: WebSocket
   readonly socket: Socket
-  readonly calls: ShortLivedMap<string, Resume>
+  readonly calls: ShortLivedMap<string, AnswerHandler>
   readonly frames: Frames
   ping: NodeJS.Timeout | undefined
   /** Whether a frame or a pong has arrived since the last ping. */
-  heard: boolean
+  hasHeard: boolean
   /** When the last frame or pong arrived, in milliseconds of the channel's clock. */
   heardAt: number
 }
@@ -83,13 +87,13 @@ export class Channel {
   readonly #server: ResolvedServer
   readonly #now: () => number
   readonly #scheduleTimeout: Alarm.ScheduleTimeout
-  #line: Line | undefined
+  #connection: OpenConnection | undefined
   #opening: WebSocket | undefined
   /** The time before which the channel is not opened (again), in milliseconds of the channel's clock. */
   #notBefore = Number.NEGATIVE_INFINITY
   #httpAnswers = 0
   #lastCallId = 0
-  #closed = false
+  #isClosed = false
 
   /** `now` is the time of a monotonic clock, in milliseconds. */
   constructor(server: ResolvedServer, now: () => number, scheduleTimeout: Alarm.ScheduleTimeout) {
@@ -104,7 +108,8 @@ export class Channel {
    */
   onHttpAnswer(path: string | undefined): void {
     this.#httpAnswers++
-    if (path === undefined || this.#closed || this.#line !== undefined || this.#opening !== undefined) return
+    if (path === undefined || this.#isClosed || this.#connection !== undefined || this.#opening !== undefined)
+      return
     if (this.#httpAnswers < CALLS_BEFORE_OPENING || this.#now() < this.#notBefore) return
     // if the channel does not open, calls go on over HTTP
     this.#open(path).catch(() => undefined)
@@ -119,28 +124,28 @@ export class Channel {
     timeoutMs: number,
     makeTimeoutError: () => TimeoutError
   ): Effect.Effect<Answer, ConnectionError | TimeoutError> | undefined {
-    const line = this.#line
-    if (line === undefined || line.calls.size >= MAX_CALLS) return undefined
+    const connection = this.#connection
+    if (connection === undefined || connection.calls.size >= MAX_CALLS) return undefined
     const { body = "", contentType, headers, method, path, trace, what } = request
     if (headers !== undefined || contentType !== undefined) return undefined
     if (typeof body !== "string" || body.length > MAX_TEXT) return undefined
     return Effect.callback((resume) => {
-      // the line may have closed before this Effect runs
-      if (this.#line !== line) return resume(Effect.fail(this.#broken(what, true)))
+      // the connection may have closed before this Effect runs
+      if (this.#connection !== connection) return resume(Effect.fail(this.#brokenError(what, true)))
       const id = String(++this.#lastCallId)
-      if (line.calls.size === 0) this.#becomeBusy(line)
+      if (connection.calls.size === 0) this.#becomeBusy(connection)
       const cancelCall = (): void => {
-        if (!line.calls.delete(id)) return
-        line.frames.add(encodeMessage(`${id} ${CANCEL} -`, ""))
-        if (line.calls.size === 0) this.#becomeIdle(line)
+        if (!connection.calls.delete(id)) return
+        connection.frames.add(encodeMessage(`${id} ${CANCEL} -`, ""))
+        if (connection.calls.size === 0) this.#becomeIdle(connection)
       }
-      const askedAt = this.#now()
+      const sentAt = this.#now()
       const giveUp = (): void => {
-        if (!line.calls.has(id)) return
+        if (!connection.calls.has(id)) return
         cancelCall()
-        // if nothing has arrived since the call was sent, the line counts as dead and is closed, so that the next
-        // call does not wait on it too
-        if (line.heardAt < askedAt) line.webSocket.terminate()
+        // if nothing has arrived since the call was sent, the connection counts as dead and is closed, so
+        // that the next call does not wait on it too
+        if (connection.heardAt < sentAt) connection.webSocket.terminate()
         resume(Effect.fail(makeTimeoutError()))
       }
       // as in `PatientTimeout.ts`, the timeout runs in parts, and ends with `setImmediate`, so that an answer that
@@ -152,11 +157,13 @@ export class Channel {
         )
       }
       wait(TIMEOUT_PARTS)
-      line.calls.set(id, (answer, isNotReceived = false) => {
+      connection.calls.set(id, (answer, isNotReceived = false) => {
         cancelTimeout()
-        resume(answer ?? Effect.fail(this.#broken(what, isNotReceived)))
+        resume(answer ?? Effect.fail(this.#brokenError(what, isNotReceived)))
       })
-      line.frames.add(encodeMessage(`${id} ${method} ${path}${trace === undefined ? "" : ` ${trace}`}`, body))
+      connection.frames.add(
+        encodeMessage(`${id} ${method} ${path}${trace === undefined ? "" : ` ${trace}`}`, body)
+      )
       return Effect.sync(() => {
         cancelTimeout()
         cancelCall()
@@ -170,25 +177,25 @@ export class Channel {
    */
   leave(): void {
     this.#opening?.terminate()
-    const line = this.#line
-    this.#line = undefined
-    // a line with pending calls stays open until these calls have their answers
-    if (line !== undefined && line.calls.size === 0) line.webSocket.close(1000)
+    const connection = this.#connection
+    this.#connection = undefined
+    // a connection with pending calls stays open until these calls have their answers
+    if (connection !== undefined && connection.calls.size === 0) connection.webSocket.close(1000)
   }
 
   close(): void {
-    this.#closed = true
+    this.#isClosed = true
     this.#opening?.terminate()
-    this.#line?.webSocket.close(1000)
+    this.#connection?.webSocket.close(1000)
     // the process does not wait for a server that does not close the socket
-    this.#line?.socket.unref()
+    this.#connection?.socket.unref()
   }
 
   async #open(path: string): Promise<void> {
     const { apiKey, url } = this.#server
     this.#notBefore = this.#now() + PAUSE_MS
     const { WebSocket } = await import("ws")
-    if (this.#closed || this.#opening !== undefined) return
+    if (this.#isClosed || this.#opening !== undefined) return
     const webSocket = new WebSocket(url.replace(/^http/, "ws") + path, {
       perMessageDeflate: false,
       handshakeTimeout: HANDSHAKE_MS,
@@ -215,47 +222,49 @@ export class Channel {
   }
 
   #useSocket(webSocket: WebSocket, socket: Socket): void {
-    const line: Line = {
+    const connection: OpenConnection = {
       webSocket,
       socket,
       calls: new ShortLivedMap(),
       frames: new Frames((frame) => webSocket.send(frame)),
       ping: undefined,
-      heard: true,
+      hasHeard: true,
       heardAt: this.#now()
     }
     webSocket.once("open", () => {
-      if (this.#closed) return webSocket.terminate()
-      this.#line = line
-      this.#becomeIdle(line)
+      if (this.#isClosed) return webSocket.terminate()
+      this.#connection = connection
+      this.#becomeIdle(connection)
     })
     webSocket.on("message", (data) => {
-      line.heard = true
-      line.heardAt = this.#now()
-      const wellFormed = readFrame(String(data), ([id = "", status = ""], text) => {
-        const resume = line.calls.get(id)
-        if (resume === undefined) return
-        line.calls.delete(id)
+      connection.hasHeard = true
+      connection.heardAt = this.#now()
+      const isWellFormed = readFrame(String(data), ([id = "", status = ""], text) => {
+        const handleAnswer = connection.calls.get(id)
+        if (handleAnswer === undefined) return
+        connection.calls.delete(id)
         // a call whose answer has an invalid status fails as if the connection had broken
-        resume(/^[1-5]\d\d$/.test(status) ? Effect.succeed({ status: Number(status), text }) : undefined)
+        handleAnswer(
+          /^[1-5]\d\d$/.test(status) ? Effect.succeed({ status: Number(status), text }) : undefined
+        )
       })
-      if (!wellFormed) webSocket.terminate()
-      if (line.calls.size === 0) {
-        this.#becomeIdle(line)
-        if (this.#line !== line) webSocket.close(1000)
+      if (!isWellFormed) webSocket.terminate()
+      if (connection.calls.size === 0) {
+        this.#becomeIdle(connection)
+        if (this.#connection !== connection) webSocket.close(1000)
       }
     })
     webSocket.on("pong", () => {
-      line.heard = true
-      line.heardAt = this.#now()
+      connection.hasHeard = true
+      connection.heardAt = this.#now()
     })
     webSocket.once("close", (_code, reason) => {
-      if (this.#line === line) this.#line = undefined
-      this.#becomeIdle(line)
-      const calls = [...line.calls]
-      line.calls.clear()
+      if (this.#connection === connection) this.#connection = undefined
+      this.#becomeIdle(connection)
+      const calls = [...connection.calls]
+      connection.calls.clear()
       const isNotReceived = String(reason).endsWith(NOT_TAKEN)
-      for (const [, resume] of calls) resume(undefined, isNotReceived)
+      for (const [, handleAnswer] of calls) handleAnswer(undefined, isNotReceived)
     })
   }
 
@@ -263,27 +272,27 @@ export class Channel {
    * Called before a call is sent while no other is pending: keeps the process alive, and sends pings to notice a
    * dead server.
    */
-  #becomeBusy(line: Line): void {
+  #becomeBusy(connection: OpenConnection): void {
     // the code that receives the answer to the last call may send the next call before `#becomeIdle` is called:
     // then the pings still run
-    if (line.ping !== undefined) return
-    line.socket.ref()
-    line.heard = true
-    line.ping = setInterval(() => {
-      if (!line.heard) return line.webSocket.terminate()
-      line.heard = false
-      line.webSocket.ping()
+    if (connection.ping !== undefined) return
+    connection.socket.ref()
+    connection.hasHeard = true
+    connection.ping = setInterval(() => {
+      if (!connection.hasHeard) return connection.webSocket.terminate()
+      connection.hasHeard = false
+      connection.webSocket.ping()
     }, PING_MS)
   }
 
   /** Called when no call is pending: an idle channel must not keep the process alive. */
-  #becomeIdle(line: Line): void {
-    clearInterval(line.ping)
-    line.ping = undefined
-    line.socket.unref()
+  #becomeIdle(connection: OpenConnection): void {
+    clearInterval(connection.ping)
+    connection.ping = undefined
+    connection.socket.unref()
   }
 
-  #broken(what: string, isNotReceived: boolean): ConnectionError {
+  #brokenError(what: string, isNotReceived: boolean): ConnectionError {
     const failed = `${what} failed: the Ironflow server at ${this.#server.url} closed the connection before it`
     return isNotReceived
       ? new ConnectionError(`${failed} received the request. It may have been stopped`, {

@@ -35,7 +35,7 @@ import { filterNames, type RunFilters } from "../RunFilters.ts"
 import type { RunStatus } from "../RunStatus.ts"
 import { type FunctionsApi, functionsMethods } from "./Functions.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./ApiKinds.ts"
-import { byId, callKeys, type Methods } from "./Methods.ts"
+import { idArguments, callKeys, type Methods } from "./Methods.ts"
 
 export type {
   FunctionInfo,
@@ -320,8 +320,8 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   ): Kind<F, Run, StepNotFoundError | RunControlError>
   /**
    * Resumes a paused run, or retries a failed or cancelled one. With `fromStep` (name or step id), that step and all
-   * later ones run again. Withdraws a pause that was requested while a worker runs the run and that has not taken
-   * effect yet.
+   * later ones run again. If a pause was requested and has not taken effect yet, because a worker still runs the run,
+   * the request is withdrawn.
    */
   resumeRun(
     runId: string,
@@ -392,7 +392,7 @@ export const clientMethods: Methods<ClientApi<PromiseKind>, ClientApi<EffectKind
   emitMany: [[[{ event: true, data: true, version: true, idempotencyKey: true, metadata: true }], callKeys]],
   publish: [[null, null, { ...callKeys, idempotencyKey: true }]],
   listTopics: [[callKeys]],
-  getTopicStats: [byId],
+  getTopicStats: [idArguments],
   listEvents: [
     [
       {
@@ -410,15 +410,15 @@ export const clientMethods: Methods<ClientApi<PromiseKind>, ClientApi<EffectKind
       }
     ]
   ],
-  getEvent: [byId, { EventNotFoundError: true }],
-  explainEvent: [byId, { EventNotFoundError: true }],
-  getRun: [byId, runErrors],
+  getEvent: [idArguments, { EventNotFoundError: true }],
+  explainEvent: [idArguments, { EventNotFoundError: true }],
+  getRun: [idArguments, runErrors],
   listRuns: [[{ ...callKeys, ...filterNames, limit: true, cursor: true }]],
   countRuns: [[{ ...callKeys, ...filterNames, by: true, limit: true, durations: true, timeLimit: true }]],
-  getRunSteps: [byId, runErrors],
-  getRunAudit: [byId, runErrors],
-  getRunLogs: [byId, runErrors],
-  explain: [byId, runErrors],
+  getRunSteps: [idArguments, runErrors],
+  getRunAudit: [idArguments, runErrors],
+  getRunLogs: [idArguments, runErrors],
+  explain: [idArguments, runErrors],
   waitForRun: [[null, { ...callKeys, timeout: true }], runErrors],
   cancelRun: [[null, null, callKeys], controlErrors],
   retryRun: [[null, null, callKeys], stepControlErrors],

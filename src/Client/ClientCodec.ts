@@ -11,15 +11,19 @@ import { validated } from "../CheckAsEffect.ts"
  * Makes the error for data that does not match a schema. `problems` name the paths in the data. `cause` is the
  * exception of the schema, if the schema has thrown one.
  */
-type Misfit = (problems: ReadonlyArray<string>, cause: unknown) => SchemaValidationError
+type MakeSchemaError = (problems: ReadonlyArray<string>, cause: unknown) => SchemaValidationError
 
 export interface ClientCodec {
   /**
-   * Encodes a value. `what` names the value in the error when it cannot be stored. `misfit` makes the error when
-   * the value does not match the schema.
+   * Encodes a value. `what` names the value in the error when it cannot be stored. `makeError` makes the error when the
+   * value does not match the schema.
    */
-  readonly encode: (value: unknown, what: string, misfit: Misfit) => Effect.Effect<unknown, ValidationError>
-  readonly decode: (stored: unknown, misfit: Misfit) => Effect.Effect<unknown, ValidationError>
+  readonly encode: (
+    value: unknown,
+    what: string,
+    makeError: MakeSchemaError
+  ) => Effect.Effect<unknown, ValidationError>
+  readonly decode: (stored: unknown, makeError: MakeSchemaError) => Effect.Effect<unknown, ValidationError>
 }
 
 /**
@@ -42,30 +46,33 @@ export const clientCodec = (given: AnySchema, format: StorageFormat, owner: stri
     )
   })
   return {
-    encode: (value, what, misfit) =>
-      Effect.flatMap(codec, ({ encode }) => checkedData(() => encode(value, what), misfit)),
-    decode: (stored, misfit) =>
-      Effect.flatMap(codec, ({ decode }) => checkedData(() => decode(stored, ""), misfit))
+    encode: (value, what, makeError) =>
+      Effect.flatMap(codec, ({ encode }) => checkedData(() => encode(value, what), makeError)),
+    decode: (stored, makeError) =>
+      Effect.flatMap(codec, ({ decode }) => checkedData(() => decode(stored, ""), makeError))
   }
 }
 
 /**
- * Runs a check of data, which may be asynchronous. If the data does not match, the Effect fails with the error
- * that `misfit` makes.
+ * Runs a check of data, which may be asynchronous. If the data does not match, the Effect fails with the error that
+ * `makeError` makes.
  */
-const checkedData = (run: () => unknown, misfit: Misfit): Effect.Effect<unknown, ValidationError> =>
+const checkedData = (
+  run: () => unknown,
+  makeError: MakeSchemaError
+): Effect.Effect<unknown, ValidationError> =>
   Effect.mapError(
     Effect.flatMap(validated(run), (result) =>
       result instanceof Promise
         ? Effect.catch(Effect.tryPromise({ try: () => result, catch: (error) => error }), failOrDie)
         : Effect.succeed(result)
     ),
-    (error) => replaceSchemaError(error, misfit)
+    (error) => replaceSchemaError(error, makeError)
   )
 
-/** Replaces the error of a schema by the error that `misfit` makes. Returns any other error unchanged. */
-const replaceSchemaError = (error: ValidationError, misfit: Misfit): ValidationError =>
-  error instanceof SchemaValidationError ? misfit(error.validationErrors, error.cause) : error
+/** Replaces the error of a schema by the error that `makeError` makes. Returns any other error unchanged. */
+const replaceSchemaError = (error: ValidationError, makeError: MakeSchemaError): ValidationError =>
+  error instanceof SchemaValidationError ? makeError(error.validationErrors, error.cause) : error
 
 /** Fails with the error if it is a `ValidationError`. Any other error becomes a defect. */
 const failOrDie = (error: unknown): Effect.Effect<never, ValidationError> =>

@@ -10,7 +10,7 @@ import type * as Stream from "effect/Stream"
 import type { ConfigNotFoundError, RevisionGoneError, ValidationError } from "../Errors.ts"
 import type { ConfigEntry, ConfigResponse, ConfigSetResult, ConfigWatchEvent } from "../Protocol/Config.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, PromiseKind } from "./Client.ts"
-import { byId, callKeys, type Methods, type StreamMethods } from "./Methods.ts"
+import { idArguments, callKeys, type Methods, type StreamMethods } from "./Methods.ts"
 
 export type { ConfigEntry, ConfigResponse, ConfigSetResult, ConfigWatchEvent } from "../Protocol/Config.ts"
 
@@ -52,10 +52,10 @@ const configErrors = { ConfigNotFoundError: true } as const
 /** Names, options and errors of the methods. */
 export const configMethods: Methods<ConfigApi<PromiseKind>, ConfigApi<EffectKind>> = {
   set: [[null, null, callKeys]],
-  get: [byId, configErrors],
+  get: [idArguments, configErrors],
   patch: [[null, null, callKeys], configErrors],
   list: [[callKeys]],
-  delete: [byId]
+  delete: [idArguments]
 }
 
 /** The configurations of an environment, as Effects. */

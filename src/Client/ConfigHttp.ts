@@ -14,16 +14,16 @@ import { watchOf } from "./HttpWatch.ts"
 import { makeOperationCalls } from "./OperationCalls.ts"
 
 export const make = (connection: Connection): Raw<ConfigService> => {
-  const { ask, pages } = makeOperationCalls(connection)
+  const { ask, listInPages } = makeOperationCalls(connection)
 
   /** Makes a call about one configuration. */
-  const askFor = <A>(operation: Operation<A>, method: string, name: string, body?: string) =>
+  const askAboutConfig = <A>(operation: Operation<A>, method: string, name: string, body?: string) =>
     Effect.flatMap(
       validated(() => checkConfigName(name)),
       (name): Effect.Effect<A, IronflowError> =>
         ask(operation, method, {
           variables: { name },
-          known: { name },
+          requestMembers: { name },
           notFound: () => new ConfigNotFoundError(name),
           ...(body === undefined ? {} : { body })
         })
@@ -31,22 +31,22 @@ export const make = (connection: Connection): Raw<ConfigService> => {
   const write = (operation: Operation<ConfigSetResult>, method: string, name: string, data: object) =>
     Effect.flatMap(
       validated(() => encodeConfig(name, data)),
-      (body) => askFor(operation, method, name, body)
+      (body) => askAboutConfig(operation, method, name, body)
     )
 
   return {
     set: (name, data) => write(calls.setConfig, "set", name, data),
     patch: (name, data) => write(calls.patchConfig, "patch", name, data),
-    get: (name) => askFor(calls.getConfig, "get", name),
-    list: () => pages(calls.listConfigs, "list", {}, ({ configs }) => configs),
-    delete: (name) => askFor(calls.deleteConfig, "delete", name),
+    get: (name) => askAboutConfig(calls.getConfig, "get", name),
+    list: () => listInPages(calls.listConfigs, "list", {}, ({ configs }) => configs),
+    delete: (name) => askAboutConfig(calls.deleteConfig, "delete", name),
     watch: (name, options = {}) =>
       watchOf(connection, calls.watchConfig, {
         ...options,
         variables: () => ({ name: checkConfigName(name) }),
         what: `watch(${quote(name)})`,
-        about: name,
-        known: { name },
+        subject: name,
+        requestMembers: { name },
         change: ({ data, name, revision, updatedAt }) => ({
           name,
           ...(isObject(data) ? { data } : {}),

@@ -11,7 +11,7 @@ import {
 } from "../Errors.ts"
 import { encodeJson } from "../Json.ts"
 import { encodeMetadata } from "../Metadata.ts"
-import { reader, wordOf } from "../Protocol/Codec.ts"
+import { reader, encodeWord } from "../Protocol/Codec.ts"
 import * as operations from "../Protocol/ConsumerGroups.ts"
 import { AckModeWord, BackpressureWord, ConnectGroup, StatusWord } from "../Protocol/ConsumerGroups.ts"
 import type { Operation } from "../Protocol/CallSpec.ts"
@@ -26,22 +26,22 @@ import type {
   ListConsumerGroupsOptions
 } from "./ConsumerGroups.ts"
 import { defined } from "./HttpAnswers.ts"
-import { done, makeCalls, quote } from "./HttpCalls.ts"
+import { ignoredAnswer, makeCalls, quote } from "./HttpCalls.ts"
 import { validated } from "../CheckAsEffect.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { Raw } from "./NarrowErrors.ts"
 import { makeOperationCalls } from "./OperationCalls.ts"
 
 /** Groups per page; the server may send fewer. */
-const PAGE = 100
+const PAGE_SIZE = 100
 
 /** Makes the methods, over a connection. */
 export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>> => {
-  const { withoutCall } = makeCalls(connection)
+  const { failUnsupported } = makeCalls(connection)
   const { ask } = makeOperationCalls(connection)
 
   /** Makes a request about one group. */
-  const askFor = <A, B = A>(
+  const askAboutGroup = <A, B = A>(
     operation: Operation<A>,
     method: string,
     name: string,
@@ -51,7 +51,8 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
   ): Effect.Effect<B, IronflowError> =>
     Effect.flatMap(
       validated(() => encodeJson(body, `request of consumerGroups.${method}(${quote(name)})`)),
-      (body = "{}") => ask<A, B>(operation, `consumerGroups.${method}`, { about: name, body, ...input }, read)
+      (body = "{}") =>
+        ask<A, B>(operation, `consumerGroups.${method}`, { subject: name, body, ...input }, read)
     )
 
   /** The fields of a request that identify the group. */
@@ -69,7 +70,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
     group: { readonly [field: string]: unknown },
     more: object = {}
   ) =>
-    askFor(
+    askAboutGroup(
       operations.updateConsumerGroup,
       method,
       name,
@@ -78,13 +79,13 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
       readGroup
     )
 
-  const page = (cursor: string, { name, namespace, status }: ListConsumerGroupsOptions) =>
+  const readPage = (cursor: string, { name, namespace, status }: ListConsumerGroupsOptions) =>
     ask(operations.listConsumerGroups, "consumerGroups.list", {
       body: defined({
         name,
         namespace,
-        status: status === undefined ? undefined : wordOf(StatusWord, status),
-        limit: PAGE,
+        status: status === undefined ? undefined : encodeWord(StatusWord, status),
+        limit: PAGE_SIZE,
         cursor: cursor === "" ? undefined : cursor
       })
     })
@@ -93,7 +94,10 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
   const deadLettersInput = (method: string, name: string, options: ConsumerGroupOptions | undefined) => ({
     variables: { name },
     query: `?${new URLSearchParams(defined({ namespace: options?.namespace, pattern: options?.pattern }) as Record<string, string>)}`,
-    orElse: withoutCall(`consumerGroups.${method}(${quote(name)})`, "That server keeps no dead letters"),
+    whenUnsupported: failUnsupported(
+      `consumerGroups.${method}(${quote(name)})`,
+      "That server keeps no dead letters"
+    ),
     ...notFoundError(name, options)
   })
 
@@ -116,7 +120,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
       Effect.flatMap(
         validated(() => fieldsOf(config ?? {})),
         (fields) =>
-          askFor(
+          askAboutGroup(
             operations.createConsumerGroup,
             "create",
             config?.name,
@@ -132,7 +136,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
           )
       ),
     get: (name, options) =>
-      askFor(
+      askAboutGroup(
         operations.getConsumerGroup,
         "get",
         name,
@@ -145,7 +149,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
         const all: Array<ConsumerGroup> = []
         let cursor = ""
         while (true) {
-          const { groups, nextCursor } = yield* page(cursor, options)
+          const { groups, nextCursor } = yield* readPage(cursor, options)
           for (const group of groups) {
             // legacy servers ignore the name filter
             if (options.name === undefined || group.name === options.name) all.push(withDefaults(group))
@@ -165,10 +169,10 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
         "pause",
         name,
         options,
-        { status: wordOf(StatusWord, "paused") },
+        { status: encodeWord(StatusWord, "paused") },
         defined({ by: options.by, reason: options.reason })
       ),
-    resume: (name, options) => change("resume", name, options, { status: wordOf(StatusWord, "active") }),
+    resume: (name, options) => change("resume", name, options, { status: encodeWord(StatusWord, "active") }),
     deadLetters: (name, options = {}) => {
       const { after = 0, limit = 100 } = options
       const input = deadLettersInput("deadLetters", name, options)
@@ -191,13 +195,13 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
     retryDeadLetters: (name, options) => retry("retryDeadLetters", name, options, {}),
     delete: (name, options) =>
       Effect.asVoid(
-        askFor(
+        askAboutGroup(
           operations.deleteConsumerGroup,
           "delete",
           name,
           identityOf(name, options),
           notFoundError(name, options),
-          () => done
+          () => ignoredAnswer
         )
       )
   }
@@ -213,8 +217,8 @@ const fieldsOf = (settings: ConsumerGroupConfig | ConsumerGroupUpdate | object) 
   encodeMetadata("The metadata of a consumer group", metadata ?? undefined)
   return defined({
     filterExpr: filter,
-    ackMode: ackMode == null ? ackMode : wordOf(AckModeWord, ackMode),
-    backpressure: backpressure == null ? backpressure : wordOf(BackpressureWord, backpressure),
+    ackMode: ackMode == null ? ackMode : encodeWord(AckModeWord, ackMode),
+    backpressure: backpressure == null ? backpressure : encodeWord(BackpressureWord, backpressure),
     buffer,
     maxInflight,
     maxRedeliveries,
@@ -223,10 +227,10 @@ const fieldsOf = (settings: ConsumerGroupConfig | ConsumerGroupUpdate | object) 
   })
 }
 
-const readKnown = reader(ConnectGroup)
+const readConnectGroup = reader(ConnectGroup)
 
 const readGroup = (answer: unknown): ConsumerGroup | undefined => {
-  const group = readKnown(answer)
+  const group = readConnectGroup(answer)
   return group === undefined ? undefined : withDefaults(group)
 }
 

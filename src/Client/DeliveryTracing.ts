@@ -14,8 +14,8 @@ import type { SubscriptionState } from "./SubscriptionState.ts"
 export interface SubscriptionTracing {
   /** The tracer of the subscriber; `undefined` when the subscriber is not traced. */
   readonly tracer: () => Tracer.Tracer | undefined
-  /** The current time in nanoseconds since the epoch. */
-  readonly nanos: () => bigint
+  /** The current time, in nanoseconds since the epoch. */
+  readonly nowNanos: () => bigint
 }
 
 /** What the attributes of a span say about the handled event. */
@@ -33,13 +33,13 @@ export const tracedDelivery = (
   { options, pattern }: SubscriptionState,
   message: { readonly [name: string]: unknown },
   body: Body,
-  { nanos, tracer }: SubscriptionTracing
+  { nowNanos, tracer }: SubscriptionTracing
 ): Body => {
   const trace = message[TRACEPARENT]
   const parent = trace === undefined ? undefined : parseTrace(trace)
-  const ownTracer = parent === undefined ? undefined : tracer()
-  if (parent === undefined || ownTracer === undefined) return body
-  return withSpan(body, ownTracer, parent, nanos, {
+  const deliveryTracer = parent === undefined ? undefined : tracer()
+  if (parent === undefined || deliveryTracer === undefined) return body
+  return withSpan(body, deliveryTracer, parent, nowNanos, {
     name: textOf(message.topic),
     pattern,
     group: options.consumerGroup,
@@ -85,16 +85,16 @@ const withSpan = (
       if (isTaken) span = beginSpan()
       return isTaken
     },
-    done: () => {
+    onDone: () => {
       span?.end(now(), Exit.void)
-      body.done()
+      body.onDone()
     },
-    failed: (error) => {
+    onFailed: (error) => {
       // there is no span yet if the data does not fit the subscriber's schema: the event then fails before
       // `take` is called
       const failed = span ?? beginSpan()
       failed.end(now(), Exit.fail(error))
-      body.failed(error)
+      body.onFailed(error)
     },
     span: {
       within: (f) => within(span, f),
@@ -105,7 +105,7 @@ const withSpan = (
               Effect.provideService(Tracer.ParentSpan, span),
               Effect.provideService(Tracer.Tracer, tracer)
             ),
-      interrupted: () => span?.end(now(), Exit.interrupt())
+      endInterrupted: () => span?.end(now(), Exit.interrupt())
     }
   }
 }

@@ -35,8 +35,8 @@ import type {
 /** Makes the service: the untyped streams, with `of` for typed ones. */
 export const typedStreams = (streams: UntypedStreams): StreamsService => {
   const of = (entity: AnyEntity): AllMethods => {
-    const { all, ...methods } = entityStreams(streams, entity)
-    return { ...methods, ...entityStates(streams, all, entity) }
+    const { eventsWithErased, ...methods } = entityStreams(streams, entity)
+    return { ...methods, ...entityStates(streams, eventsWithErased, entity) }
   }
   // at run time `of` makes all methods; its type has only those that the definition allows
   return { ...streams, of: of as unknown as StreamsService["of"] }
@@ -50,11 +50,11 @@ const stateKeys = { signal: true, fromSnapshot: true } satisfies Keys<
   Options<PromiseKind, EntityStateOptions>
 >
 
-/** `all` reads like `events`, but includes erased events, whose data matches no definition. */
+/** `eventsWithErased` reads like `events`, but includes erased events, whose data matches no definition. */
 const entityStreams = (
   streams: UntypedStreams,
   entity: AnyEntity
-): EventMethods & { readonly all: EventMethods["events"] } => {
+): EventMethods & { readonly eventsWithErased: EventMethods["events"] } => {
   const codecs = new Map<string, ClientCodec>()
   const codecOf = ({ name, schema }: TypedEvent): ClientCodec => {
     let codec = codecs.get(name)
@@ -89,11 +89,11 @@ const entityStreams = (
         )
     )
 
-  const all: EventMethods["events"] = (entityId, options) =>
+  const eventsWithErased: EventMethods["events"] = (entityId, options) =>
     Stream.mapEffect(streams.events(entityId, options), (event) => decode(entityId, event))
 
   return {
-    all,
+    eventsWithErased,
     append: (entityId, event, options?: AppendAllOptions) =>
       Effect.flatMap(encode(entityId, event), ({ data, name, ...more }) =>
         streams.append(entityId, { name, data, entityType: entity.type }, { ...options, ...more })
@@ -116,7 +116,7 @@ const entityStreams = (
           (decoded) => ({ events: decoded.filter(isNotErased), totalCount })
         )
       ),
-    events: (entityId, options) => Stream.filter(all(entityId, options), isNotErased)
+    events: (entityId, options) => Stream.filter(eventsWithErased(entityId, options), isNotErased)
   }
 }
 

@@ -44,7 +44,7 @@ interface DeliverySpan {
   /** Makes the span the parent of the spans of an effect. */
   readonly provide: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   /** Ends the span as interrupted, when it is not known how the handling ends. */
-  readonly interrupted: () => void
+  readonly endInterrupted: () => void
 }
 
 /** What handles an event: a callback, or the body of a loop over a stream. */
@@ -55,21 +55,21 @@ export interface Body {
    */
   readonly take: () => boolean
   /** Called when the event was handled. */
-  readonly done: () => void
+  readonly onDone: () => void
   /** Called when the handling has failed. */
-  readonly failed: (error: unknown) => void
+  readonly onFailed: (error: unknown) => void
   /** The span of the handling, once the handling has started. */
   readonly span?: DeliverySpan
 }
 
 /** A body for events that need no ack. */
-export const unackedBody: Body = { take: () => true, done: () => undefined, failed: () => undefined }
+export const unackedBody: Body = { take: () => true, onDone: () => undefined, onFailed: () => undefined }
 
 /**
  * Marks the deliveries of a subscription as lost, since their connection is lost. Forgets those whose event is
  * neither being handled nor being acked.
  */
-export const loseAll = (deliveries: Map<string, EventDelivery>): void => {
+export const loseDeliveries = (deliveries: Map<string, EventDelivery>): void => {
   for (const [eventId, delivery] of deliveries) {
     // kept, so that the event is not handled twice when the server delivers it again
     const isKept = delivery.phase === "running" || (delivery.phase === "acking" && !delivery.isLost)

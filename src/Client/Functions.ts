@@ -4,7 +4,7 @@ import type { FunctionNotFoundError, InvalidStateError } from "../Errors.ts"
 import type { FunctionInfo, FunctionVersion, LiveVersion } from "../Protocol/Functions.ts"
 import type { Run } from "../Protocol/Runs.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./ApiKinds.ts"
-import { byId, callKeys, type Methods } from "./Methods.ts"
+import { idArguments, callKeys, type Methods } from "./Methods.ts"
 
 /** Options of `pauseFunction`. */
 export interface PauseFunctionOptions {
@@ -84,10 +84,10 @@ const functionErrors = { FunctionNotFoundError: true } as const
 
 export const functionsMethods: Methods<FunctionsApi<PromiseKind>, FunctionsApi<EffectKind>> = {
   listFunctions: [[callKeys]],
-  deleteFunction: [byId, { FunctionNotFoundError: true, InvalidStateError: true }],
+  deleteFunction: [idArguments, { FunctionNotFoundError: true, InvalidStateError: true }],
   pauseFunction: [[null, { ...callKeys, reason: true, by: true }], functionErrors],
-  resumeFunction: [byId, functionErrors],
+  resumeFunction: [idArguments, functionErrors],
   runFunction: [[null, null, { ...callKeys, idempotencyKey: true }], functionErrors],
-  functionHistory: [byId, functionErrors],
+  functionHistory: [idArguments, functionErrors],
   liveVersions: [[null, callKeys], functionErrors]
 }

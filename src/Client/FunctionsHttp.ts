@@ -7,24 +7,24 @@ import * as functions from "../Protocol/Functions.ts"
 import type { EffectKind } from "./Client.ts"
 import type { FunctionsApi } from "./Functions.ts"
 import * as Answers from "./HttpAnswers.ts"
-import { done, object, quote } from "./HttpCalls.ts"
+import { ignoredAnswer, jsonObject, quote } from "./HttpCalls.ts"
 import { validated } from "../CheckAsEffect.ts"
 import type { Raw } from "./NarrowErrors.ts"
 import type { OperationCalls } from "./OperationCalls.ts"
 
 /** Makes the methods, over a connection. */
-export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsApi<EffectKind>> => {
-  /** The input of a call that only our engine has. `instead` says what the user can do with other servers. */
-  const inputOf = (what: string, id: string, instead: string) => ({
+export const make = ({ listItems, ask, failUnsupported }: OperationCalls): Raw<FunctionsApi<EffectKind>> => {
+  /** The input of a call that only our engine has. `advice` tells the user what to do with other servers. */
+  const ourEngineInput = (what: string, id: string, advice: string) => ({
     variables: { id },
-    orElse: withoutCall(`${what}(${quote(id)})`, instead)
+    whenUnsupported: failUnsupported(`${what}(${quote(id)})`, advice)
   })
   const checkedId = (functionId: string) => validated(() => checkName("function id", functionId))
 
   return {
     listFunctions: () =>
       Effect.map(
-        all(functions.restFunctions, "listFunctions", ({ functions }) => functions),
+        listItems(functions.restFunctions, "listFunctions", ({ functions }) => functions),
         (answers) => answers.map(functionOf)
       ),
     deleteFunction: (functionId) =>
@@ -33,12 +33,12 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
           ask<object, unknown>(
             functions.deleteFunction,
             "deleteFunction",
-            inputOf(
+            ourEngineInput(
               "deleteFunction",
               id,
               "Stop the workers that have the function instead: its new runs then wait"
             ),
-            () => done
+            () => ignoredAnswer
           )
         )
       ),
@@ -46,7 +46,7 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
       Effect.flatMap(checkedId(functionId), (id) =>
         Effect.map(
           ask(functions.pauseFunction, "pauseFunction", {
-            ...inputOf("pauseFunction", id, "pauseRun pauses one run"),
+            ...ourEngineInput("pauseFunction", id, "pauseRun pauses one run"),
             body: options
           }),
           functionOf
@@ -56,7 +56,7 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
       Effect.flatMap(checkedId(functionId), (id) =>
         Effect.map(
           ask(functions.resumeFunction, "resumeFunction", {
-            ...inputOf("resumeFunction", id, "That server cannot pause functions")
+            ...ourEngineInput("resumeFunction", id, "That server cannot pause functions")
           }),
           functionOf
         )
@@ -66,7 +66,7 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
         Effect.all([
           checkedId(functionId),
           validated(() => ({
-            text: object({
+            text: jsonObject({
               data: encodeJson(data, `data for function ${quote(functionId)}`),
               idempotencyKey:
                 idempotencyKey === undefined ? undefined : JSON.stringify(checkIdempotencyKey(idempotencyKey))
@@ -78,7 +78,7 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
             functions.runFunction,
             "runFunction",
             {
-              ...inputOf("runFunction", id, "Emit an event that triggers the function instead"),
+              ...ourEngineInput("runFunction", id, "Emit an event that triggers the function instead"),
               body: text,
               repeatable: idempotencyKey !== undefined
             },
@@ -91,7 +91,7 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
           ask(
             functions.functionHistory,
             "functionHistory",
-            inputOf("functionHistory", id, "listFunctions shows its present registration")
+            ourEngineInput("functionHistory", id, "listFunctions shows its present registration")
           ),
           ({ versions }) => versions
         )
@@ -100,8 +100,11 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
       Effect.flatMap(functionId === undefined ? Effect.succeed(undefined) : checkedId(functionId), (id) =>
         Effect.map(
           ask(functions.liveVersions, "liveVersions", {
-            ...(id === undefined ? {} : { about: id, query: `?function_id=${encodeURIComponent(id)}` }),
-            orElse: withoutCall("liveVersions()", "Runs of that server do not belong to versions")
+            ...(id === undefined ? {} : { subject: id, query: `?function_id=${encodeURIComponent(id)}` }),
+            whenUnsupported: failUnsupported(
+              "liveVersions()",
+              "Runs of that server do not belong to versions"
+            )
           }),
           ({ versions }) => versions
         )

@@ -71,13 +71,13 @@ export class HeldEvents {
     }
     return {
       take: () => {
-        if (this.#isLate(subscription, delivery)) this.#dropLate(subscription)
+        if (this.#isOverdue(subscription, delivery)) this.#dropOverdue(subscription)
         if (delivery.isLost) return false
         delivery.phase = "running"
         return true
       },
-      done: () => end(),
-      failed: (error) => end({ error })
+      onDone: () => end(),
+      onFailed: (error) => end({ error })
     }
   }
 
@@ -114,7 +114,7 @@ export class HeldEvents {
       this.#session.now() + Math.floor(ackWaitMs / 3),
       () => {
         subscription.cancelExtending = undefined
-        this.#dropLate(subscription)
+        this.#dropOverdue(subscription)
         const unattended = [...deliveries.values()].filter(({ phase }) => phase === "unattended")
         if (unattended.length < deliveries.size || this.#session.isPaused()) {
           this.#extend(
@@ -131,8 +131,8 @@ export class HeldEvents {
     )
   }
 
-  /** Restarts the `ackWait` of all held events except `except`. */
-  #extend(subscription: SubscriptionState, except: ReadonlyArray<string>): void {
+  /** Restarts the `ackWait` of all held events, except those with the `excludedIds`. */
+  #extend(subscription: SubscriptionState, excludedIds: ReadonlyArray<string>): void {
     const now = this.#session.now()
     const extended = [...subscription.deliveries.values()].filter(({ phase }) => phase !== "unattended")
     const done = (): void => {
@@ -147,7 +147,7 @@ export class HeldEvents {
         (requestId) => ({
           type: "in_progress",
           subscriptionId: subscription.id,
-          ...(except.length === 0 ? {} : { except }),
+          ...(excludedIds.length === 0 ? {} : { except: excludedIds }),
           requestId
         }),
         done
@@ -159,15 +159,15 @@ export class HeldEvents {
    * Whether the event has waited here for a whole `ackWait` without a report to the server. Then the server may have
    * delivered it again.
    */
-  #isLate({ ackWaitMs }: SubscriptionState, { heldSince, phase }: EventDelivery): boolean {
+  #isOverdue({ ackWaitMs }: SubscriptionState, { heldSince, phase }: EventDelivery): boolean {
     return phase === "waiting" && ackWaitMs !== undefined && this.#session.now() - heldSince >= ackWaitMs
   }
 
-  #dropLate(subscription: SubscriptionState): void {
+  #dropOverdue(subscription: SubscriptionState): void {
     const { ackWaitMs, deliveries, id, options, pattern } = subscription
-    const late = [...deliveries.values()].filter((delivery) => this.#isLate(subscription, delivery))
-    if (late.length === 0) return
-    for (const delivery of late) {
+    const overdue = [...deliveries.values()].filter((delivery) => this.#isOverdue(subscription, delivery))
+    if (overdue.length === 0) return
+    for (const delivery of overdue) {
       delivery.isLost = true
       // the event is given up here; if the server still counts it as held, its `ackWait` runs out
       delivery.phase = "unattended"
@@ -177,7 +177,7 @@ export class HeldEvents {
       {
         code: "NOT_HELD",
         message:
-          `Dropped ${late.length} events of "${pattern}" that waited in this process; the server delivers them again` +
+          `Dropped ${overdue.length} events of "${pattern}" that waited in this process; the server delivers them again` +
           `${options.consumerGroup === undefined ? "" : " to a member of the group"}. ` +
           `The server was not reached within the ${showMs(ackWaitMs ?? 0)} of their ackWait: ` +
           "this process was frozen or busy, or the connection stalled",

@@ -40,20 +40,20 @@ import type {
 import * as FunctionsHttp from "./FunctionsHttp.ts"
 import type { Raw } from "./NarrowErrors.ts"
 import { makeEmitSync } from "./EmitSync.ts"
-import { emitsOf, type NamedEmit } from "./TypedEmit.ts"
+import { makeEmitMethods, type NamedEmit } from "./TypedEmit.ts"
 import { make as makeBulk } from "./BulkHttp.ts"
 import * as Answers from "./HttpAnswers.ts"
-import { type Call, done, makeCalls, object, quote } from "./HttpCalls.ts"
+import { type Call, ignoredAnswer, makeCalls, jsonObject, quote } from "./HttpCalls.ts"
 import { validated } from "../CheckAsEffect.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
 import { checkVariable, makeOperationCalls } from "./OperationCalls.ts"
-import { unsupportedFilters, filtersInBody, areFiltersApplied } from "./RunFilterBody.ts"
+import { unsupportedFilters, encodeFilters, areFiltersApplied } from "./RunFilterBody.ts"
 import { makeWaitForRun } from "./WaitForRun.ts"
 
 const triggerBody = ({ data, idempotencyKey: key, metadata, name, version }: NamedEmit): string => {
   const what = `event ${quote(name)}`
-  return object({
+  return jsonObject({
     event: JSON.stringify(name),
     data: encodeJson(data, `data of ${what}`) ?? "{}",
     ...(version === undefined ? {} : { version: String(checkEventVersion(name, version)) }),
@@ -65,9 +65,9 @@ const triggerBody = ({ data, idempotencyKey: key, metadata, name, version }: Nam
 /** Makes the methods, over a connection. */
 export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
   const calls = makeCalls(connection)
-  const { withoutCall } = calls
+  const { failUnsupported } = calls
   const operationCalls = makeOperationCalls(connection)
-  const { all, ask } = operationCalls
+  const { listItems, ask } = operationCalls
 
   /** Makes a request whose answer is a run. */
   const askRun = (
@@ -76,21 +76,21 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     runId: string,
     body: object,
     more: Partial<Pick<Call<Run>, "notFoundIsText">> & {
-      readonly orElse?: NonNullable<Call<Run>["orElse"]>
+      readonly whenUnsupported?: NonNullable<Call<Run>["whenUnsupported"]>
     } = {}
-  ) => ask<WireRun, Run>(operation, method, { about: runId, body, ...more }, Answers.readRun)
+  ) => ask<WireRun, Run>(operation, method, { subject: runId, body, ...more }, Answers.readRun)
 
   const emit = (name: string, data: unknown, options: EmitOptions = {}) =>
     Effect.flatMap(
       validated(() => triggerBody({ ...options, name, data })),
       (body) =>
-        ask(events.trigger, "emit", { about: name, body, repeatable: options.idempotencyKey !== undefined })
+        ask(events.trigger, "emit", { subject: name, body, repeatable: options.idempotencyKey !== undefined })
     )
 
-  const emitMany = (all: ReadonlyArray<NamedEmit>) =>
+  const emitMany = (namedEvents: ReadonlyArray<NamedEmit>) =>
     Effect.flatMap(
       validated(() => {
-        const bodies = all.map(triggerBody)
+        const bodies = namedEvents.map(triggerBody)
         const bytes = bodies.reduce((total, body) => total + byteLength(body), 0)
         if (bytes > writeBytes) throw new LimitExceededError("A batch of events", bytes, writeBytes, "bytes")
         return `{"events":[${bodies.join(",")}]}`
@@ -99,20 +99,20 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         ask(
           events.triggerBatch,
           "emitMany",
-          { body, repeatable: all.every(({ idempotencyKey }) => idempotencyKey !== undefined) },
+          { body, repeatable: namedEvents.every(({ idempotencyKey }) => idempotencyKey !== undefined) },
           (answer) => {
-            const results = readMany(answer)?.results ?? []
-            return results.length === all.length ? results : undefined
+            const results = readEmittedMany(answer)?.results ?? []
+            return results.length === namedEvents.length ? results : undefined
           }
         )
     )
 
-  const emits = emitsOf({ emit, emitMany })
+  const emitMethods = makeEmitMethods({ emit, emitMany })
 
   const publish = (topic: string, data: unknown, options: PublishOptions = {}) =>
     Effect.flatMap(
       validated(() =>
-        object({
+        jsonObject({
           topic: JSON.stringify(topic),
           data: encodeJson(data, `message for topic ${quote(topic)}`) ?? "{}",
           ...idempotencyKey(options.idempotencyKey)
@@ -120,7 +120,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
       ),
       (body) =>
         ask(topics.publish, "publish", {
-          about: topic,
+          subject: topic,
           body,
           repeatable: options.idempotencyKey !== undefined
         })
@@ -129,13 +129,13 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
   const getRun = (runId: string) => askRun(runs.getRun, "getRun", runId, { id: runId })
 
   const explain = (runId: string) =>
-    withId("explain", runId, () =>
+    callWithId("explain", runId, () =>
       ask(
         runs.explainRun,
         "explain",
         {
           variables: { id: runId },
-          orElse: withoutCall(`explain(${quote(runId)})`, "getRun shows the status of the run")
+          whenUnsupported: failUnsupported(`explain(${quote(runId)})`, "getRun shows the status of the run")
         },
         Answers.readExplanation
       )
@@ -144,11 +144,11 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
   const waitForEnd = makeWaitForRun({ ask, explain, getRun, timeoutMs: connection.server.timeoutMs })
 
   const waitForRun = (runId: string, options?: WaitForRunOptions) =>
-    withId("waitForRun", runId, () => waitForEnd(runId, options))
+    callWithId("waitForRun", runId, () => waitForEnd(runId, options))
 
   return {
-    ...emits,
-    emitSync: makeEmitSync({ emit: emits.emit, waitForRun }),
+    ...emitMethods,
+    emitSync: makeEmitSync({ emit: emitMethods.emit, waitForRun }),
     publish,
     listTopics: () =>
       callPages<TopicInfo>(calls, {
@@ -160,7 +160,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
       }),
     getTopicStats: (topic) =>
       Effect.map(
-        ask(topics.getTopicStats, "getTopicStats", { about: topic, body: { topic } }),
+        ask(topics.getTopicStats, "getTopicStats", { subject: topic, body: { topic } }),
         // legacy servers leave out the name of the topic
         (stats) => ({ ...stats, name: stats.name || topic })
       ),
@@ -170,7 +170,10 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         (body) =>
           ask(events.listEvents, "listEvents", {
             body,
-            orElse: withoutCall("listEvents()", "A subscription with `replay` delivers the last events")
+            whenUnsupported: failUnsupported(
+              "listEvents()",
+              "A subscription with `replay` delivers the last events"
+            )
           })
       ),
     getEvent: (eventId) =>
@@ -178,9 +181,9 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         validated(() => checkName("event id", eventId)),
         (id) =>
           ask(events.getEvent, "getEvent", {
-            about: id,
+            subject: id,
             body: { id },
-            orElse: withoutCall(
+            whenUnsupported: failUnsupported(
               `getEvent(${quote(id)})`,
               "A subscription with `replay` delivers the last events"
             )
@@ -192,14 +195,14 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         (id) =>
           ask(events.explainEvent, "explainEvent", {
             variables: { id },
-            orElse: withoutCall(`explainEvent(${quote(id)})`, "listRuns lists the runs")
+            whenUnsupported: failUnsupported(`explainEvent(${quote(id)})`, "listRuns lists the runs")
           })
       ),
     getRun,
     listRuns: (options = {}) =>
       Effect.flatMap(
         validated(() => ({
-          ...filtersInBody(options),
+          ...encodeFilters(options),
           limit: options.limit === undefined ? undefined : checkLimit("listRuns", options.limit),
           cursor: options.cursor === undefined ? undefined : checkCursor("listRuns", options.cursor)
         })),
@@ -216,7 +219,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           const { filters, ...grouping } = runCounts.checkCountRuns(options)
           return {
             ...grouping,
-            ...(Object.keys(filters).length === 0 ? {} : { filters: filtersInBody(filters) })
+            ...(Object.keys(filters).length === 0 ? {} : { filters: encodeFilters(filters) })
           }
         }),
         (body) =>
@@ -224,7 +227,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
             body,
             // the server may take `timeLimit` to count, before it answers
             timeoutMs: (body.timeLimit ?? 0) + connection.server.timeoutMs,
-            orElse: withoutCall("countRuns()", "listRuns lists the runs")
+            whenUnsupported: failUnsupported("countRuns()", "listRuns lists the runs")
           })
       ),
     getRunSteps: (runId) =>
@@ -233,9 +236,12 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           runs.getRunSteps,
           "getRunSteps",
           {
-            about: runId,
+            subject: runId,
             body: { runId },
-            orElse: withoutCall(`getRunSteps(${quote(runId)})`, "getRun shows the status of the run")
+            whenUnsupported: failUnsupported(
+              `getRunSteps(${quote(runId)})`,
+              "getRun shows the status of the run"
+            )
           },
           Answers.readSteps
         ),
@@ -252,7 +258,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           })
       ),
     getRunAudit: (runId) =>
-      withId("getRunAudit", runId, () =>
+      callWithId("getRunAudit", runId, () =>
         callPages<AuditEvent>(calls, {
           address: runs.runAudit,
           variables: { id: runId },
@@ -260,12 +266,12 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           repeatable: true,
           onlyOurEngine: true,
           notFound: () => new RunNotFoundError(runId),
-          orElse: withoutCall(`getRunAudit(${quote(runId)})`, "getRunSteps shows the steps"),
+          whenUnsupported: failUnsupported(`getRunAudit(${quote(runId)})`, "getRunSteps shows the steps"),
           read: (answer) => readAudit(answer)?.events
         })
       ),
     getRunLogs: (runId) =>
-      withId("getRunLogs", runId, () =>
+      callWithId("getRunLogs", runId, () =>
         callPages<RunLogLine>(calls, {
           address: runs.runLogs,
           variables: { id: runId },
@@ -273,7 +279,10 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           repeatable: true,
           onlyOurEngine: true,
           notFound: () => new RunNotFoundError(runId),
-          orElse: withoutCall(`getRunLogs(${quote(runId)})`, "The logs of the workers contain the lines"),
+          whenUnsupported: failUnsupported(
+            `getRunLogs(${quote(runId)})`,
+            "The logs of the workers contain the lines"
+          ),
           read: (answer) => readLogs(answer)?.lines
         })
       ),
@@ -282,19 +291,22 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     waitForRun,
     cancelRun: (runId, reason = "") => askRun(runs.cancelRun, "cancelRun", runId, { id: runId, reason }),
     retryRun: (runId, fromStep) =>
-      withStep(runId, fromStep, () =>
+      callWithStep(runId, fromStep, () =>
         askRun(
           runs.retryRun,
           "retryRun",
           runId,
           { id: runId, fromStep },
           {
-            orElse: withoutCall(`retryRun(${quote(runId)})`, "Use resumeRun, which retries failed runs too")
+            whenUnsupported: failUnsupported(
+              `retryRun(${quote(runId)})`,
+              "Use resumeRun, which retries failed runs too"
+            )
           }
         )
       ),
     resumeRun: (runId, fromStep) =>
-      withStep(runId, fromStep, () =>
+      callWithStep(runId, fromStep, () =>
         askRun(runs.restResumeRun, "resumeRun", runId, snakeKeys({ runId, fromStep: fromStep ?? "" }), {
           notFoundIsText: true
         })
@@ -305,9 +317,9 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           runs.pauseRun,
           "pauseRun",
           {
-            about: runId,
+            subject: runId,
             body: snakeKeys({ runId, reason }),
-            orElse: withoutCall(`pauseRun(${quote(runId)})`, "cancelRun ends the run")
+            whenUnsupported: failUnsupported(`pauseRun(${quote(runId)})`, "cancelRun ends the run")
           },
           (answer) => ({ run: Answers.readPaused(answer) })
         ),
@@ -317,7 +329,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     patchStep: (stepId, output, reason = "") =>
       Effect.flatMap(
         validated(() =>
-          object(
+          jsonObject(
             snakeKeys({
               stepId: JSON.stringify(stepId),
               output: encodeJson(output, `output for step ${quote(stepId)}`) ?? "null",
@@ -331,21 +343,21 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
               runs.restPatchStep,
               "patchStep",
               {
-                about: stepId,
+                subject: stepId,
                 body,
                 notFoundIsText: true,
                 notFound: () => new RunNotFoundError(String(stepId).split(":")[0] ?? "")
               },
-              () => done
+              () => ignoredAnswer
             )
           )
       ),
     forkRun: (runId, { data, from, steps } = {}) =>
-      withId("forkRun", runId, () =>
-        withStep(runId, from, () =>
+      callWithId("forkRun", runId, () =>
+        callWithStep(runId, from, () =>
           Effect.flatMap(
             validated(() =>
-              object({
+              jsonObject({
                 from: from === undefined ? undefined : JSON.stringify(from),
                 steps: steps === undefined ? undefined : encodeJson(steps, "`steps` of forkRun"),
                 data: encodeJson(data, `data for the fork of run ${quote(runId)}`)
@@ -358,7 +370,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
                 {
                   variables: { id: runId },
                   body,
-                  orElse: withoutCall(
+                  whenUnsupported: failUnsupported(
                     `forkRun(${quote(runId)})`,
                     "Emit the event of the run again for a new run"
                   )
@@ -369,7 +381,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         )
       ),
     moveRun: (runId, { version } = {}) =>
-      withId("moveRun", runId, () =>
+      callWithId("moveRun", runId, () =>
         Effect.flatMap(
           validated(() => (version === undefined ? {} : { version: checkName("version", version) })),
           (body) =>
@@ -379,7 +391,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
               {
                 variables: { id: runId },
                 body,
-                orElse: withoutCall(
+                whenUnsupported: failUnsupported(
                   `moveRun(${quote(runId)})`,
                   "Runs of that server do not belong to versions"
                 )
@@ -389,18 +401,21 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         )
       ),
     ...FunctionsHttp.make(operationCalls),
-    listWorkers: () => all(restWorkers, "listWorkers", ({ workers }) => workers),
+    listWorkers: () => listItems(restWorkers, "listWorkers", ({ workers }) => workers),
     getCapabilities: () =>
       ask(serverCalls.restCapabilities, "getCapabilities", {
-        orElse: withoutCall("getCapabilities()", "That server has no optional capabilities")
+        whenUnsupported: failUnsupported("getCapabilities()", "That server has no optional capabilities")
       }),
     // not repeated: the caller wants to know the health now
     health: () =>
-      Effect.map(ask(serverCalls.health, "health", { body: {}, once: true }), ({ status }) => status)
+      Effect.map(
+        ask(serverCalls.health, "health", { body: {}, isNeverRepeated: true }),
+        ({ status }) => status
+      )
   }
 }
 
-const readMany = reader(events.ManyEmitted)
+const readEmittedMany = reader(events.ManyEmitted)
 const readAudit = reader(runs.Audit)
 const readLogs = reader(runs.Logs)
 const readTopics = reader(topics.Topics)
@@ -415,25 +430,25 @@ const idempotencyKey = (key: string | undefined): { readonly idempotencyKey?: st
  * Makes a call with a step. The step must not be empty or `null`: servers read these as no step, and would continue
  * the run at another step.
  */
-const withStep = <A>(
+const callWithStep = <A>(
   runId: string,
   fromStep: string | undefined,
-  then: () => Effect.Effect<A, IronflowError>
+  makeCall: () => Effect.Effect<A, IronflowError>
 ): Effect.Effect<A, IronflowError> =>
   fromStep === ""
     ? Effect.fail(new StepNotFoundError(runId, fromStep))
     : Effect.andThen(
         validated(() => checkStep(fromStep)),
-        Effect.suspend(then)
+        Effect.suspend(makeCall)
       )
 
 /** Makes a call with an id in its path. The id must not be empty: the path would then be the path of another call. */
-const withId = <A>(
+const callWithId = <A>(
   what: string,
   runId: string,
-  then: () => Effect.Effect<A, IronflowError>
+  makeCall: () => Effect.Effect<A, IronflowError>
 ): Effect.Effect<A, IronflowError> =>
   Effect.andThen(
     validated(() => checkVariable(what, runId)),
-    Effect.suspend(then)
+    Effect.suspend(makeCall)
   )

@@ -14,12 +14,12 @@ import type { Connection } from "./HttpConnection.ts"
 import type { Answer, Request } from "./HttpExchange.ts"
 import {
   failureOf,
-  invalidResponse,
+  invalidResponseError,
   isFromEngine,
   isFromServer,
   isCallMissing,
   isNotFoundInText,
-  unsupported
+  unsupportedError
 } from "./HttpFailures.ts"
 import { isSurelyNotReceived } from "./NotReceived.ts"
 import type { RetryEvent } from "./Retry.ts"
@@ -38,15 +38,15 @@ export interface Call<A> {
   /** Whether the call is safe to repeat. */
   readonly repeatable: boolean
   /** Whether the call is never repeated, even if it is certain that the server did not receive it. */
-  readonly once?: boolean
+  readonly isNeverRepeated?: boolean
   /** Makes the error for a 404, for servers that do not send an error of their own. */
   readonly notFound?: () => IronflowError
   /** Makes the error for a 412 from the text of the answer, for servers that do not send an error of their own. */
-  readonly refused?: (text: string) => IronflowError
+  readonly preconditionFailed?: (text: string) => IronflowError
   /** Makes the error for a 409, for servers that do not send an error of their own. */
   readonly conflict?: () => IronflowError
-  /** What to do instead on a server that does not have the call. `status` is the status of the server's answer. */
-  readonly orElse?: (status: number) => Effect.Effect<A, IronflowError>
+  /** What to do when the server does not have the call. `status` is the status of its answer. */
+  readonly whenUnsupported?: (status: number) => Effect.Effect<A, IronflowError>
   /**
    * Whether only our engine has the call. Then a 404 of another Ironflow server means that this server lacks the
    * call.
@@ -65,10 +65,10 @@ export interface Call<A> {
 export interface Calls {
   /** Makes a call. */
   readonly call: <A>(call: Call<A>) => Effect.Effect<A, IronflowError>
-  /** Makes an `orElse` that fails, since the server lacks the call. `instead` says what the user can do. */
-  readonly withoutCall: (
+  /** Makes a `whenUnsupported` that fails. `advice` tells the user what to do with a server that lacks the call. */
+  readonly failUnsupported: (
     what: string,
-    instead: string
+    advice: string
   ) => (status: number) => Effect.Effect<never, IronflowError>
 }
 
@@ -76,39 +76,39 @@ export interface Calls {
 export const makeCalls = (connection: Connection): Calls => {
   const { url } = connection.server
 
-  const call = <A>(given: Call<A>): Effect.Effect<A, IronflowError> =>
+  const makeCall = <A>(call: Call<A>): Effect.Effect<A, IronflowError> =>
     Effect.flatMap(
       validated(() => {
-        for (const [name, text] of Object.entries(given.variables ?? {})) checkWellFormed(`The ${name}`, text)
-        return pathOf(given.address, given.variables)
+        for (const [name, text] of Object.entries(call.variables ?? {})) checkWellFormed(`The ${name}`, text)
+        return pathOf(call.address, call.variables)
       }),
-      (path) => callAt(path, given)
+      (path) => callAt(path, call)
     )
 
-  const callAt = <A>(path: string, given: Call<A>): Effect.Effect<A, IronflowError> => {
+  const callAt = <A>(path: string, call: Call<A>): Effect.Effect<A, IronflowError> => {
     const request: Request = {
-      method: given.address.method,
-      path: path + (given.query ?? ""),
-      what: given.what,
-      ...(given.body === undefined ? {} : { body: given.body }),
-      ...(given.contentType === undefined ? {} : { contentType: given.contentType }),
-      ...(given.headers === undefined ? {} : { headers: given.headers }),
-      ...(given.timeoutMs === undefined ? {} : { timeoutMs: given.timeoutMs })
+      method: call.address.method,
+      path: path + (call.query ?? ""),
+      what: call.what,
+      ...(call.body === undefined ? {} : { body: call.body }),
+      ...(call.contentType === undefined ? {} : { contentType: call.contentType }),
+      ...(call.headers === undefined ? {} : { headers: call.headers }),
+      ...(call.timeoutMs === undefined ? {} : { timeoutMs: call.timeoutMs })
     }
     return Effect.flatMap(
-      given.once === true
+      call.isNeverRepeated === true
         ? connection.send(request)
-        : sendWithRetries(connection, request, given.repeatable, 1),
+        : sendWithRetries(connection, request, call.repeatable, 1),
       (answer): Effect.Effect<A, IronflowError> => {
         const { status, text } = answer
         if (status >= 200 && status < 300) {
           const body = text === "" ? undefined : safeJsonParse(text, notJson)
-          const value = given.read(body)
+          const value = call.read(body)
           return value === undefined
             ? Effect.fail(
-                invalidResponse(
+                invalidResponseError(
                   url,
-                  given.what,
+                  call.what,
                   body === notJson ? "it is not JSON" : "it lacks required fields",
                   text
                 )
@@ -117,23 +117,24 @@ export const makeCalls = (connection: Connection): Calls => {
         }
         const isFromLegacy = isFromServer(answer) && !isFromEngine(answer)
         const missing =
-          isCallMissing(answer) || (given.onlyOurEngine === true && status === 404 && isFromLegacy)
-        if (missing && given.orElse !== undefined) return given.orElse(status)
+          isCallMissing(answer) || (call.onlyOurEngine === true && status === 404 && isFromLegacy)
+        if (missing && call.whenUnsupported !== undefined) return call.whenUnsupported(status)
         if (isFromLegacy) {
-          if (status === 412 && given.refused !== undefined) return Effect.fail(given.refused(text))
-          if (status === 409 && given.conflict !== undefined) return Effect.fail(given.conflict())
+          if (status === 412 && call.preconditionFailed !== undefined)
+            return Effect.fail(call.preconditionFailed(text))
+          if (status === 409 && call.conflict !== undefined) return Effect.fail(call.conflict())
         }
-        if (given.notFoundIsText === true && given.notFound !== undefined && isNotFoundInText(answer)) {
-          return Effect.fail(given.notFound())
+        if (call.notFoundIsText === true && call.notFound !== undefined && isNotFoundInText(answer)) {
+          return Effect.fail(call.notFound())
         }
-        return Effect.fail(failureOf(answer, given.what, given.notFound))
+        return Effect.fail(failureOf(answer, call.what, call.notFound))
       }
     )
   }
 
   return {
-    call,
-    withoutCall: (what, instead) => (status) => Effect.fail(unsupported(url, what, instead, status))
+    call: makeCall,
+    failUnsupported: (what, advice) => (status) => Effect.fail(unsupportedError(url, what, advice, status))
   }
 }
 
@@ -141,7 +142,7 @@ export const makeCalls = (connection: Connection): Calls => {
 const notJson = Symbol("not JSON")
 
 /** What {@link Call.read} returns when it does not matter what the answer holds. */
-export const done = Symbol("done")
+export const ignoredAnswer = Symbol("done")
 
 const isBusy = (status: number): boolean => status === 429 || status === 502 || status === 503
 
@@ -174,7 +175,7 @@ const sendWithRetries = (
 }
 
 /** The JSON of an object whose members are already JSON. Absent members are left out. */
-export const object = (members: { readonly [name: string]: string | undefined }): string => {
+export const jsonObject = (members: { readonly [name: string]: string | undefined }): string => {
   const parts: Array<string> = []
   for (const [name, text] of Object.entries(members)) {
     if (text !== undefined) parts.push(`${JSON.stringify(name)}:${text}`)

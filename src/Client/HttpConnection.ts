@@ -38,17 +38,17 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
     const http = yield* HttpClient.HttpClient
     const channel = (yield* Channels)?.(server)
     let answeredAt = Number.POSITIVE_INFINITY
-    const headersNow = (): Record<string, string> => ({
+    const makeHeaders = (): Record<string, string> => ({
       ...environmentHeader(server),
       accept: "application/json",
       ...(server.apiKey === undefined ? {} : { authorization: `Bearer ${server.apiKey}` })
     })
-    let headers = headersNow()
+    let headers = makeHeaders()
     return {
       server,
       useApiKey: (apiKey) => {
         server.apiKey = apiKey
-        headers = headersNow()
+        headers = makeHeaders()
         channel?.leave()
       },
       send: (untracedRequest) =>
@@ -56,13 +56,13 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
           const request = trace.trace === undefined ? untracedRequest : { ...untracedRequest, ...trace }
           const { body, contentType = "application/json", method, path, what } = request
           const { timeoutMs = server.timeoutMs } = request
-          const timeoutError = () =>
+          const makeTimeoutError = () =>
             new TimeoutError(
               `${what} got no answer from ${server.url} within ${showMs(timeoutMs)}. The request may have been carried out`,
               timeoutMs
             )
-          const byChannel = channel?.send(request, timeoutMs, timeoutError)
-          if (byChannel !== undefined) return byChannel
+          const channelCall = channel?.send(request, timeoutMs, makeTimeoutError)
+          if (channelCall !== undefined) return channelCall
           const withoutBody = HttpClientRequest.make(method)(server.url + path, {
             headers:
               request.headers === undefined && request.trace === undefined
@@ -75,7 +75,7 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
           })
           // Effect's client would make a span of its own; the server gets the caller's span instead
           const sendOnce = Effect.flatMap(
-            untraced(
+            withoutTracing(
               http.execute(
                 body === undefined
                   ? withoutBody
@@ -92,7 +92,7 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
               )
             }
           )
-          // real time, since sockets follow it even in a test with another clock
+          // real time, since sockets use it, even in a test with another clock
           const isStale = performance.now() - answeredAt >= STALE_MS
           const answer = isStale ? Effect.andThen(readPendingInput, sendOnce) : sendOnce
           return timeoutOrElse(
@@ -100,16 +100,18 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
               connectionError(server, what, error, answeredAt !== Number.POSITIVE_INFINITY)
             ),
             timeoutMs,
-            () => Effect.fail(timeoutError())
+            () => Effect.fail(makeTimeoutError())
           )
         })
     }
   })
 
-const untraced = Effect.provideService(HttpClient.TracerDisabledWhen, () => true)
+const withoutTracing = Effect.provideService(HttpClient.TracerDisabledWhen, () => true)
 
-const answerOf = (status: number, text: string, by: string | undefined): Answer =>
-  status < 400 || by === undefined ? { status, text } : { status, text, by: by.slice(0, 100) }
+const answerOf = (status: number, text: string, serverHeader: string | undefined): Answer =>
+  status < 400 || serverHeader === undefined
+    ? { status, text }
+    : { status, text, serverHeader: serverHeader.slice(0, 100) }
 
 const connectionError = (
   server: ResolvedServer,
@@ -164,7 +166,7 @@ const reasonOf = (server: ResolvedServer, error: HttpClientError, hasAnswered: b
     case "UND_ERR_CONNECT_TIMEOUT":
       return `cannot be reached over the network (${code})`
     default:
-      return `could not be reached: ${deepest(error).message}${code === undefined ? "" : ` (${code})`}`
+      return `could not be reached: ${rootCause(error).message}${code === undefined ? "" : ` (${code})`}`
   }
 }
 
@@ -175,4 +177,4 @@ const codeOf = (error: Error): string | undefined => {
   return undefined
 }
 
-const deepest = (error: Error): Error => [...causesOf(error)].at(-1) ?? error
+const rootCause = (error: Error): Error => [...causesOf(error)].at(-1) ?? error

@@ -9,7 +9,7 @@ export interface Request {
   readonly body?: string | Uint8Array
   /** Content type of the body; `application/json` by default. */
   readonly contentType?: string
-  /** The call, as the start of a sentence in messages: `getRun("run_1")`. */
+  /** The call, as messages begin with it, such as `getRun("run_1")`. */
   readonly what: string
   /** Timeout of this request in milliseconds; by default the option `timeout` of the client. */
   readonly timeoutMs?: number
@@ -23,5 +23,5 @@ export interface Answer {
   readonly status: number
   readonly text: string
   /** The `server` header of the answer, which names the program. Only set with a status of 400 or more. */
-  readonly by?: string
+  readonly serverHeader?: string
 }

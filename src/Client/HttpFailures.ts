@@ -11,7 +11,7 @@ import {
   withStatus
 } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
-import { isMarkup, isOfServer, readFailure } from "../Protocol/Http/Failures.ts"
+import { isMarkup, isServerFailure, readFailure } from "../Protocol/Http/Failures.ts"
 import type { Answer } from "./HttpExchange.ts"
 
 /**
@@ -20,7 +20,7 @@ import type { Answer } from "./HttpExchange.ts"
  */
 export const failureOf = (answer: Answer, what: string, notFound?: () => IronflowError): IronflowError => {
   const { status } = answer
-  const error = readFailure(status, answer.text, what, answer.by)
+  const error = readFailure(status, answer.text, what, answer.serverHeader)
   // errors of our engine, and of some statuses, already have their class
   if (!(error instanceof ServerError) || isFromEngine(answer)) return error
   switch (status) {
@@ -82,7 +82,7 @@ export const isFromEngine = ({ text }: Answer): boolean => {
 }
 
 /** Whether the error comes from an Ironflow server. */
-export const isFromServer = ({ status, text }: Answer): boolean => isOfServer(status, text)
+export const isFromServer = ({ status, text }: Answer): boolean => isServerFailure(status, text)
 
 /** Whether the answer is the plain-text 404 of legacy servers for an unknown path. */
 export const isUnknownPath = ({ status, text }: Answer): boolean =>
@@ -97,26 +97,31 @@ export const isNotFoundInText = ({ status, text }: Answer): boolean =>
  * final. Any other answer counts as an outage, whatever its status.
  */
 export const serverFailureOf = (answer: Answer, what: string): IronflowError =>
-  isFromServer(answer) ? failureOf(answer, what) : notAnIronflowServer(answer, what)
+  isFromServer(answer) ? failureOf(answer, what) : notAnIronflowServerError(answer, what)
 
 /** The error for an answer that does not come from an Ironflow server. */
-export const notAnIronflowServer = ({ status, text }: Answer, what: string): ConnectionError =>
+export const notAnIronflowServerError = ({ status, text }: Answer, what: string): ConnectionError =>
   new ConnectionError(
     `${what} failed with status ${status}: something else, such as a gateway, has answered in place of an Ironflow server. ` +
       `The answer ${text === "" ? "is empty" : `begins with ${JSON.stringify(text.slice(0, 100))}`}`,
     { status }
   )
 
-/** The error for a feature that the server lacks. `status` is the status of the answer that showed this. */
-export const unsupported = (url: string, what: string, instead: string, status: number): UnsupportedError =>
+/** The error for a feature that the server lacks. `status` is the status of its answer, `advice` what the user can do. */
+export const unsupportedError = (
+  url: string,
+  what: string,
+  advice: string,
+  status: number
+): UnsupportedError =>
   new UnsupportedError(
     `${what} is not possible: the server at ${url} does not support this. The server is an Ironflow engine that is older than this package, or a ` +
-      `legacy server. ${instead}`,
+      `legacy server. ${advice}`,
     { status }
   )
 
 /** The error for a 2xx answer that cannot be read. */
-export const invalidResponse = (
+export const invalidResponseError = (
   url: string,
   what: string,
   problem: string,

@@ -5,7 +5,7 @@ import { isObject } from "../Json.ts"
 import type { Call, Calls } from "./HttpCalls.ts"
 
 /** Items per page; the server may send fewer. */
-const PAGE = 1000
+const PAGE_SIZE = 1000
 
 /**
  * Makes calls for one page after the other, and returns all items. `read` extracts the items of an answer.
@@ -16,16 +16,16 @@ export const callPages = <A>(
     query,
     read,
     ...it
-  }: Omit<Call<Array<A>>, "orElse" | "query"> & {
+  }: Omit<Call<Array<A>>, "whenUnsupported" | "query"> & {
     readonly query?: { readonly [name: string]: string }
-    readonly orElse?: (status: number) => Effect.Effect<never, IronflowError>
+    readonly whenUnsupported?: (status: number) => Effect.Effect<never, IronflowError>
   }
 ): Effect.Effect<Array<A>, IronflowError> =>
   Effect.gen(function* () {
     const all: Array<A> = []
     let cursor = ""
     while (true) {
-      const search = new URLSearchParams({ ...query, limit: String(PAGE) })
+      const search = new URLSearchParams({ ...query, limit: String(PAGE_SIZE) })
       if (cursor !== "") search.set("cursor", cursor)
       const page = yield* call<{ readonly items: Array<A>; readonly next: unknown }>({
         ...it,

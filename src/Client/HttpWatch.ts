@@ -22,7 +22,7 @@ import { Watching } from "../Protocol/Watch.ts"
 import { validated } from "../CheckAsEffect.ts"
 import { environmentHeader } from "./HttpOptions.ts"
 import type { Connection } from "./HttpConnection.ts"
-import { failureOf, isCallMissing, unsupported } from "./HttpFailures.ts"
+import { failureOf, isCallMissing, unsupportedError } from "./HttpFailures.ts"
 
 interface WatchOptions<A> {
   /** Path, with a leading slash. */
@@ -45,8 +45,8 @@ const RECONNECT = { firstMs: 250, longestMs: 30_000, factor: 2 }
 /** How many frames may wait in this process before reading from the socket pauses. */
 const MAX_WAITING_FRAMES = 64
 /**
- * How long to wait for the frame that opens the watch, in milliseconds. Then the watch counts as open, since some
- * servers send no such frame.
+ * How long to wait for the frame that opens the watch, in milliseconds. After this time the watch counts as open
+ * without such a frame, since some servers send none.
  */
 const MAX_OPENING_MS = 1000
 
@@ -61,26 +61,26 @@ export const watchOf = <A extends { readonly revision: number }, B>(
   connection: Connection,
   operation: Operation<A>,
   {
-    about,
+    subject,
     change,
     fromRevision,
     onOpen,
     query = {},
-    known,
+    requestMembers,
     variables,
     what
   }: {
     /** The call as the user wrote it, for messages. */
     readonly what: string
     /** The name of the bucket or the configuration, for the error when it does not exist. */
-    readonly about: string
+    readonly subject: string
     /** The path variables. Throws `ValidationError` for invalid ones. */
     readonly variables: () => { readonly [name: string]: string }
     readonly query?: { readonly [name: string]: string | undefined }
     readonly fromRevision?: number
     readonly onOpen?: (revision: number) => void
-    /** Members that the request already had, for servers that leave them out of frames. */
-    readonly known: object
+    /** Members of the request that each frame should repeat: they are filled in for servers that leave them out. */
+    readonly requestMembers: object
     /** Converts the change in a frame. */
     readonly change: (frame: A) => B
   }
@@ -100,9 +100,9 @@ export const watchOf = <A extends { readonly revision: number }, B>(
           what,
           fromRevision,
           onOpen,
-          notFound: () => new missing!(about),
+          notFound: () => new missing!(subject),
           read: (frame) => {
-            const found = read({ ...known, ...frame })
+            const found = read({ ...requestMembers, ...frame })
             return found === undefined ? undefined : { revision: found.revision, change: change(found) }
           }
         })
@@ -110,11 +110,11 @@ export const watchOf = <A extends { readonly revision: number }, B>(
   )
 }
 
-/** What happens to a connection. After `Lost`, the watch reconnects unless the loss `isFinal`. */
+/** What has happened to a connection. After `Lost`, the watch reconnects, unless `isFinal` is true. */
 type Signal =
   | { readonly _tag: "Open" }
   /** `MAX_OPENING_MS` have passed since the connection was opened. */
-  | { readonly _tag: "Silent" }
+  | { readonly _tag: "OpeningTimedOut" }
   | { readonly _tag: "Frame"; readonly frame: Frame }
   | { readonly _tag: "Lost"; readonly error: IronflowError; readonly isFinal: boolean }
 
@@ -131,34 +131,37 @@ const follow = <A>(
 
     const followUntilLost = Effect.acquireUseRelease(
       Effect.gen(function* () {
-        const inbox = yield* Queue.unbounded<Signal>()
+        const signals = yield* Queue.unbounded<Signal>()
         const socket = new WebSocket(urlOf(connection, options, lastRevision), {
           headers: headersOf(connection),
           handshakeTimeout: connection.server.timeoutMs
         })
-        listen(connection, options.what, options.notFound, socket, inbox)
-        return { inbox, socket }
+        listen(connection, options.what, options.notFound, socket, signals)
+        return { inbox: signals, socket }
       }),
-      ({ inbox, socket }) =>
+      ({ inbox: signals, socket }) =>
         Effect.gen(function* () {
-          let isReported = false
+          let isOpenReported = false
           const reportOpen = (revision: number): void => {
             lastRevision ??= revision
-            if (isReported) return
-            isReported = true
+            if (isOpenReported) return
+            isOpenReported = true
             options.onOpen?.(lastRevision)
           }
           while (true) {
-            const signal: Signal = yield* Queue.take(inbox)
+            const signal: Signal = yield* Queue.take(signals)
             switch (signal._tag) {
               case "Open":
                 wasOpen = true
                 failures = 0
                 yield* Effect.forkChild(
-                  Effect.andThen(Effect.sleep(MAX_OPENING_MS), Queue.offer(inbox, { _tag: "Silent" }))
+                  Effect.andThen(
+                    Effect.sleep(MAX_OPENING_MS),
+                    Queue.offer(signals, { _tag: "OpeningTimedOut" })
+                  )
                 )
                 break
-              case "Silent":
+              case "OpeningTimedOut":
                 reportOpen(lastRevision ?? 0)
                 break
               case "Lost":
@@ -175,7 +178,7 @@ const follow = <A>(
                 }
               }
             }
-            if (socket.isPaused && (yield* Queue.size(inbox)) === 0) socket.resume()
+            if (socket.isPaused && (yield* Queue.size(signals)) === 0) socket.resume()
           }
         }),
       ({ socket }) =>
@@ -220,18 +223,18 @@ const listen = (
   what: string,
   notFound: () => IronflowError,
   socket: WebSocket,
-  inbox: Queue.Queue<Signal>
+  signals: Queue.Queue<Signal>
 ): void => {
   let watchdog: { readonly ms: number; timer: NodeJS.Timeout } | undefined
-  const send = (signal: Signal): void => void Queue.offerUnsafe(inbox, signal)
+  const send = (signal: Signal): void => void Queue.offerUnsafe(signals, signal)
   const sendLost = (problem: string): void =>
     send({
       _tag: "Lost",
       error: new ConnectionError(`${what}: the connection to ${server.url} ${problem}`),
       isFinal: false
     })
-  // a connection that is silent for `ms` counts as dead; the watchdog uses real time, as sockets do, and not the
-  // clock of a test
+  // a connection on which nothing arrives for `ms` counts as dead; the watchdog uses real time, as sockets do, and
+  // not the clock of a test
   const restartWatchdog = (ms: number): void => {
     clearTimeout(watchdog?.timer)
     watchdog = { ms, timer: setTimeout(() => socket.terminate(), Math.min(ms, longestTimerMs)) }
@@ -251,16 +254,16 @@ const listen = (
     const pingMs = readWatching(frame)?.pingMs
     if (pingMs !== undefined) restartWatchdog(pingMs * 3)
     send({ _tag: "Frame", frame })
-    if (Queue.sizeUnsafe(inbox) > MAX_WAITING_FRAMES) socket.pause()
+    if (Queue.sizeUnsafe(signals) > MAX_WAITING_FRAMES) socket.pause()
   })
-  socket.on("unexpected-response", (_, response) => onRefused(response))
+  socket.on("unexpected-response", (_, response) => readRefusal(response))
   socket.on("error", (error) => sendLost(`failed: ${error.message || String(error)}`))
   socket.on("close", (code) => {
     clearTimeout(watchdog?.timer)
     sendLost(`was closed (${code})`)
   })
 
-  const onRefused = (response: IncomingMessage): void => {
+  const readRefusal = (response: IncomingMessage): void => {
     let text = ""
     response.setEncoding("utf8").on("data", (part: string) => {
       if (text.length < 64 * 1024) text += part
@@ -268,7 +271,7 @@ const listen = (
     response.on("end", () => {
       const answer = { status: response.statusCode ?? 500, text }
       const error = isCallMissing(answer)
-        ? unsupported(server.url, what, "Read again from time to time instead", answer.status)
+        ? unsupportedError(server.url, what, "Read again from time to time instead", answer.status)
         : failureOf(answer, what, notFound)
       send({ _tag: "Lost", error, isFinal: !(error instanceof ConnectionError) })
     })

@@ -21,7 +21,7 @@ import type { KVBucketConfig, KVBucketInfo, KVPutResult, KVWriteResult } from ".
 import type { KVBucketOptions, KvOperation } from "../KvValue.ts"
 import type { AnySchema, SchemaInput, SchemaOutput } from "../StandardSchema.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
-import { byId, callKeys, type Methods, type StreamMethods } from "./Methods.ts"
+import { idArguments, callKeys, type Methods, type StreamMethods } from "./Methods.ts"
 
 export type { KVBucketConfig, KVBucketInfo, KVPutResult, KVWriteResult } from "../Protocol/Kv.ts"
 
@@ -205,14 +205,14 @@ const conflictErrors = { ...bucketErrors, RevisionConflictError: true } as const
 
 /** Names, options and errors of the methods of a bucket. */
 export const kvBucketMethods: Methods<KvBucketApi<PromiseKind>, KvBucketApi<EffectKind>> = {
-  get: [byId, keyErrors],
+  get: [idArguments, keyErrors],
   put: [[null, null, callKeys], bucketErrors],
   create: [[null, null, callKeys], conflictErrors],
   update: [[null, null, null, callKeys], conflictErrors],
   delete: [[null, { ...callKeys, revision: true }], conflictErrors],
-  purge: [byId, bucketErrors],
-  listKeys: [byId, bucketErrors],
-  history: [byId, keyErrors],
+  purge: [idArguments, bucketErrors],
+  listKeys: [idArguments, bucketErrors],
+  history: [idArguments, keyErrors],
   write: [[[{ op: true, key: true, value: true, revision: true }], callKeys], conflictErrors]
 }
 
@@ -248,8 +248,8 @@ export const kvMethods: Methods<KvApi<PromiseKind>, KvApi<EffectKind>> = {
     { BucketExistsError: true }
   ],
   listBuckets: [[callKeys]],
-  getBucketInfo: [byId, bucketErrors],
-  deleteBucket: [byId, bucketErrors]
+  getBucketInfo: [idArguments, bucketErrors],
+  deleteBucket: [idArguments, bucketErrors]
 }
 
 /** The keys of one bucket, as Effects. */

@@ -1,8 +1,8 @@
 /**
- * The key-value store over HTTP. Values use the content types of legacy servers, and a further header for the
- * type of `octet-stream` values. The engine of this package stores that type, so values come back unchanged.
- * Legacy servers return base64: it is decoded as JSON if that is possible, or else as a string, or else as
- * bytes.
+ * The key-value store over HTTP. Values are sent with the content types that legacy servers know. For a value that is
+ * sent as `octet-stream`, a further header names its type. The engine of this package stores this type, so values come
+ * back unchanged. Legacy servers return base64, which is decoded as JSON if that is possible, or else as a string, or
+ * else as bytes.
  */
 import * as Effect from "effect/Effect"
 import { BucketExistsError, KeyNotFoundError, RevisionConflictError, ValidationError } from "../Errors.ts"
@@ -22,14 +22,14 @@ import type { KVBucketConfig, KvBucket, KVHistoryEntry, KVWatchEvent, KVWrite, U
 import { type Input, makeOperationCalls } from "./OperationCalls.ts"
 
 export const make = (connection: Connection): Raw<UntypedKv> => {
-  const { ask, pages } = makeOperationCalls(connection)
-  /** Makes a method that is given the name of a bucket, and makes a call about this bucket. */
-  const byName =
+  const { ask, listInPages } = makeOperationCalls(connection)
+  /** Makes a method that takes the name of a bucket and makes a call about this bucket. */
+  const bucketMethod =
     <A>(operation: Operation<A>, method: string) =>
     (name: string) =>
       Effect.flatMap(
         validated(() => checkBucketName(name)),
-        (bucket) => ask(operation, method, { variables: { bucket }, known: { name } })
+        (bucket) => ask(operation, method, { variables: { bucket }, requestMembers: { name } })
       )
   return {
     createBucket: (config) =>
@@ -38,32 +38,32 @@ export const make = (connection: Connection): Raw<UntypedKv> => {
         (body) =>
           ask(calls.createBucket, "createBucket", {
             body,
-            about: body.name,
+            subject: body.name,
             conflict: () => new BucketExistsError(body.name),
-            known: { name: body.name }
+            requestMembers: { name: body.name }
           })
       ),
-    listBuckets: () => pages(calls.listBuckets, "listBuckets", {}, ({ buckets }) => buckets),
-    getBucketInfo: byName(calls.getBucket, "getBucketInfo"),
-    deleteBucket: byName(calls.deleteBucket, "deleteBucket"),
+    listBuckets: () => listInPages(calls.listBuckets, "listBuckets", {}, ({ buckets }) => buckets),
+    getBucketInfo: bucketMethod(calls.getBucket, "getBucketInfo"),
+    deleteBucket: bucketMethod(calls.deleteBucket, "deleteBucket"),
     bucket: (name) => makeBucket(connection, name)
   }
 }
 
 const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
-  const { ask, pages, withoutCall } = makeOperationCalls(connection)
+  const { ask, listInPages, failUnsupported } = makeOperationCalls(connection)
   const inBucket = `in bucket ${quote(name)}`
 
   /** Makes a call about one key. */
-  const askForKey = <A>(operation: Operation<A>, method: string, key: string, more: Input<A> = {}) =>
+  const askAboutKey = <A>(operation: Operation<A>, method: string, key: string, more: Input<A> = {}) =>
     Effect.flatMap(
       validated(() => ({ bucket: checkBucketName(name), key: checkKey(key) })),
       (variables) =>
         ask(operation, method, {
           variables,
-          about: name,
+          subject: name,
           what: `${method}(${quote(key)}) ${inBucket}`,
-          known: { key },
+          requestMembers: { key },
           ...more
         })
     )
@@ -75,11 +75,11 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
         return { bytes, written: writtenAs(type) }
       }),
       ({ bytes, written }) =>
-        askForKey(calls.putKey, method, key, {
+        askAboutKey(calls.putKey, method, key, {
           body: bytes,
           contentType: written.contentType,
           headers: { ...written.headers, ...precondition(expectedRevision) },
-          refused: (text) => conflict(name, key, expectedRevision ?? 0, text),
+          preconditionFailed: (text) => conflict(name, key, expectedRevision ?? 0, text),
           // some servers answer 409 when a key exists
           ...(expectedRevision === undefined
             ? {}
@@ -91,7 +91,7 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
     name,
     get: (key) =>
       Effect.map(
-        askForKey(calls.getKey, "get", key, { notFound: () => new KeyNotFoundError(name, key) }),
+        askAboutKey(calls.getKey, "get", key, { notFound: () => new KeyNotFoundError(name, key) }),
         toEntry
       ),
     put: (key, value) => putKey("put", key, value),
@@ -105,17 +105,17 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
       Effect.flatMap(
         validated(() => (revision === undefined ? undefined : checkRevision(revision))),
         (expectedRevision) =>
-          askForKey(calls.deleteKey, "delete", key, {
+          askAboutKey(calls.deleteKey, "delete", key, {
             headers: precondition(expectedRevision),
-            refused: (text) => conflict(name, key, expectedRevision ?? 0, text)
+            preconditionFailed: (text) => conflict(name, key, expectedRevision ?? 0, text)
           })
       ),
-    purge: (key) => askForKey(calls.deleteKey, "purge", key, { query: "?purge=true" }),
+    purge: (key) => askAboutKey(calls.deleteKey, "purge", key, { query: "?purge=true" }),
     listKeys: (filter) =>
       Effect.flatMap(
-        validated(() => ({ accepts: compileFilter(filter), bucket: checkBucketName(name) })),
-        ({ accepts, bucket }) =>
-          pages(
+        validated(() => ({ matches: compileFilter(filter), bucket: checkBucketName(name) })),
+        ({ matches, bucket }) =>
+          listInPages(
             calls.listKeys,
             "listKeys",
             {
@@ -124,22 +124,22 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
               what: `listKeys(${filter === undefined ? "" : quote(filter)}) of bucket ${quote(name)}`
             },
             // a legacy server may ignore wildcards inside of tokens, and send keys that do not match
-            ({ keys }) => keys.filter(accepts)
+            ({ keys }) => keys.filter(matches)
           )
       ),
     history: (key) =>
       Effect.flatMap(
         validated(() => ({ bucket: checkBucketName(name), key: checkKey(key) })),
         (variables) =>
-          pages(
+          listInPages(
             calls.keyHistory,
             "history",
             {
               variables,
               what: `history(${quote(key)}) ${inBucket}`,
-              known: { key },
+              requestMembers: { key },
               notFound: () => new KeyNotFoundError(name, key),
-              orElse: withoutCall(`history(${quote(key)})`, "Read the key itself with `get`")
+              whenUnsupported: failUnsupported(`history(${quote(key)})`, "Read the key itself with `get`")
             },
             ({ entries }) => entries.map(toEntry)
           )
@@ -152,7 +152,7 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
             variables: { bucket },
             body,
             what: `write() ${inBucket}`,
-            orElse: withoutCall(`write() ${inBucket}`, "Write the keys one by one")
+            whenUnsupported: failUnsupported(`write() ${inBucket}`, "Write the keys one by one")
           })
       ),
     watch: ({ key, ...options } = {}) =>
@@ -164,8 +164,8 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
         },
         query: { key },
         what: `watch() of bucket ${quote(name)}`,
-        about: name,
-        known: { bucket: name },
+        subject: name,
+        requestMembers: { bucket: name },
         change: toChange
       })
   }

@@ -31,7 +31,7 @@ type ArgumentKeysOf<P> =
       ? null
       : Keys<OptionsIn<P>>
 
-type TakenBy<F> = F extends (...args: infer P) => unknown
+type ArgumentsOf<F> = F extends (...args: infer P) => unknown
   ? { readonly [I in keyof P]-?: ArgumentKeysOf<P[I]> | Check }
   : never
 
@@ -53,7 +53,7 @@ type Method<Takes, Fails> =
  * are those of the Effect kind.
  */
 export type Methods<Promised, Effects extends { readonly [M in keyof Promised]: unknown }> = {
-  readonly [M in keyof Promised]-?: Method<TakenBy<Promised[M]>, Failures<Effects>[M]>
+  readonly [M in keyof Promised]-?: Method<ArgumentsOf<Promised[M]>, Failures<Effects>[M]>
 }
 
 /** The table of methods that return a `Stream`. The Promise API wraps such methods in another way. */
@@ -75,4 +75,4 @@ export const namesOf = <T extends object>(methods: T): ReadonlyArray<keyof T & s
 /** The options of every call. */
 export const callKeys = { signal: true } satisfies Keys<CallOptions>
 /** The arguments of a call that is given one name or id. */
-export const byId = [null, callKeys] as const
+export const idArguments = [null, callKeys] as const

@@ -61,10 +61,10 @@ export const clientErrorTags: Tags<ClientError> = {
  * `ServerError` with the same message, and with the original error as its cause.
  */
 export const narrowErrors =
-  <E extends IronflowError>(declared: Tags<E>) =>
+  <E extends IronflowError>(declaredTags: Tags<E>) =>
   (error: IronflowError): E | ServerError => {
     // the tag tells the class of the error, and `E` has all classes whose tags are in the table
-    if (Object.hasOwn(declared, error._tag ?? "")) return error as E
+    if (Object.hasOwn(declaredTags, error._tag ?? "")) return error as E
     const { code, details, message, retryable, status } = error
     return new ServerError(message, {
       code,

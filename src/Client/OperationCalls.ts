@@ -1,10 +1,10 @@
-/** Makes the calls that an `Operation` of the protocol describes, and reads the answers as it says. */
+/** Makes the calls that the `Operation`s of the protocol describe, and reads their answers. */
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import { type Codec, json, reader } from "../Protocol/Codec.ts"
 import { isRepeatable, type Operation } from "../Protocol/CallSpec.ts"
-import { type Call, type Calls, done, makeCalls, quote } from "./HttpCalls.ts"
+import { type Call, type Calls, ignoredAnswer, makeCalls, quote } from "./HttpCalls.ts"
 import { validated } from "../CheckAsEffect.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
@@ -13,10 +13,10 @@ import { callPages } from "./HttpPages.ts"
 export interface Input<B> extends Partial<Omit<Call<B>, "address" | "body" | "read">> {
   /** JSON, bytes, or an object to encode as JSON. */
   readonly body?: object | string | Uint8Array
-  /** The name or id that the call is about, for messages. By default the first variable of the path. */
-  readonly about?: unknown
-  /** Members that the request already had, for servers that leave them out of the answer. */
-  readonly known?: object
+  /** The name or id of what the call is about, for messages. By default the first variable of the path. */
+  readonly subject?: unknown
+  /** Members of the request that the answer should repeat: they are filled in for servers that leave them out. */
+  readonly requestMembers?: object
 }
 
 type Paged = Omit<Input<never>, "query"> & { readonly query?: { readonly [name: string]: string } }
@@ -29,29 +29,29 @@ export interface OperationCalls {
     input?: Input<NoInfer<B>>,
     read?: (answer: unknown) => B | undefined
   ) => Effect.Effect<B, IronflowError>
-  /** Requests a list in one request. If it is too large for one answer, requests it page by page. */
+  /** Does what `listItems` does, for an operation that declares where its answer has the items. */
   readonly list: <A>(
     operation: Operation<Array<A>>,
     what: string,
     query?: { readonly [name: string]: string | undefined }
   ) => Effect.Effect<Array<A>, IronflowError>
   /** Requests a list page by page. `items` extracts the items of a page. */
-  readonly pages: <A, Page>(
+  readonly listInPages: <A, Page>(
     operation: Operation<Page>,
     what: string,
     input: Paged,
     items: (page: Page) => Array<A>
   ) => Effect.Effect<Array<A>, IronflowError>
   /**
-   * Requests a list in one request, as every server supports. If it is too large for one answer of our
-   * engine, requests it page by page.
+   * Requests a list in one request, which every server supports. If the list is too large for one answer of our engine,
+   * requests it page by page. `items` extracts the items of an answer.
    */
-  readonly all: <A, Page>(
+  readonly listItems: <A, Page>(
     operation: Operation<Page>,
     what: string,
     items: (page: Page) => Array<A>
   ) => Effect.Effect<Array<A>, IronflowError>
-  readonly withoutCall: Calls["withoutCall"]
+  readonly failUnsupported: Calls["failUnsupported"]
 }
 
 /** Makes the calls, over a connection. */
@@ -62,12 +62,12 @@ export const makeOperationCalls = (connection: Connection): OperationCalls => {
   const toCall = <A>(
     operation: Operation,
     what: string,
-    { about: named, body, known: _, variables = {}, ...more }: Omit<Input<A>, "query">
+    { subject: namedSubject, body, requestMembers: _, variables = {}, ...more }: Omit<Input<A>, "query">
   ) =>
     validated(() => {
       const texts = Object.values(variables)
       for (const text of texts) checkVariable(what, text)
-      const about = named ?? texts[0]
+      const subject = namedSubject ?? texts[0]
       const { missing } = operation
       return {
         address: operation,
@@ -75,12 +75,12 @@ export const makeOperationCalls = (connection: Connection): OperationCalls => {
         ...(body === undefined
           ? {}
           : { body: typeof body === "string" || body instanceof Uint8Array ? body : JSON.stringify(body) }),
-        what: `${what}(${about === undefined ? "" : quote(about)})`,
+        what: `${what}(${subject === undefined ? "" : quote(subject)})`,
         repeatable: isRepeatable(operation),
         ...(operation.onlyOurEngine === undefined ? {} : { onlyOurEngine: true }),
-        ...(missing === undefined || about === undefined
+        ...(missing === undefined || subject === undefined
           ? {}
-          : { notFound: () => new missing(String(about)) }),
+          : { notFound: () => new missing(String(subject)) }),
         ...more
       }
     })
@@ -95,21 +95,21 @@ export const makeOperationCalls = (connection: Connection): OperationCalls => {
       const { answer } = operation
       // an operation without an answer has `undefined` as `B`
       if (answer === undefined && read === undefined) {
-        return Effect.as(calls.call<unknown>({ ...call, read: () => done }), undefined as B)
+        return Effect.as(calls.call<unknown>({ ...call, read: () => ignoredAnswer }), undefined as B)
       }
       // without `read`, `B` is the type of the operation's answer
       const readAnswer = read ?? (reader(answer ?? json) as unknown as (answer: unknown) => B)
-      const { known } = input
+      const { requestMembers } = input
       return calls.call<B>({
         ...call,
         read:
-          known === undefined
+          requestMembers === undefined
             ? readAnswer
-            : (answer) => readAnswer(isObject(answer) ? { ...known, ...answer } : answer)
+            : (answer) => readAnswer(isObject(answer) ? { ...requestMembers, ...answer } : answer)
       })
     })
 
-  const pages: OperationCalls["pages"] = <A, Page>(
+  const listInPages: OperationCalls["listInPages"] = <A, Page>(
     operation: Operation<Page>,
     what: string,
     { query, ...input }: Paged,
@@ -128,12 +128,12 @@ export const makeOperationCalls = (connection: Connection): OperationCalls => {
     })
 
   return {
-    withoutCall: calls.withoutCall,
+    failUnsupported: calls.failUnsupported,
     ask,
-    pages,
-    all: (operation, what, items) =>
+    listInPages,
+    listItems: (operation, what, items) =>
       Effect.catch(Effect.map(ask(operation, what), items), (error) =>
-        error.code === "LIMIT_EXCEEDED" ? pages(operation, what, {}, items) : Effect.fail(error)
+        error.code === "LIMIT_EXCEEDED" ? listInPages(operation, what, {}, items) : Effect.fail(error)
       ),
     list: <A>(
       operation: Operation<Array<A>>,
@@ -149,8 +149,8 @@ export const makeOperationCalls = (connection: Connection): OperationCalls => {
           return search
         }),
         (search) => {
-          const read = reader<Array<A>>(operation.answer ?? { kind: "list", of: { kind: "json" } })
-          const call: Omit<Call<Array<A>>, "orElse" | "query"> = {
+          const read = reader<Array<A>>(operation.answer ?? { kind: "list", item: { kind: "json" } })
+          const call: Omit<Call<Array<A>>, "whenUnsupported" | "query"> = {
             address: operation,
             what: `${what}()`,
             repeatable: isRepeatable(operation),
@@ -159,7 +159,7 @@ export const makeOperationCalls = (connection: Connection): OperationCalls => {
           }
           return Effect.catchIf(
             calls.call({ ...call, query: search.size === 0 ? "" : `?${search}` }),
-            // When the list is too large for one answer, it is read page by page, in the order of ids.
+            // the list is too large for one answer: it is read page by page, in the order of ids
             ({ code }) => code === "LIMIT_EXCEEDED",
             () => callPages<A>(calls, { ...call, query: Object.fromEntries(search) })
           )
@@ -168,14 +168,14 @@ export const makeOperationCalls = (connection: Connection): OperationCalls => {
   }
 }
 
-/** Checks that an argument, which is to be sent as the body, is an object. */
+/** Checks that an argument is an object, since it is to be sent as the body. */
 export const bodyOf = (what: string, input: unknown): Effect.Effect<object, ValidationError> =>
   validated(() => {
     if (isObject(input)) return input
     throw new ValidationError(`${what}() must be given an object, got ${quote(input)}`)
   })
 
-/** Checks a variable of the path. If it was empty, `.` or `..`, the path would be the path of another call. */
+/** Checks a variable of the path. If the variable were empty, `.` or `..`, the path would be the path of another call. */
 export const checkVariable = (what: string, text: unknown): string => {
   const isDots = text === "." || text === ".."
   if (typeof text === "string" && text !== "" && !isDots) return text

@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { InvalidStateError, OrgNotFoundError } from "../Errors.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, PromiseKind } from "./Client.ts"
-import { byId, callKeys, type Methods } from "./Methods.ts"
+import { idArguments, callKeys, type Methods } from "./Methods.ts"
 import type { CreateOrgInput, Organization, UpdateOrgInput } from "../Protocol/Access.ts"
 
 export type { CreateOrgInput, Organization, UpdateOrgInput } from "../Protocol/Access.ts"
@@ -34,9 +34,9 @@ const changeErrors = { ...orgErrors, InvalidStateError: true } as const
 export const orgsMethods: Methods<OrgsApi<PromiseKind>, OrgsApi<EffectKind>> = {
   create: [[{ name: true }, callKeys]],
   list: [[callKeys]],
-  get: [byId, orgErrors],
+  get: [idArguments, orgErrors],
   update: [[null, { name: true }, callKeys], changeErrors],
-  delete: [byId, changeErrors]
+  delete: [idArguments, changeErrors]
 }
 
 /** Creates, changes and deletes organizations. */

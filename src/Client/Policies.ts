@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { InvalidStateError, OrgNotFoundError, PolicyNotFoundError } from "../Errors.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, PromiseKind } from "./Client.ts"
-import { byId, callKeys, type Methods } from "./Methods.ts"
+import { idArguments, callKeys, type Methods } from "./Methods.ts"
 import type { CreatePolicyInput, Policy, UpdatePolicyInput } from "../Protocol/Access.ts"
 
 export type { CreatePolicyInput, Policy, UpdatePolicyInput } from "../Protocol/Access.ts"
@@ -36,10 +36,10 @@ const changeErrors = { ...policyErrors, InvalidStateError: true } as const
 /** Names, options and errors of the methods. */
 export const policiesMethods: Methods<PoliciesApi<PromiseKind>, PoliciesApi<EffectKind>> = {
   create: [[{ ...policyKeys, org_id: true }, callKeys], { OrgNotFoundError: true }],
-  list: [byId],
-  get: [byId, policyErrors],
+  list: [idArguments],
+  get: [idArguments, policyErrors],
   update: [[null, policyKeys, callKeys], changeErrors],
-  delete: [byId, changeErrors]
+  delete: [idArguments, changeErrors]
 }
 
 /** Creates, changes and deletes policies. */

@@ -109,22 +109,22 @@ class Updates {
   readonly #options: ProjectionSubscribeOptions
   readonly #api: Raw<ProjectionsApi<EffectKind>>
   readonly #readChanges: ReadChanges
-  /** The updates that wait, by partition, the longest waiting first. */
+  /** The updates that wait for the consumer, by partition, oldest first. */
   readonly #waiting = new Map<string, Update>()
   /** States that were read and not yet taken. */
-  #page: Array<ProjectionStateResult> = []
+  #pageStates: Array<ProjectionStateResult> = []
   /** The partition after which the next page begins, while pages are being read. */
   #nextPage: { readonly after: string | undefined } | undefined
-  /** Whether events may have been missed: then the changes must be read. */
+  /** Whether events may have been missed, so that the changes must be read. */
   #isBehind = false
   /** Whether the server can list the changed states. */
-  #listsChanges = true
+  #canListChanges = true
   /** The cursor up to which everything was taken; `undefined` when all states are new. */
-  #since: string | undefined
+  #takenCursor: string | undefined
   /** The cursor of the newest event. */
-  #newest: Cursor | undefined
+  #newestCursor: Cursor | undefined
   /** The cursor at which the last read began. The read included everything before this cursor. */
-  #floor: Cursor | undefined
+  #lastReadCursor: Cursor | undefined
   /** For each partition whose state in the last read is newer than `#floor`: the revision of this state. */
   readonly #newerRevisions = new Map<string, number>()
   /** For servers that cannot list changes: for each partition, a mark that identifies its last state. */
@@ -148,7 +148,7 @@ class Updates {
   open(session: SubscriptionSession): Effect.Effect<void, IronflowError> {
     return Effect.gen({ self: this }, function* () {
       const { includeCurrent = false, onOpen, partition } = this.#options
-      const opened = () => {
+      const onConfirmed = () => {
         this.#markBehind()
         onOpen?.()
       }
@@ -169,13 +169,13 @@ class Updates {
             }
           )
         )
-        subscription.onConfirmed = opened
+        subscription.onConfirmed = onConfirmed
       }
       const page = yield* this.#readChanges(this.#name, { since: "now", limit: 1 })
-      this.#listsChanges = page !== undefined
+      this.#canListChanges = page !== undefined
       if (page !== undefined) {
         yield* this.#checkMode(page.mode)
-        this.#since = includeCurrent ? undefined : page.cursor
+        this.#takenCursor = includeCurrent ? undefined : page.cursor
         // `#isBehind` is set already if the connection was lost in the meantime
         this.#isBehind ||= includeCurrent
       } else {
@@ -193,7 +193,7 @@ class Updates {
     return Effect.gen({ self: this }, function* () {
       while (true) {
         if (this.#failure !== undefined) return yield* Effect.fail(this.#failure)
-        const read = this.#page.shift()
+        const read = this.#pageStates.shift()
         if (read !== undefined) return this.#newestOf(read)
         if (this.#nextPage !== undefined || this.#isBehind) {
           yield* this.#readPage
@@ -230,22 +230,22 @@ class Updates {
     const { partition: onlyPartition } = this.#options
     if (topic === rebuiltTopic(this.#name)) {
       // a rebuild changes all states, also those that were read already
-      this.#since = undefined
+      this.#takenCursor = undefined
       return this.#markBehind()
     }
     const partition = partitionIn(this.#name, topic, data)
     if (partition === undefined || (onlyPartition !== undefined && onlyPartition !== partition)) return
     const cursor = isObject(data) ? readCursor(data.cursor) : undefined
     const result = cursor === undefined ? undefined : resultIn(data)
-    this.#newest = cursor ?? this.#newest
+    this.#newestCursor = cursor ?? this.#newestCursor
     this.#waiting.set(partition, cursor === undefined || result === undefined ? {} : { cursor, result })
-    if (this.#waiting.size > MAX_WAITING_STATES && this.#listsChanges) return this.#markBehind()
+    if (this.#waiting.size > MAX_WAITING_STATES && this.#canListChanges) return this.#markBehind()
     this.#wake()
   }
 
   /** Notes that events may have been missed. */
   #markBehind(): void {
-    if (this.#listsChanges) {
+    if (this.#canListChanges) {
       this.#isBehind = true
       this.#waiting.clear()
     } else this.#waiting.set(this.#options.partition ?? GLOBAL_PARTITION, {})
@@ -255,26 +255,27 @@ class Updates {
   /** Removes a waiting update. When it was the last one, `#since` moves to the newest event. */
   #removeUpdate(partition: string): void {
     this.#waiting.delete(partition)
-    const newest = this.#newest
+    const newest = this.#newestCursor
     // the cursor must not move past updates that still wait
     if (this.#waiting.size > 0 || newest === undefined || this.#isBehind) return
-    const floor = this.#floor
-    if (floor?.epoch !== newest.epoch || newest.version > floor.version) this.#since = writeCursor(newest)
+    const floor = this.#lastReadCursor
+    if (floor?.epoch !== newest.epoch || newest.version > floor.version)
+      this.#takenCursor = writeCursor(newest)
   }
 
-  /** Returns the state that was read, or a newer state of its partition if an event has brought one. */
-  #newestOf(read: ProjectionStateResult): ProjectionStateResult {
-    const { partition } = read
+  /** Returns the state that was read, or the newer state of the same partition that an event has brought. */
+  #newestOf(result: ProjectionStateResult): ProjectionStateResult {
+    const { partition } = result
     const update = this.#waiting.get(partition)
-    if (update?.result === undefined) return read
+    if (update?.result === undefined) return result
     this.#waiting.delete(partition)
-    return this.#isAlreadyRead(partition, update) ? read : update.result
+    return this.#isAlreadyRead(partition, update) ? result : update.result
   }
 
   /** Whether the last read had a state of the partition that is at least as new as the update. */
   #isAlreadyRead(partition: string, { cursor }: Update): boolean {
-    if (cursor === undefined || this.#floor?.epoch !== cursor.epoch) return false
-    return cursor.version <= Math.max(this.#floor.version, this.#newerRevisions.get(partition) ?? 0)
+    if (cursor === undefined || this.#lastReadCursor?.epoch !== cursor.epoch) return false
+    return cursor.version <= Math.max(this.#lastReadCursor.version, this.#newerRevisions.get(partition) ?? 0)
   }
 
   /** Reads a page of the states that have changed. */
@@ -287,7 +288,7 @@ class Updates {
       this.#isBehind = false
       this.#nextPage = { after }
       const page = yield* this.#readChanges(this.#name, {
-        since: this.#since,
+        since: this.#takenCursor,
         partition,
         after,
         limit: MAX_WAITING_STATES
@@ -307,24 +308,25 @@ class Updates {
       if (page === undefined) {
         // the server cannot list changes any more: it was replaced by another kind of server
         this.#nextPage = undefined
-        this.#listsChanges = false
+        this.#canListChanges = false
         return this.#markBehind()
       }
       const cursor = readCursor(page.cursor)
       if (isFirst) {
-        this.#floor = cursor
+        this.#lastReadCursor = cursor
         this.#newerRevisions.clear()
       }
       for (const { result, revision } of page.states) {
-        this.#page.push(result)
-        if (revision > (this.#floor?.version ?? 0)) this.#newerRevisions.set(result.partition, revision)
+        this.#pageStates.push(result)
+        if (revision > (this.#lastReadCursor?.version ?? 0))
+          this.#newerRevisions.set(result.partition, revision)
       }
       if (page.next !== undefined) {
         this.#nextPage = { after: page.next }
         return
       }
       this.#nextPage = undefined
-      this.#since = this.#floor === undefined ? undefined : writeCursor(this.#floor)
+      this.#takenCursor = this.#lastReadCursor === undefined ? undefined : writeCursor(this.#lastReadCursor)
     })
   }
 
@@ -337,7 +339,7 @@ class Updates {
     )
   }
 
-  /** Remembers the state of a partition. Returns whether it differs from the one remembered before. */
+  /** Remembers the state of a partition. Returns whether the state differs from the one remembered before. */
   #remember(result: ProjectionStateResult): boolean {
     const { lastEventId, lastEventSeq, partition, updatedAt, version } = result
     const mark = JSON.stringify([lastEventId, lastEventSeq, version, updatedAt])
@@ -383,10 +385,11 @@ const patternsOf = (name: string, partition: string | undefined): ReadonlyArray<
       return false
     }
   }
-  const one = partition === undefined ? undefined : `${prefixOf(name)}${partition}.updated`
-  if (one !== undefined && isPossible(one)) return [one, rebuiltTopic(name)]
-  const all = `${prefixOf(name)}>`
-  return [isPossible(all) ? all : "system.projection.>"]
+  const partitionPattern = partition === undefined ? undefined : `${prefixOf(name)}${partition}.updated`
+  if (partitionPattern !== undefined && isPossible(partitionPattern))
+    return [partitionPattern, rebuiltTopic(name)]
+  const projectionPattern = `${prefixOf(name)}>`
+  return [isPossible(projectionPattern) ? projectionPattern : "system.projection.>"]
 }
 
 /** The partition that an event is about, if the event belongs to the projection. */

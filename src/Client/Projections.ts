@@ -17,7 +17,7 @@ import type {
 } from "../Protocol/Projections.ts"
 import type { SubscribeError } from "./Subscriptions.ts"
 import type { CallArgs, CallOptions, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
-import { byId, callKeys, type Methods, type StreamMethods } from "./Methods.ts"
+import { idArguments, callKeys, type Methods, type StreamMethods } from "./Methods.ts"
 
 export type {
   DeadLetter,
@@ -133,15 +133,15 @@ const projectionErrors = { ProjectionNotFoundError: true } as const
 export const projectionsMethods: Methods<ProjectionsApi<PromiseKind>, ProjectionsApi<EffectKind>> = {
   get: [[null, { ...catchupKeys, partition: true }], projectionErrors],
   list: [[callKeys]],
-  status: [byId, projectionErrors],
+  status: [idArguments, projectionErrors],
   waitForCatchup: [[null, catchupKeys], projectionErrors],
-  rebuild: [byId, projectionErrors],
+  rebuild: [idArguments, projectionErrors],
   pause: [[null, { ...callKeys, by: true, reason: true }], projectionErrors],
-  resume: [byId, projectionErrors],
-  delete: [byId, projectionErrors],
+  resume: [idArguments, projectionErrors],
+  delete: [idArguments, projectionErrors],
   deadLetters: [[null, { ...callKeys, limit: true, after: true }], projectionErrors],
   retryDeadLetter: [[null, null, callKeys], { ...projectionErrors, InvalidStateError: true }],
-  retryDeadLetters: [byId, projectionErrors]
+  retryDeadLetters: [idArguments, projectionErrors]
 }
 
 /** The projections of an environment, as Effects. */

@@ -14,7 +14,7 @@ import * as operations from "../Protocol/Projections.ts"
 import type { Operation } from "../Protocol/CallSpec.ts"
 import { show } from "../Show.ts"
 import type { EffectKind } from "./Client.ts"
-import { done, makeCalls, quote } from "./HttpCalls.ts"
+import { ignoredAnswer, makeCalls, quote } from "./HttpCalls.ts"
 import { validated } from "../CheckAsEffect.ts"
 import { callPages } from "./HttpPages.ts"
 import type { Raw } from "./NarrowErrors.ts"
@@ -44,7 +44,7 @@ export const makeReadChanges = (connection: Connection): ReadChanges => {
         {
           variables: { name },
           query: `?${search}`,
-          orElse: () => Effect.succeed({ page: undefined })
+          whenUnsupported: () => Effect.succeed({ page: undefined })
         },
         (answer) => {
           const page = changesOf(name, answer)
@@ -62,7 +62,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
   const { ask } = makeOperationCalls(connection)
 
   /** Makes a call about one projection. */
-  const askFor = <A, B = A>(
+  const askAboutProjection = <A, B = A>(
     operation: Operation<A>,
     method: string,
     name: string,
@@ -91,13 +91,14 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
     body: object = {}
   ): Effect.Effect<ProjectionStatusInfo, IronflowError> =>
     Effect.flatMap(
-      askFor(operation, method, name, { body }, (answer) => ({
+      askAboutProjection(operation, method, name, { body }, (answer) => ({
         info: isObject(answer) && "lag" in answer ? readStatus(answer) : undefined
       })),
       ({ info }) => (info === undefined ? status(name) : Effect.succeed(info))
     )
 
-  const status = (name: string) => askFor(operations.projectionStatus, "status", name, {}, readStatus)
+  const status = (name: string) =>
+    askAboutProjection(operations.projectionStatus, "status", name, {}, readStatus)
 
   const waitFor = (
     call: "get" | "waitForCatchup",
@@ -112,7 +113,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
       const deadline = now() + timeout
       while (true) {
         const waitMs = Math.min(Math.max(0, Math.ceil(deadline - now())), MAX_WAIT_MS)
-        const { behindByEvents, caughtUp, currentSeq, message } = yield* askFor(
+        const { behindByEvents, caughtUp, currentSeq, message } = yield* askAboutProjection(
           operations.projectionCatchup,
           "waitForCatchup",
           name,
@@ -133,9 +134,9 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
 
   const retry = (name: string, method: string, body: { readonly position?: number }) =>
     Effect.map(
-      askFor(operations.retryDeadLetters, method, name, {
+      askAboutProjection(operations.retryDeadLetters, method, name, {
         body,
-        orElse: calls.withoutCall(
+        whenUnsupported: calls.failUnsupported(
           `projections.${method}(${quote(name)})`,
           "Use rebuild, which projects the whole log again"
         )
@@ -148,7 +149,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
       Effect.gen(function* () {
         if (options.after !== undefined) yield* waitFor("get", name, options)
         const { partition } = options
-        return yield* askFor(
+        return yield* askAboutProjection(
           operations.restGetProjection,
           "get",
           name,
@@ -171,17 +172,17 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
     // the status is read afterwards: the answer of a legacy server is about the job that rebuilds
     rebuild: (name) =>
       Effect.andThen(
-        askFor(operations.rebuildProjection, "rebuild", name, {}, () => done),
+        askAboutProjection(operations.rebuildProjection, "rebuild", name, {}, () => ignoredAnswer),
         status(name)
       ),
     pause: (name, { by, reason } = {}) => change(operations.pauseProjection, "pause", name, { by, reason }),
     resume: (name) => change(operations.resumeProjection, "resume", name),
-    delete: (name) => askFor(operations.deleteProjection, "delete", name),
+    delete: (name) => askAboutProjection(operations.deleteProjection, "delete", name),
     deadLetters: (name, { after = 0, limit = 100 } = {}) =>
       Effect.map(
-        askFor(operations.deadLetters, "deadLetters", name, {
+        askAboutProjection(operations.deadLetters, "deadLetters", name, {
           query: `?after=${after}&limit=${limit}`,
-          orElse: calls.withoutCall(
+          whenUnsupported: calls.failUnsupported(
             `projections.deadLetters(${quote(name)})`,
             "The log of that server shows which events failed"
           )
@@ -200,10 +201,10 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
   }
 }
 
-const readKnown = reader(operations.Status)
+const readSentStatus = reader(operations.Status)
 
 const readStatus = (answer: unknown): ProjectionStatusInfo | undefined => {
-  const info = readKnown(answer)
+  const info = readSentStatus(answer)
   if (info === undefined) return undefined
   const { createdAt, message, name, status, updatedAt } = info
   return {

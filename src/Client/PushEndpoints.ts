@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { EndpointUnavailableError } from "../Errors.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, PromiseKind } from "./Client.ts"
-import { byId, callKeys, type Methods } from "./Methods.ts"
+import { idArguments, callKeys, type Methods } from "./Methods.ts"
 import type { PushEndpoint } from "../Protocol/Push.ts"
 
 export type { PushEndpoint } from "../Protocol/Push.ts"
@@ -30,9 +30,9 @@ export interface PushEndpointsApi<F extends HKT.TypeLambda> {
 }
 
 export const pushEndpointsMethods: Methods<PushEndpointsApi<PromiseKind>, PushEndpointsApi<EffectKind>> = {
-  register: [byId, { EndpointUnavailableError: true }],
+  register: [idArguments, { EndpointUnavailableError: true }],
   list: [[callKeys]],
-  remove: [byId]
+  remove: [idArguments]
 }
 
 /** Push endpoints as an Effect service. */

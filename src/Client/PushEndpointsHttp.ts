@@ -11,31 +11,33 @@ import { makeOperationCalls } from "./OperationCalls.ts"
 
 /** Makes the methods, over a connection. */
 export const make = (connection: Connection): Raw<PushEndpointsApi<EffectKind>> => {
-  const { ask, withoutCall } = makeOperationCalls(connection)
-  const orElse = (call: string) =>
-    withoutCall(`pushEndpoints.${call}`, "Register the functions with the tools of that server")
+  const { ask, failUnsupported } = makeOperationCalls(connection)
+  const whenUnsupported = (call: string) =>
+    failUnsupported(`pushEndpoints.${call}`, "Register the functions with the tools of that server")
   return {
     register: (url) =>
       Effect.map(
         ask(operations.registerPushEndpoint, "pushEndpoints.register", {
-          about: url,
+          subject: url,
           body: { url },
-          orElse: orElse(`register(${quote(url)})`)
+          whenUnsupported: whenUnsupported(`register(${quote(url)})`)
         }),
         ({ functions }) => functions.map(({ id }) => id)
       ),
     list: () =>
       Effect.map(
-        ask(operations.listPushEndpoints, "pushEndpoints.list", { orElse: orElse("list()") }),
+        ask(operations.listPushEndpoints, "pushEndpoints.list", {
+          whenUnsupported: whenUnsupported("list()")
+        }),
         ({ endpoints }) => endpoints
       ),
     remove: (url) =>
       Effect.catchIf(
         Effect.as(
           ask(operations.removePushEndpoint, "pushEndpoints.remove", {
-            about: url,
+            subject: url,
             query: `?url=${encodeURIComponent(url)}`,
-            orElse: orElse(`remove(${quote(url)})`)
+            whenUnsupported: whenUnsupported(`remove(${quote(url)})`)
           }),
           true
         ),

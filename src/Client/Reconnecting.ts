@@ -45,11 +45,11 @@ export class Reconnecting {
   #state: ConnectionState = "disconnected"
   #wire: Wire | undefined
   #attempt = 0
-  #closed = false
+  #isClosed = false
   #abandonAttempt: (() => void) | undefined
   #cancelRetry: (() => void) | undefined
   #connecting: Promise<void> | undefined
-  #paused = false
+  #isPaused = false
 
   constructor(
     dial: Connect,
@@ -71,7 +71,7 @@ export class Reconnecting {
 
   /** Whether the connection is closed for good. */
   get isClosed(): boolean {
-    return this.#closed
+    return this.#isClosed
   }
 
   get isOpen(): boolean {
@@ -79,11 +79,11 @@ export class Reconnecting {
   }
 
   get isPaused(): boolean {
-    return this.#paused
+    return this.#isPaused
   }
 
   connect(): Promise<void> {
-    if (this.#closed) return Promise.reject(closed())
+    if (this.#isClosed) return Promise.reject(closedError())
     if (this.#state === "connected") return Promise.resolve()
     this.#cancelRetry?.()
     this.#cancelRetry = undefined
@@ -98,13 +98,13 @@ export class Reconnecting {
 
   /** Stops reading from the connection, and from later ones. */
   pause(): void {
-    this.#paused = true
+    this.#isPaused = true
     this.#wire?.pause()
   }
 
   resume(): void {
-    if (!this.#paused) return
-    this.#paused = false
+    if (!this.#isPaused) return
+    this.#isPaused = false
     this.#wire?.resume()
   }
 
@@ -113,11 +113,11 @@ export class Reconnecting {
    * before the server and the observers are told so.
    */
   close(beforeNotice: () => void): void {
-    this.#closed = true
+    this.#isClosed = true
     this.#cancelRetry?.()
     this.#abandonAttempt?.()
     const wire = this.#wire
-    this.#lose(closed())
+    this.#lose(closedError())
     beforeNotice()
     wire?.close(NORMAL_CLOSE_CODE, "")
     this.#setState("disconnected")
@@ -155,13 +155,13 @@ export class Reconnecting {
     this.#abandonAttempt = () => {
       if (!endAttempt()) return
       abortDial()
-      failed(closed())
+      failed(closedError())
     }
   }
 
   #useWire(wire: Wire): void {
     this.#wire = wire
-    if (this.#paused) wire.pause()
+    if (this.#isPaused) wire.pause()
     wire.onText = (text) => {
       try {
         this.#hooks.onFrame(text)
@@ -194,7 +194,7 @@ export class Reconnecting {
   }
 
   #retry(): void {
-    if (this.#closed || !this.#options.autoReconnect || this.#cancelRetry !== undefined) return
+    if (this.#isClosed || !this.#options.autoReconnect || this.#cancelRetry !== undefined) return
     const { maxReconnectDelay, reconnectBackoff, reconnectDelay } = this.#options
     const delay = calculateBackoff(++this.#attempt, reconnectDelay, maxReconnectDelay, reconnectBackoff)
     this.#setState("reconnecting")
@@ -212,4 +212,4 @@ export class Reconnecting {
   }
 }
 
-export const closed = (): ClosedError => new ClosedError("subscription client")
+export const closedError = (): ClosedError => new ClosedError("subscription client")

@@ -42,9 +42,9 @@ export interface RetryInfo {
   readonly delayMs: number
 }
 
-/** What `onRetry` is told: an attempt has failed, and the call is about to be tried again. */
+/** The argument of `onRetry`: an attempt has failed, and the call is about to be tried again. */
 export interface RetryEvent extends RetryInfo {
-  /** The call: `getRun("run_1")`. */
+  /** The call, such as `getRun("run_1")`. */
   readonly call: string
   /** Status of the answer, if there was one: 429, 502 or 503. */
   readonly status?: number

@@ -8,7 +8,7 @@ import type {
   RoleNotFoundError
 } from "../Errors.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, PromiseKind } from "./Client.ts"
-import { byId, callKeys, type Methods } from "./Methods.ts"
+import { idArguments, callKeys, type Methods } from "./Methods.ts"
 import type { CreateRoleInput, Role, UpdateRoleInput } from "../Protocol/Access.ts"
 
 export type { CreateRoleInput, Role, UpdateRoleInput } from "../Protocol/Access.ts"
@@ -43,10 +43,10 @@ const changeErrors = { ...roleErrors, InvalidStateError: true } as const
 /** Names, options and errors of the methods. */
 export const rolesMethods: Methods<RolesApi<PromiseKind>, RolesApi<EffectKind>> = {
   create: [[{ name: true, org_id: true }, callKeys], { OrgNotFoundError: true }],
-  list: [byId],
-  get: [byId, roleErrors],
+  list: [idArguments],
+  get: [idArguments, roleErrors],
   update: [[null, { name: true }, callKeys], changeErrors],
-  delete: [byId, changeErrors],
+  delete: [idArguments, changeErrors],
   assignPolicy: [[null, null, callKeys], { ...changeErrors, PolicyNotFoundError: true }],
   removePolicy: [[null, null, callKeys], changeErrors]
 }

@@ -7,7 +7,7 @@ import { checkFilterNames, checkMoment, type Moment } from "../RunFilters.ts"
  * Encodes the filters. A single function or status is encoded as legacy servers expect it. Throws
  * `ValidationError` for an unknown or empty filter, and for an invalid time.
  */
-export const filtersInBody = (options: ListRunsOptions) => {
+export const encodeFilters = (options: ListRunsOptions) => {
   checkFilterNames(options)
   const {
     createdFrom,

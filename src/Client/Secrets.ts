@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { MasterKeyError, SecretNotFoundError } from "../Errors.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, PromiseKind } from "./Client.ts"
-import { byId, callKeys, type Methods } from "./Methods.ts"
+import { idArguments, callKeys, type Methods } from "./Methods.ts"
 import type { SecretInfo } from "../Protocol/Secrets.ts"
 
 export type { SecretInfo } from "../Protocol/Secrets.ts"
@@ -24,9 +24,9 @@ const secretErrors = { SecretNotFoundError: true } as const
 /** Names, options and errors of the methods. */
 export const secretsMethods: Methods<SecretsApi<PromiseKind>, SecretsApi<EffectKind>> = {
   set: [[null, null, callKeys], { MasterKeyError: true }],
-  get: [byId, secretErrors],
+  get: [idArguments, secretErrors],
   list: [[callKeys]],
-  delete: [byId, secretErrors]
+  delete: [idArguments, secretErrors]
 }
 
 /** Writes and deletes secrets. A secret can only be read by the handlers of functions that name it. */

@@ -9,7 +9,7 @@ import { firstPage, pageAfter } from "./StreamReading.ts"
 import type { ReadStreamOptions, StreamInfo, UntypedStreams } from "./Streams.ts"
 
 /** Makes the method `events`, whose `Stream` reads the events of an entity page after page with `read`. */
-export const eventsOver =
+export const makeEventsMethod =
   <E>(read: Raw<UntypedStreams, E>["read"]): Raw<UntypedStreams, E | ValidationError>["events"] =>
   (entityId, options) =>
     Stream.unwrap(

@@ -32,7 +32,7 @@ export const pageAfter = (
   const last = events.at(-1)
   if (last === undefined || events.length < (request.limit ?? 0)) return undefined
   if (request.direction !== "backward") return { ...request, fromVersion: last.entityVersion + 1 }
-  // the next version would be 0, with which a backward read starts at the end again
+  // the next version would be 0, and a backward read from 0 starts at the end again
   return last.entityVersion === 1 ? undefined : { ...request, fromVersion: last.entityVersion - 1 }
 }
 

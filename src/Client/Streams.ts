@@ -40,7 +40,7 @@ import type { AnySchema } from "../StandardSchema.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
 import { checkAppendAllKeys, checkAppendKeys } from "../Protocol/AppendOptionKeys.ts"
-import { byId, callKeys, type Methods, type StreamMethods } from "./Methods.ts"
+import { idArguments, callKeys, type Methods, type StreamMethods } from "./Methods.ts"
 
 export type {
   AppendAllInput,
@@ -343,8 +343,8 @@ export const streamMethods: Methods<
   append: [[null, appendCheck, { ...appendKeys, version: true, metadata: true }], appendErrors],
   appendAll: [[null, appendAllCheck, appendKeys], appendErrors],
   read: [[null, { ...readKeys, limit: true }]],
-  getInfo: [byId, { StreamNotFoundError: true }],
-  findInfo: [byId],
+  getInfo: [idArguments, { StreamNotFoundError: true }],
+  findInfo: [idArguments],
   listStreams: [[{ ...callKeys, entityType: true, limit: true, offset: true }]],
   createSnapshot: [
     [null, { entityType: true, entityVersion: true, state: true }, callKeys],

@@ -22,14 +22,14 @@ import { checkName, checkSize, snapshotBytes } from "../Limits.ts"
 import { reader, snakeKeys } from "../Protocol/Codec.ts"
 import type { Operation } from "../Protocol/CallSpec.ts"
 import * as calls from "../Protocol/Streams.ts"
-import { object, quote } from "./HttpCalls.ts"
+import { jsonObject, quote } from "./HttpCalls.ts"
 import { validated } from "../CheckAsEffect.ts"
 import type { Raw } from "./NarrowErrors.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { type Input, makeOperationCalls } from "./OperationCalls.ts"
-import { eventsOver, nullIfMissing } from "./StreamPages.ts"
+import { makeEventsMethod, nullIfMissing } from "./StreamPages.ts"
 import { checkCount, checkList, checkRead, pageAfter, upcastEvents } from "./StreamReading.ts"
-import { appendsOf } from "./TypedEmit.ts"
+import { makeAppendMethods } from "./TypedEmit.ts"
 import type {
   AppendAllResult,
   NamedAppends,
@@ -48,11 +48,11 @@ export const make = (
   connection: Connection,
   { eventDefinitions }: ReadingOptions = {}
 ): Raw<UntypedStreams> => {
-  const { ask, withoutCall } = makeOperationCalls(connection)
+  const { ask, failUnsupported } = makeOperationCalls(connection)
 
   const info = (entityId: string): Effect.Effect<StreamInfo, IronflowError> =>
     Effect.map(
-      ask(calls.getStreamInfo, "streams.getInfo", { about: entityId, body: snakeKeys({ entityId }) }),
+      ask(calls.getStreamInfo, "streams.getInfo", { subject: entityId, body: snakeKeys({ entityId }) }),
       (info) => ({ ...info, updatedAt: info.updatedAt || info.createdAt })
     )
 
@@ -65,7 +65,7 @@ export const make = (
     more: Input<A> = {},
     read?: (answer: unknown) => A | undefined
   ) =>
-    ifExists(
+    checkExistsFirst(
       append,
       withConflictError(
         append,
@@ -73,7 +73,7 @@ export const make = (
           operation,
           what,
           {
-            about: append.entityId,
+            subject: append.entityId,
             body: appendBody(append, event),
             repeatable: append.idempotencyKey !== undefined,
             ...more
@@ -87,15 +87,15 @@ export const make = (
    * Turns a conflict into a `VersionConflictError`. Legacy servers report a conflict only in a message, some of them
    * without the current version.
    */
-  const withConflictError = <A>(append: StreamAppend, self: Effect.Effect<A, IronflowError>) =>
-    Effect.catch(self, (error): Effect.Effect<A, IronflowError> => {
+  const withConflictError = <A>(append: StreamAppend, appendCall: Effect.Effect<A, IronflowError>) =>
+    Effect.catch(appendCall, (error): Effect.Effect<A, IronflowError> => {
       const { entityId, expectedVersion = -1 } = append
       if (error instanceof VersionConflictError && expectedVersion === "NO_STREAM") {
         // the error names `NO_STREAM`, as the user does, and not 0, which is its value on the wire
         return Effect.fail(new VersionConflictError(entityId, expectedVersion, error.actualVersion))
       }
       if (!isConflict(error)) return Effect.fail(error)
-      const actual = actualIn(error.message)
+      const actual = actualVersionIn(error.message)
       return Effect.flatMap(
         actual === undefined
           ? // the error should name the current version; if this cannot be read, the conflict is reported without it
@@ -112,9 +112,9 @@ export const make = (
    * For `STREAM_EXISTS`, first checks that the stream exists, since legacy servers do not know this condition. The
    * check stays valid, since a stream never ceases to exist.
    */
-  const ifExists = <A>(append: StreamAppend, then: Effect.Effect<A, IronflowError>) =>
+  const checkExistsFirst = <A>(append: StreamAppend, appendCall: Effect.Effect<A, IronflowError>) =>
     append.expectedVersion !== "STREAM_EXISTS"
-      ? then
+      ? appendCall
       : Effect.matchEffect(info(append.entityId), {
           onFailure: (error) =>
             Effect.fail(
@@ -122,7 +122,7 @@ export const make = (
                 ? new VersionConflictError(append.entityId, "STREAM_EXISTS", 0, { cause: error })
                 : error
             ),
-          onSuccess: () => then
+          onSuccess: () => appendCall
         })
 
   const read: Raw<UntypedStreams>["read"] = (entityId, options = {}) =>
@@ -160,7 +160,7 @@ export const make = (
       ({ direction, fromVersion, id, limit }) =>
         Effect.map(
           ask(calls.readStream, "streams.read", {
-            about: id,
+            subject: id,
             body: snakeKeys({ entityId: id, fromVersion, limit, direction })
           }).pipe(
             // some legacy servers answer 404 for a stream without events
@@ -170,25 +170,30 @@ export const make = (
         )
     )
 
-  const appends: NamedAppends<IronflowError> = {
+  const namedAppends: NamedAppends<IronflowError> = {
     append: (entityId, input, options = {}) =>
       Effect.flatMap(
         validated(() => checkAppendOne(entityId, input, options)),
-        (one) =>
-          sendAppend(calls.appendEvent, "streams.append", one, one.events[0] && eventFields(one.events[0]))
+        (event) =>
+          sendAppend(
+            calls.appendEvent,
+            "streams.append",
+            event,
+            event.events[0] && eventFields(event.events[0])
+          )
       ),
     appendAll: (entityId, input, options = {}) =>
       Effect.flatMap(
         validated(() => checkAppend(entityId, input, options)),
-        (all) =>
+        (batch) =>
           sendAppend(
             calls.appendEvents,
             "streams.appendAll",
-            all,
-            { events: `[${all.events.map((event) => object(eventFields(event))).join(",")}]` },
+            batch,
+            { events: `[${batch.events.map((event) => jsonObject(eventFields(event))).join(",")}]` },
             {
-              orElse: withoutCall(
-                `streams.appendAll(${quote(all.entityId)})`,
+              whenUnsupported: failUnsupported(
+                `streams.appendAll(${quote(batch.entityId)})`,
                 "Append the events one by one with streams.append"
               )
             },
@@ -198,9 +203,9 @@ export const make = (
   }
 
   return {
-    ...appendsOf(appends),
+    ...makeAppendMethods(namedAppends),
     read,
-    events: eventsOver(read),
+    events: makeEventsMethod(read),
     getInfo: (entityId) =>
       Effect.flatMap(
         validated(() => checkEntityId(entityId)),
@@ -224,7 +229,10 @@ export const make = (
                   ...(entityType === undefined ? {} : { entityType })
                 })
               )}`,
-              orElse: withoutCall("streams.listStreams()", "streams.getInfo shows whether a stream exists")
+              whenUnsupported: failUnsupported(
+                "streams.listStreams()",
+                "streams.getInfo shows whether a stream exists"
+              )
             }),
             ({ streams, totalCount }) => ({ streams, totalCount: totalCount || streams.length })
           )
@@ -237,7 +245,7 @@ export const make = (
           const version = checkCount(`The version of a snapshot of stream "${id}"`, input?.entityVersion)
           return {
             id,
-            body: object(
+            body: jsonObject(
               snakeKeys({
                 entityId: JSON.stringify(id),
                 entityType: JSON.stringify(checkName(`entity type of "${id}"`, input.entityType)),
@@ -249,9 +257,12 @@ export const make = (
         }),
         ({ body, id }) =>
           ask(calls.createSnapshot, "streams.createSnapshot", {
-            about: id,
+            subject: id,
             body,
-            orElse: withoutCall(`streams.createSnapshot(${quote(id)})`, "streams.read returns all events")
+            whenUnsupported: failUnsupported(
+              `streams.createSnapshot(${quote(id)})`,
+              "streams.read returns all events"
+            )
           })
       ),
     getSnapshot: (entityId, { beforeVersion = 0 } = {}) =>
@@ -263,9 +274,12 @@ export const make = (
         ({ before, id }) =>
           Effect.catchIf(
             ask(calls.getSnapshot, "streams.getSnapshot", {
-              about: id,
+              subject: id,
               body: snakeKeys({ entityId: id, beforeVersion: before }),
-              orElse: withoutCall(`streams.getSnapshot(${quote(id)})`, "streams.read returns all events")
+              whenUnsupported: failUnsupported(
+                `streams.getSnapshot(${quote(id)})`,
+                "streams.read returns all events"
+              )
             }),
             (error) => error instanceof SnapshotNotFoundError || error instanceof StreamNotFoundError,
             () => Effect.succeed(undefined)
@@ -274,10 +288,10 @@ export const make = (
   }
 }
 
-const readAll = reader(calls.appendEvents.answer!)
+const readAppendAll = reader(calls.appendEvents.answer!)
 
 const readAppendedAll = (answer: unknown): AppendAllResult | undefined => {
-  const read = readAll(answer)
+  const read = readAppendAll(answer)
   const last = read?.events.at(-1)
   return read && last && { ...read, entityVersion: last.entityVersion, position: last.position }
 }
@@ -287,7 +301,7 @@ const appendBody = (
   { entityId, entityType, expectedVersion, idempotencyKey }: StreamAppend,
   event: { readonly [name: string]: string | undefined } | undefined
 ): string =>
-  object(
+  jsonObject(
     snakeKeys({
       entityId: JSON.stringify(entityId),
       entityType: JSON.stringify(entityType),
@@ -313,7 +327,7 @@ const isConflict = (error: IronflowError): boolean =>
   /conflict|mismatch/i.test(error.message)
 
 /** The current version in a message such as "expected 3, actual 4" or "current version is 4". */
-const actualIn = (message: string): number | undefined => {
+const actualVersionIn = (message: string): number | undefined => {
   const found = /\b(?:actual|current|found|got|now)\b\D{0,20}(\d{1,15})/i.exec(message)
   return found === null ? undefined : Number(found[1])
 }

@@ -14,11 +14,11 @@ import {
   type WSClientMessage
 } from "../Protocol/Subscriptions.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
-import { EventDelivery, unackedBody, loseAll } from "./EventDelivery.ts"
+import { EventDelivery, unackedBody, loseDeliveries } from "./EventDelivery.ts"
 import { type SubscriptionTracing, tracedDelivery } from "./DeliveryTracing.ts"
 import { HeldEvents } from "./HeldEvents.ts"
-import { closed, type Connect, Reconnecting, type ReconnectOptions } from "./Reconnecting.ts"
-import { type PendingAck, SubscriptionState } from "./SubscriptionState.ts"
+import { closedError, type Connect, Reconnecting, type ReconnectOptions } from "./Reconnecting.ts"
+import { type PendingRequest, SubscriptionState } from "./SubscriptionState.ts"
 import type {
   ConnectionState,
   SessionCallbacks,
@@ -42,11 +42,11 @@ export class SubscriptionSession {
   readonly #onClose: () => void
   readonly #tracing: SubscriptionTracing
   readonly #subscriptions = new Map<string, SubscriptionState>()
-  readonly #byId = new Map<string, SubscriptionState>()
-  readonly #pendingAcks = new Map<number, PendingAck>()
+  readonly #subscriptionsById = new Map<string, SubscriptionState>()
+  readonly #pendingAcks = new Map<number, PendingRequest>()
   readonly #stateListeners = new Set<(state: ConnectionState) => void>()
   readonly #errorListeners = new Set<(error: SubscriptionErrorInfo) => void>()
-  #requestId = 0
+  #lastRequestId = 0
 
   constructor(
     dial: Connect,
@@ -102,7 +102,7 @@ export class SubscriptionSession {
     options: SubscribeOptions,
     callbacks: SessionCallbacks
   ): Promise<SubscriptionState> {
-    if (this.#connection.isClosed) return Promise.reject(closed())
+    if (this.#connection.isClosed) return Promise.reject(closedError())
     if (!this.#connection.isOpen) {
       return Promise.reject(
         new SubscriptionError(
@@ -164,7 +164,7 @@ export class SubscriptionSession {
 
   /** Restarts the `ackWait` of an event. */
   inProgress(subscription: SubscriptionState, eventId: string): Promise<void> {
-    if (!this.#connection.isOpen || !subscription.isActive) return Promise.reject(unconnected(eventId))
+    if (!this.#connection.isOpen || !subscription.isActive) return Promise.reject(notConnectedError(eventId))
     if (subscription.ackWaitMs === undefined) {
       return Promise.reject(
         new SubscriptionError(
@@ -191,7 +191,7 @@ export class SubscriptionSession {
     more: { readonly redeliverDelay?: number; readonly reason?: string } = {}
   ): Promise<void> {
     if (!this.#connection.isOpen || !subscription.isActive) {
-      return Promise.reject(unconnected(eventId))
+      return Promise.reject(notConnectedError(eventId))
     }
     const message = { type: "ack", eventId, ackType, ...more } as const
     if (!subscription.hasPositions) {
@@ -201,14 +201,14 @@ export class SubscriptionSession {
     return this.#ask(
       (requestId) => ({ ...message, subscriptionId: subscription.id, requestId }),
       () => {
-        if (ackType !== "nak") subscription.settleSeen(eventId)
+        if (ackType !== "nak") subscription.settleSeenEvent(eventId)
       }
     )
   }
 
   /** Sends a request. When the server has answered, calls `done` and then resolves. */
   #ask(message: (requestId: number) => WSClientMessage, done: () => void): Promise<void> {
-    const requestId = ++this.#requestId
+    const requestId = ++this.#lastRequestId
     return new Promise<void>((resolve, reject) => {
       this.#pendingAcks.set(requestId, {
         done: () => {
@@ -236,7 +236,7 @@ export class SubscriptionSession {
     if (this.#connection.isClosed) return
     this.#connection.close(() => {
       for (const subscription of this.#subscriptions.values()) {
-        subscription.pending?.failed(closed())
+        subscription.pending?.failed(closedError())
         this.#forget(subscription)
       }
     })
@@ -251,7 +251,7 @@ export class SubscriptionSession {
     this.#pendingAcks.clear()
     for (const subscription of this.#subscriptions.values()) {
       this.#heldEvents.stopExtending(subscription)
-      loseAll(subscription.deliveries)
+      loseDeliveries(subscription.deliveries)
       const { pending } = subscription
       if (pending === undefined) continue
       this.#forget(subscription)
@@ -293,7 +293,8 @@ export class SubscriptionSession {
     subscription.pending = undefined
     this.#heldEvents.stopExtending(subscription)
     this.#subscriptions.delete(subscription.pattern)
-    if (this.#byId.get(subscription.id) === subscription) this.#byId.delete(subscription.id)
+    if (this.#subscriptionsById.get(subscription.id) === subscription)
+      this.#subscriptionsById.delete(subscription.id)
   }
 
   #onFrame(text: string): void {
@@ -317,7 +318,7 @@ export class SubscriptionSession {
       }
       case "subscription_error": {
         const info = errorInfo(message)
-        const subscription = this.#byId.get(textOf(message.subscriptionId))
+        const subscription = this.#subscriptionsById.get(textOf(message.subscriptionId))
         // the subscription has ended: it must not be restored on the next connection
         if (info.retrying === false && subscription !== undefined) this.#forget(subscription)
         this.#report(info, subscription)
@@ -343,42 +344,43 @@ export class SubscriptionSession {
         return pending.failed(new SubscriptionError(message, { code, retryable: false }))
       return this.#report({ code, message, subscriptionId: subscription.id, retrying: false }, subscription)
     }
-    if (this.#byId.get(subscription.id) === subscription) this.#byId.delete(subscription.id)
+    if (this.#subscriptionsById.get(subscription.id) === subscription)
+      this.#subscriptionsById.delete(subscription.id)
     subscription.id = result.subscriptionId
 
     subscription.hasPositions = typeof result.position === "string"
     if (typeof result.position === "string") subscription.position ??= result.position
     subscription.ackWaitMs = typeof result.ackWait === "number" ? result.ackWait : undefined
     if (result.ackMode === "auto" || result.ackMode === "manual") subscription.ackMode = result.ackMode
-    this.#byId.set(subscription.id, subscription)
+    this.#subscriptionsById.set(subscription.id, subscription)
     if (pending === undefined) return this.#guard(() => subscription.onConfirmed())
     subscription.pending = undefined
     pending.done()
     // in a later turn of the event loop: the caller of `subscribe` continues in a microtask, and must do so before
     // the first event
     setImmediate(() => {
-      const postponed = subscription.postponed ?? []
-      subscription.postponed = undefined
-      for (const deliver of postponed) deliver()
-      if (postponed.length > MAX_WAITING_EVENTS) this.resume()
+      const deliveries = subscription.postponedDeliveries ?? []
+      subscription.postponedDeliveries = undefined
+      for (const deliver of deliveries) deliver()
+      if (deliveries.length > MAX_WAITING_EVENTS) this.resume()
     })
   }
 
   #onEvent(message: { readonly [name: string]: unknown }): void {
-    const subscription = this.#byId.get(textOf(message.subscriptionId))
+    const subscription = this.#subscriptionsById.get(textOf(message.subscriptionId))
     if (subscription === undefined || !("data" in message)) return
     const { eventId, position } = message
     if (typeof position === "string" && subscription.options.consumerGroup === undefined) {
-      if (!subscription.remembersSeen) subscription.position = position
+      if (!subscription.remembersSeenEvents) subscription.position = position
       else if (typeof eventId === "string") {
-        const seenEvent = subscription.seen.find((seen) => seen.position === position)
+        const seenEvent = subscription.seenEvents.find((seen) => seen.position === position)
         if (seenEvent?.settled === true) {
           // The event was acked, but the connection was lost before the server received the ack. If this ack is
           // lost too, the server delivers the event again.
           this.#settle(subscription, eventId, "ack").catch(() => undefined)
           return
         }
-        if (seenEvent === undefined) subscription.seen.push({ eventId, position, settled: false })
+        if (seenEvent === undefined) subscription.seenEvents.push({ eventId, position, settled: false })
       }
     }
     let delivery: EventDelivery | undefined
@@ -398,9 +400,9 @@ export class SubscriptionSession {
       this.#heldEvents.startExtending(subscription)
     }
     const deliver = () => this.#deliver(subscription, message, delivery)
-    if (subscription.postponed === undefined) return deliver()
-    subscription.postponed.push(deliver)
-    if (subscription.postponed.length > MAX_WAITING_EVENTS) this.pause()
+    if (subscription.postponedDeliveries === undefined) return deliver()
+    subscription.postponedDeliveries.push(deliver)
+    if (subscription.postponedDeliveries.length > MAX_WAITING_EVENTS) this.pause()
   }
 
   #deliver(
@@ -424,7 +426,7 @@ export class SubscriptionSession {
         },
         subscription
       )
-      body.failed(error)
+      body.onFailed(error)
     }
     try {
       const upcastData =
@@ -447,11 +449,11 @@ export class SubscriptionSession {
       if (!body.take()) return
       const handle = () => callbacks.onEvent?.(event)
       const result = body.span === undefined ? handle() : body.span.within(handle)
-      if (isThenable(result)) return void Promise.resolve(result).then(body.done, onError)
+      if (isThenable(result)) return void Promise.resolve(result).then(body.onDone, onError)
     } catch (error) {
       return onError(error)
     }
-    body.done()
+    body.onDone()
   }
 
   #report(info: SubscriptionErrorInfo, subscription?: SubscriptionState): void {
@@ -474,7 +476,7 @@ export class SubscriptionSession {
   }
 }
 
-const unconnected = (eventId: string): ConnectionError =>
+const notConnectedError = (eventId: string): ConnectionError =>
   new ConnectionError(
     `Event ${eventId} cannot be settled or marked as in progress: its subscription has ended, or the connection is lost. The server delivers the event again, to the consumer group or to the reconnected subscription`
   )

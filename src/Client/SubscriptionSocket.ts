@@ -71,14 +71,14 @@ const reasonOf = (url: string, error: unknown): string => {
 
 /** Closes the connection when it is dead: otherwise a subscription would wait on it forever. */
 const watchForDeath = (socket: WebSocket): void => {
-  let heard = true
+  let hasHeard = true
   const markHeard = (): void => {
-    heard = true
+    hasHeard = true
   }
   const timer = setInterval(() => {
     // a paused socket receives nothing, so its silence does not mean that the connection is dead
-    if (!heard && !socket.isPaused) return socket.terminate()
-    heard = false
+    if (!hasHeard && !socket.isPaused) return socket.terminate()
+    hasHeard = false
     socket.ping()
   }, PING_MS)
   timer.unref()
@@ -104,7 +104,7 @@ const readRefusal = async (response: IncomingMessage): Promise<IronflowError> =>
       if (text.length > MAX_REFUSAL_BYTES) break
     }
   } catch {
-    // without a body that can be read, the status says enough
+    // the body cannot be read to its end: the error is made from the status and what was read
   }
   response.destroy()
   return readFailure(response.statusCode ?? 0, text, "Connecting")

@@ -14,7 +14,7 @@ interface SeenEvent {
 }
 
 /** A request that waits for the server's answer. */
-export interface PendingAck {
+export interface PendingRequest {
   readonly done: () => void
   readonly failed: (error: Error) => void
 }
@@ -42,15 +42,20 @@ export class SubscriptionState {
   /** The position up to which every event has arrived, and needs no further ack. */
   position: string | undefined
   /** For a subscription with acks and without a group: the events after `position`. */
-  seen: Array<SeenEvent> = []
+  seenEvents: Array<SeenEvent> = []
   /**
    * Functions that deliver the events which arrived before the caller of `subscribe` has continued. `undefined` once
    * the caller has continued.
    */
-  postponed: Array<() => void> | undefined = []
-  pending: PendingAck | undefined
+  postponedDeliveries: Array<() => void> | undefined = []
+  pending: PendingRequest | undefined
 
-  constructor(pattern: string, options: SubscribeOptions, callbacks: SessionCallbacks, pending: PendingAck) {
+  constructor(
+    pattern: string,
+    options: SubscribeOptions,
+    callbacks: SessionCallbacks,
+    pending: PendingRequest
+  ) {
     this.pattern = pattern
     this.options = options
     this.callbacks = callbacks
@@ -68,16 +73,16 @@ export class SubscriptionState {
     return this.hasPositions && this.options.consumerGroup !== undefined && this.ackMode !== "manual"
   }
 
-  /** Whether `seen` is used. */
-  get remembersSeen(): boolean {
+  /** Whether `seenEvents` is used. */
+  get remembersSeenEvents(): boolean {
     return this.options.ackMode === "manual" && this.options.consumerGroup === undefined
   }
 
   /** Marks an event as settled. Moves `position` to the last event before the first one that is not settled. */
-  settleSeen(eventId: string): void {
-    const seen = this.seen.find((one) => one.eventId === eventId)
+  settleSeenEvent(eventId: string): void {
+    const seen = this.seenEvents.find((one) => one.eventId === eventId)
     if (seen !== undefined) seen.settled = true
-    while (this.seen[0]?.settled === true) this.position = this.seen.shift()?.position
+    while (this.seenEvents[0]?.settled === true) this.position = this.seenEvents.shift()?.position
   }
 
   /** Forgets a delivery. */

@@ -1,9 +1,8 @@
 /**
- * Subscriptions as streams of events, messages and system events as they happen. A stream also settles its events.
+ * Subscriptions: streams that deliver events, messages and system events as soon as they happen. A stream also settles
+ * its events.
  *
- * ```ts
- * const orders = Stream.unwrap(Effect.map(Subscriptions.Subscriptions, (it) => it.stream("events:order.*")))
- * ```
+ * ```ts const orders = Stream.unwrap(Effect.map(Subscriptions.Subscriptions, (it) => it.stream("events:order.*"))) ```
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -95,7 +94,7 @@ export type Source =
   | { /** Opens a connection. */ readonly dial: Connect }
   | { /** Makes a connection inside this process. */ readonly wire: () => Wire }
 
-const defaults: SessionOptions = {
+const defaultOptions: SessionOptions = {
   autoReconnect: true,
   reconnectDelay: 1000,
   maxReconnectDelay: 30_000,
@@ -129,7 +128,7 @@ const session = (
       alarm,
       () => clock.currentTimeMillisUnsafe(),
       options,
-      { tracer: () => tracerIn(context), nanos: () => clock.currentTimeNanosUnsafe() },
+      { tracer: () => tracerIn(context), nowNanos: () => clock.currentTimeNanosUnsafe() },
       onClose
     )
   })
@@ -147,14 +146,16 @@ export const openSession = (
   source: Source,
   options: Partial<SessionOptions> = {}
 ): Effect.Effect<SubscriptionSession, never, Scope.Scope> =>
-  Effect.acquireRelease(session(source, { ...defaults, ...options }), (it) => Effect.sync(() => it.close()))
+  Effect.acquireRelease(session(source, { ...defaultOptions, ...options }), (it) =>
+    Effect.sync(() => it.close())
+  )
 
 /** Makes the service, over a connection. */
 export const make = (source: Source): Subscriptions["Service"] => ({
   stream: (pattern, { eventDefinitions, ...options } = {}) =>
     Stream.unwrap(
       Effect.gen(function* () {
-        const ownSession = yield* openSession(
+        const streamSession = yield* openSession(
           source,
           eventDefinitions === undefined ? {} : { eventDefinitions }
         )
@@ -167,21 +168,21 @@ export const make = (source: Source): Subscriptions["Service"] => ({
         // is not settled, and the server delivers it again.
         yield* Effect.addFinalizer((exit) =>
           Effect.sync(() => {
-            if (Exit.isSuccess(exit)) current?.done()
-            else if (Cause.hasInterruptsOnly(exit.cause)) current?.span?.interrupted()
-            else current?.failed(Cause.squash(exit.cause))
+            if (Exit.isSuccess(exit)) current?.onDone()
+            else if (Cause.hasInterruptsOnly(exit.cause)) current?.span?.endInterrupted()
+            else current?.onFailed(Cause.squash(exit.cause))
           })
         )
-        yield* attempt(() => ownSession.connect())
+        yield* attempt(() => streamSession.connect())
         const log = Effect.runForkWith(yield* Effect.context<never>())
-        let waiting = 0
+        let waitingCount = 0
         const decode = yield* Effect.promise(() => decoderOf(pattern))
         const subscription = yield* attempt(() =>
-          ownSession.subscribe(subscribedPattern(pattern), options, {
+          streamSession.subscribe(subscribedPattern(pattern), options, {
             decode,
             onBody: (event, body) => {
               Queue.offerUnsafe(queue, { event, body })
-              if (++waiting >= PAUSE_AT_EVENTS) ownSession.pause()
+              if (++waitingCount >= PAUSE_AT_EVENTS) streamSession.pause()
             },
             onError: ({ code, message, retrying }) => {
               if (retrying !== false) {
@@ -194,12 +195,12 @@ export const make = (source: Source): Subscriptions["Service"] => ({
           })
         )
         const settle = (event: SubscriptionEvent, type: AckType, delayMs?: number) =>
-          attempt(() => ownSession.settle(subscription, event.eventId ?? "", type, delayMs))
+          attempt(() => streamSession.settle(subscription, event.eventId ?? "", type, delayMs))
         const next: Effect.Effect<Delivered, SubscriptionError> = Effect.suspend(() => {
-          current?.done()
+          current?.onDone()
           current = undefined
           return Effect.flatMap(Queue.take(queue), ({ body, event }) => {
-            if (--waiting === RESUME_AT_EVENTS) ownSession.resume()
+            if (--waitingCount === RESUME_AT_EVENTS) streamSession.resume()
             if (!body.take()) return next
             current = body
             return Effect.succeed({
@@ -207,7 +208,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
               ack: settle(event, "ack"),
               nak: (delayMs?: number) => settle(event, "nak", delayMs),
               term: settle(event, "term"),
-              inProgress: attempt(() => ownSession.inProgress(subscription, event.eventId ?? "")),
+              inProgress: attempt(() => streamSession.inProgress(subscription, event.eventId ?? "")),
               within: body.span?.provide ?? identity
             })
           })

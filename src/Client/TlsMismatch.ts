@@ -2,8 +2,8 @@
 import { ENV_VARS } from "../Constants.ts"
 
 /**
- * The errors that caused a failed request, at most eight. `fetch` wraps the original error. Of an error for several
- * addresses, the first cause counts.
+ * The error of a failed request and its causes, at most eight in all. An `AggregateError`, with one error for each
+ * address that was tried, is followed by the first of them.
  */
 export const causesOf = function* (error: unknown): Generator<Error> {
   for (let cause = error, depth = 0; cause instanceof Error && depth < 8; depth++) {

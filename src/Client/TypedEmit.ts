@@ -52,7 +52,7 @@ const encodeGiven = <Given extends GivenEvent>(given: Given): Effect.Effect<Name
     : Effect.succeed(given as Given & Named<Given>)
 
 /** Makes the methods that emit by name or by definition. */
-export const emitsOf = <E>({
+export const makeEmitMethods = <E>({
   emit,
   emitMany
 }: NamedEmits<E>): Raw<Omit<EmitApi<EffectKind>, "emitSync">, E | ValidationError> => {
@@ -72,7 +72,7 @@ export const emitsOf = <E>({
           ? Effect.flatMap(
               // the type of the list does not relate data to definitions
               Effect.forEach(events as ReadonlyArray<EmitManyEvent>, ({ event, ...rest }) =>
-                encodeGiven<NamedEmit & GivenEvent>(givenBy(event, rest))
+                encodeGiven<NamedEmit & GivenEvent>(toGivenEvent(event, rest))
               ),
               emitMany
             )
@@ -82,7 +82,7 @@ export const emitsOf = <E>({
 }
 
 /** Makes the methods that append by name or by definition. */
-export const appendsOf = <E>({
+export const makeAppendMethods = <E>({
   append,
   appendAll
 }: NamedAppends<E>): Raw<Pick<StreamsService, "append" | "appendAll">, E | ValidationError> => ({
@@ -101,7 +101,10 @@ export const appendsOf = <E>({
       : appendAll(entityId, input as AppendAllInput, options)
 })
 
-const givenBy = (event: string | EventDefinition, rest: Omit<NamedEmit, "name">): NamedEmit & GivenEvent =>
+const toGivenEvent = (
+  event: string | EventDefinition,
+  rest: Omit<NamedEmit, "name">
+): NamedEmit & GivenEvent =>
   isEventDefinition(event) ? { ...rest, event, name: event.name } : { ...rest, name: event }
 
 const problemOf = (events: unknown): ValidationError | undefined => {

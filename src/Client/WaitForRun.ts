@@ -41,7 +41,7 @@ export const makeWaitForRun = ({
         variables: { id: runId },
         query: `?timeout=${Math.ceil(waitMs)}`,
         timeoutMs: waitMs + timeoutMs,
-        orElse: () =>
+        whenUnsupported: () =>
           Effect.map(getRun(runId), (run) => ({
             run: isTerminal(run.status) ? run : undefined,
             canWait: false

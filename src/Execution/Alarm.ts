@@ -34,15 +34,15 @@ export type ScheduleTimeout = (ms: number, fn: () => void) => () => void
 
 /** Makes an alarm on the clock in context. After the scope has closed, it makes no more calls. */
 export const make: Effect.Effect<Alarm, never, Scope.Scope> = Effect.clockWith((clock) =>
-  alarmOver(clock, () => clock.currentTimeMillisUnsafe())
+  makeAlarmOn(clock, () => clock.currentTimeMillisUnsafe())
 )
 
-/** Makes timers for timeouts. They work like {@link make}, but on the monotonic clock. */
+/** Makes the function that schedules timeouts. It works as an alarm does, but on the monotonic clock. */
 export const makeScheduleTimeout: Effect.Effect<ScheduleTimeout, never, Scope.Scope> = Effect.clockWith(
   (clock) => {
     const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     return Effect.map(
-      alarmOver(clock, nowMs),
+      makeAlarmOn(clock, nowMs),
       ({ at }): ScheduleTimeout =>
         (ms, fn) =>
           at(nowMs() + ms, fn)
@@ -50,12 +50,12 @@ export const makeScheduleTimeout: Effect.Effect<ScheduleTimeout, never, Scope.Sc
   }
 )
 
-const alarmOver = Effect.fnUntraced(function* (clock: Clock.Clock, nowMs: () => number) {
+const makeAlarmOn = Effect.fnUntraced(function* (clock: Clock.Clock, nowMs: () => number) {
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
   const entries = new Heap<Entry>()
   let sleeper: Fiber.Fiber<void> | undefined
   let wakesAt = Number.POSITIVE_INFINITY
-  let closed = false
+  let isClosed = false
 
   const ring = (): void => {
     sleeper = undefined
@@ -70,9 +70,9 @@ const alarmOver = Effect.fnUntraced(function* (clock: Clock.Clock, nowMs: () => 
 
   const arm = (): void => {
     const first = entries.peek()
-    // A sleep may end too early, since its deadline was cancelled. One such sleep costs less than a new sleep for each
-    // cancelled deadline.
-    if (closed || first === undefined || wakesAt <= first.rank) return
+    // The current sleep may end too early, for a deadline that was cancelled. To wake once for nothing costs less than
+    // to begin a new sleep for each cancelled deadline.
+    if (isClosed || first === undefined || wakesAt <= first.rank) return
     sleeper?.interruptUnsafe()
     const now = nowMs()
     const ms = Math.min(Math.max(first.rank - now, 0), LONGEST_SLEEP_MS)
@@ -86,7 +86,7 @@ const alarmOver = Effect.fnUntraced(function* (clock: Clock.Clock, nowMs: () => 
    * followed by another step with a deadline.
    */
   const endSleepSoon = (): void => {
-    if (willEndSleep || closed || sleeper === undefined) return
+    if (willEndSleep || isClosed || sleeper === undefined) return
     willEndSleep = true
     setImmediate(() => {
       willEndSleep = false
@@ -99,7 +99,7 @@ const alarmOver = Effect.fnUntraced(function* (clock: Clock.Clock, nowMs: () => 
 
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
-      closed = true
+      isClosed = true
       entries.clear()
       sleeper?.interruptUnsafe()
     })
@@ -107,7 +107,7 @@ const alarmOver = Effect.fnUntraced(function* (clock: Clock.Clock, nowMs: () => 
 
   const at: Alarm["at"] = (deadline, fn) => {
     const entry: Entry = { rank: deadline, position: -1, fn }
-    if (!closed) {
+    if (!isClosed) {
       entries.add(entry)
       arm()
     }

@@ -25,8 +25,8 @@ export class Attempt {
   /** Interrupts the code; `undefined` when the code cannot be interrupted. */
   interrupt: (() => void) | undefined = undefined
   /**
-   * Cancels the timer that ends this attempt. It is the timer of the attempt's timeout. Without a timeout, it is set
-   * once the code was asked to stop, and gives the code up.
+   * Cancels the timer that ends this attempt. This is the timer of the attempt's timeout; or, if the attempt has no
+   * timeout, a timer that is set when the code is asked to stop.
    */
   cancelTimer: (() => void) | undefined = undefined
   /** Collects the writes, if the step is a `step.tx`. */
@@ -39,7 +39,7 @@ export class Attempt {
   progress: StepProgress | undefined = undefined
   readonly #owner: AttemptOwner
   #controller: AbortController | undefined = undefined
-  #ended = false
+  #isEnded = false
 
   constructor(owner: AttemptOwner, call: StepCall, number: number, startedAt: number) {
     this.#owner = owner
@@ -94,8 +94,8 @@ export class Attempt {
   }
 
   #close(): boolean {
-    if (this.#ended) return false
-    this.#ended = true
+    if (this.#isEnded) return false
+    this.#isEnded = true
     this.cancelTimer?.()
     return true
   }

@@ -57,18 +57,18 @@ export const runBranches = (
   let nextIndex = 0
   let runningCount = 0
   let endedCount = 0
-  let starting = false
-  let cancelled = false
+  let isStarting = false
+  let isCancelled = false
 
   const verdictCall = new StepCall(
     verdictKey(prefix),
     name,
     "parallel",
     scope,
-    noCode,
+    verdictCode,
     (outcome: Outcome) => {
       if (outcome._tag !== "Failure") return
-      cancelled = true
+      isCancelled = true
       parallel.fail(failureOfCall(failures, outcome.error))
     }
   )
@@ -77,13 +77,13 @@ export const runBranches = (
 
   const startMore = (): void => {
     // a branch may end inside `begin`: the loop below then starts the next one
-    if (starting) return
-    starting = true
+    if (isStarting) return
+    isStarting = true
     while (
       nextIndex < count &&
       runningCount < concurrency &&
       !(failFast && failures.length > 0) &&
-      !cancelled
+      !isCancelled
     ) {
       const index = nextIndex++
       runningCount++
@@ -91,11 +91,11 @@ export const runBranches = (
         branchEnded(index, exit)
       )
     }
-    starting = false
+    isStarting = false
   }
 
   const branchEnded = (index: number, exit: BranchExit): void => {
-    if (cancelled) return
+    if (isCancelled) return
     exits[index] = exit
     runningCount--
     endedCount++
@@ -114,7 +114,7 @@ export const runBranches = (
 
   const recordVerdict = (): void => {
     const [first] = failures
-    if (cancelled || first === undefined) return
+    if (isCancelled || first === undefined) return
     const error = errorWithoutSecrets(turn.job, serializeError(first.error))
     turn.steps.outcomes.record(verdictCall, { _tag: "Failure", error }, 1, startedAt)
   }
@@ -124,7 +124,7 @@ export const runBranches = (
   else startMore()
 
   return () => {
-    cancelled = true
+    isCancelled = true
     turn.steps.withdraw(verdictCall)
   }
 }
@@ -137,15 +137,15 @@ const failureOfCall = (
   failures: ReadonlyArray<Extract<BranchExit, { readonly _tag: "Failure" }>>,
   recorded: SerializedError
 ): Extract<BranchExit, { readonly _tag: "Failure" }> => {
-  const same = failures.find(({ error }) => {
+  const matchingFailure = failures.find(({ error }) => {
     const { message, name } = serializeError(error, { stack: false })
     return name === recorded.name && message === recorded.message
   })
-  return same ?? { _tag: "Failure", error: deserializeError(recorded) }
+  return matchingFailure ?? { _tag: "Failure", error: deserializeError(recorded) }
 }
 
 /** Stands in for the code of a verdict: a verdict is recorded, and never executed. */
-const noCode = {
+const verdictCode = {
   begin: () => undefined,
   timeout: undefined,
   retry: { maxAttempts: 1, initialDelayMs: 0, backoffFactor: 1, maxDelayMs: 0 }

@@ -1,9 +1,10 @@
 /**
- * Groups of branches that are closing: they start nothing new, and their running steps are awaited. Such a group is
- * that of a parallel call with a failed branch, or that of the whole handler.
+ * Groups of branches that are closing: they start nothing new, and their running steps are awaited. Such a group
+ * belongs to a parallel call with a failed branch, or to the whole handler.
  *
- * A group has closed when its steps have ended, the handler has done all that follows from their outcomes, and the
- * groups inside it have closed. So the verdict of an inner call is recorded before the verdict of the outer call.
+ * A group has closed when its steps have ended, when the handler has done all that follows from their outcomes, and
+ * when the groups inside the group have closed. So the verdict of an inner call is recorded before the verdict of the
+ * outer call.
  */
 import type { Outcomes } from "./Outcomes.ts"
 import type { RunningSteps } from "./RunningSteps.ts"
@@ -11,7 +12,7 @@ import { type BranchGroup, isWithin } from "./StepScope.ts"
 
 interface Closing {
   readonly group: BranchGroup
-  readonly done: () => void
+  readonly onClosed: () => void
   draining: boolean
 }
 
@@ -27,19 +28,19 @@ export interface ClosingGroupsOwner {
 
 export class ClosingGroups {
   readonly #owner: ClosingGroupsOwner
-  #all: Array<Closing> = []
+  #closings: Array<Closing> = []
 
   constructor(owner: ClosingGroupsOwner) {
     this.#owner = owner
   }
 
   get size(): number {
-    return this.#all.length
+    return this.#closings.length
   }
 
-  /** Adds a group. `done` is called once, when the group has closed. */
-  add(group: BranchGroup, done: () => void): void {
-    this.#all.push({ group, done, draining: false })
+  /** Adds a group. `onClosed` is called once, when the group has closed. */
+  add(group: BranchGroup, onClosed: () => void): void {
+    this.#closings.push({ group, onClosed, draining: false })
   }
 
   /**
@@ -47,36 +48,36 @@ export class ClosingGroups {
    * whenever the handler and its steps have come to rest.
    */
   check(): void {
-    for (const closing of this.#all) {
+    for (const closing of this.#closings) {
       if (closing.draining || !this.#mayClose(closing)) continue
       closing.draining = true
       const activityCount = this.#owner.activityCount
-      this.#owner.whenDrained(() => this.#drained(closing, activityCount))
+      this.#owner.whenDrained(() => this.#onDrained(closing, activityCount))
     }
   }
 
-  /** Forgets all groups, without calling `done`. */
+  /** Forgets all groups, without calling `onClosed`. */
   clear(): void {
-    this.#all = []
+    this.#closings = []
   }
 
-  #drained(closing: Closing, activityCount: number): void {
+  #onDrained(closing: Closing, activityCount: number): void {
     closing.draining = false
-    if (!this.#all.includes(closing)) return
+    if (!this.#closings.includes(closing)) return
     if (activityCount !== this.#owner.activityCount || !this.#mayClose(closing)) {
       // the group may not close yet: it is checked again when the handler and its steps come to rest the next time
       this.#owner.outcomes.pump()
       return
     }
-    this.#all = this.#all.filter((other) => other !== closing)
-    closing.done()
+    this.#closings = this.#closings.filter((other) => other !== closing)
+    closing.onClosed()
   }
 
   #mayClose({ group }: Closing): boolean {
     return (
       this.#owner.outcomes.isSettled &&
       !this.#owner.running.has(group) &&
-      !this.#all.some(
+      !this.#closings.some(
         ({ group: other }) => other !== group && other.parent !== undefined && isWithin(other.parent, group)
       )
     )

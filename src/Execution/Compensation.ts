@@ -6,7 +6,7 @@ import type { FunctionPlan } from "./FunctionPlan.ts"
 import type { StepScope } from "./StepScope.ts"
 import { StepCall, type StepCode } from "./StepCall.ts"
 import { compensationKey } from "../StepId.ts"
-import { stepDone } from "./StepReports.ts"
+import { stepDoneOp } from "./StepReports.ts"
 import { showMs } from "../Show.ts"
 
 export interface Compensation {
@@ -109,7 +109,7 @@ export const lostCompensation = (
   const outcome = { _tag: "Failure", error: serializeError(error, { stack: false }) } as const
   const execution = { attempt: 0, startedAt: now, endedAt: now }
   return {
-    op: stepDone({ key, name: stepName(compensation), kind: "compensate" }, outcome, execution),
+    op: stepDoneOp({ key, name: stepName(compensation), kind: "compensate" }, outcome, execution),
     message: error.message
   }
 }

@@ -94,16 +94,16 @@ export const decodeIfTyped = (
  * The effect, with its result encoded by the `success` schema. A failure that fits the `error` schema becomes a
  * {@link TypedFailure}. In messages, `owner` names the step or function to which the effect belongs.
  */
-export const encodingExit = <A, E, R, S, F>(
+export const withEncodedExit = <A, E, R, S, F>(
   owner: string,
   effect: Effect.Effect<A, E, R>,
   { error, success }: Pick<EffectRunOptions<S, F>, "success" | "error">
 ): Effect.Effect<unknown, unknown, R> => {
   let program: Effect.Effect<unknown, unknown, R> = effect
   if (error !== undefined) {
-    const fits = Schema.is(error)
+    const isTypedFailure = Schema.is(error)
     program = Effect.catch(program, (failure) =>
-      fits(failure)
+      isTypedFailure(failure)
         ? Effect.flatMap(encode(error, failure, `Failure of ${owner}`), (stored) =>
             Effect.fail(new TypedFailure(failure, stored))
           )
@@ -137,20 +137,20 @@ export const effectCode = (
       References.CurrentLogAnnotations,
       stepAnnotations(callersContext, name, attempt.number)
     )
-    const running = Effect.runForkWith(
+    const attemptFiber = Effect.runForkWith(
       attempt.span === undefined
         ? attemptContext
         : Context.add(attemptContext, Tracer.ParentSpan, attempt.span)
     )(Effect.suspend(() => program(attempt)))
-    const exit = running.pollUnsafe()
+    const exit = attemptFiber.pollUnsafe()
     if (exit !== undefined) {
       attempt.end(attemptExit(name, attempt, exit))
       return
     }
-    if (fiber !== undefined) fiber.current = running
-    attempt.interrupt = () => running.interruptUnsafe()
-    running.addObserver((laterExit) => attempt.end(attemptExit(name, attempt, laterExit)))
-    if (attempt.abortReason !== undefined) running.interruptUnsafe()
+    if (fiber !== undefined) fiber.current = attemptFiber
+    attempt.interrupt = () => attemptFiber.interruptUnsafe()
+    attemptFiber.addObserver((laterExit) => attempt.end(attemptExit(name, attempt, laterExit)))
+    if (attempt.abortReason !== undefined) attemptFiber.interruptUnsafe()
   }
 }
 

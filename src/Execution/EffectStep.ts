@@ -52,7 +52,7 @@ import {
   decode,
   decodeIfTyped,
   effectCode,
-  encodingExit,
+  withEncodedExit,
   rejectionOf,
   TypedFailure,
   withSteps
@@ -68,12 +68,12 @@ import {
   declarationsOf,
   definitionOf,
   failureOf,
-  groups,
+  rowlessCalls,
   invokedId,
   type Place,
   type StepApi,
   type StepRow,
-  steps
+  stepRows
 } from "./StepTable.ts"
 import { storedError } from "./OutcomeDecoding.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
@@ -97,26 +97,26 @@ export const startEffectHandler = (
   run: RunInfo
 ): (() => void) => {
   const context = withParts({ event, run }, turn)
-  const clock = handlerClock(Context.get(turn.host.context, Clock.Clock), (change) =>
-    turn.sleepsOutsideOfSteps(change)
-  )
+  const clock = handlerClock(Context.get(turn.host.context, Clock.Clock), (change) => turn.countSleep(change))
   const services = withHandlerLogs(turn, Context.add(turn.host.context, Clock.Clock, clock))
   const fiber = Effect.runForkWith(withSteps(services, effectSteps(turn, turn.steps.root)))(
     // the resources of the handler belong to this turn, and not to the worker
     Effect.scoped(
-      Effect.suspend(() => encodingExit(`function "${turn.plan.functionId}"`, fn.program(context), fn.config))
+      Effect.suspend(() =>
+        withEncodedExit(`function "${turn.plan.functionId}"`, fn.program(context), fn.config)
+      )
     )
   )
   fiber.addObserver((exit) => {
     // the end of the turn has interrupted the handler
     if (turn.isOver) return
     if (Exit.isSuccess(exit)) {
-      turn.succeeded(exit.value)
+      turn.handlerSucceeded(exit.value)
       return
     }
     const error = rejectionOf(exit.cause, `The handler of function "${turn.plan.functionId}"`)
-    if (TypedFailure.is(error)) turn.failed(error.error, error.encoded)
-    else turn.failed(error)
+    if (TypedFailure.is(error)) turn.handlerFailed(error.error, error.encoded)
+    else turn.handlerFailed(error)
   })
   return () => fiber.interruptUnsafe()
 }
@@ -188,10 +188,10 @@ const callStep = <Given, Result>(
       : Effect.callback<unknown, unknown>((resume) => {
           try {
             refuseNested(caller.context, name)
-            const checked = checkName(row.naming, name)
+            const checkedName = checkName(row.naming, name)
             const fiber: CodeFiber = { current: undefined }
-            const args = makeArguments(checked, caller.context, fiber)
-            const call = row.call(place, checked, args, (outcome) => {
+            const args = makeArguments(checkedName, caller.context, fiber)
+            const call = row.call(place, checkedName, args, (outcome) => {
               if (call === undefined) return
               if (outcome._tag === "Failure") {
                 const { error } = outcome
@@ -273,20 +273,20 @@ const callBranches = (
           const fibers = new BranchFibers()
           try {
             refuseNested(caller.context, name)
-            const checked = checkName(groups.parallel.naming, name)
-            const { concurrency, failFast } = checkParallel(checked, items, options)
+            const checkedName = checkName(rowlessCalls.parallel.naming, name)
+            const { concurrency, failFast } = checkParallel(checkedName, items, options)
             const begin = (index: number, branchScope: StepScope, end: (exit: BranchExit) => void): void => {
               const context = withSteps(caller.context, effectSteps(turn, branchScope))
               const program = Effect.suspend(() => branch(index))
               fibers.start(context, program, (exit) => end(branchExit(exit, name)))
             }
             const call = {
-              name: checked,
+              name: checkedName,
               count: (items as ReadonlyArray<unknown>).length,
               concurrency,
               failFast,
               begin,
-              succeed: (exits: ReadonlyArray<BranchExit>) => resume(results(exits)),
+              succeed: (exits: ReadonlyArray<BranchExit>) => resume(valuesOf(exits)),
               fail: (failure: FailedBranch) => resume(Effect.andThen(fibers.stop(), failureIn(failure)))
             }
             const cancel = runBranches(turn, scope, call, callBranches)
@@ -312,7 +312,7 @@ const failureIn = ({ cause, error }: FailedBranch): Effect.Effect<never, unknown
   Cause.isCause(cause) ? Effect.failCause(cause) : Effect.fail(error)
 
 /** The values and typed failures of the branches, in order. A defect or an interruption fails the call. */
-const results = (exits: ReadonlyArray<BranchExit>): Effect.Effect<Array<unknown>, unknown> => {
+const valuesOf = (exits: ReadonlyArray<BranchExit>): Effect.Effect<Array<unknown>, unknown> => {
   const values: Array<unknown> = []
   for (const exit of exits) {
     if (exit._tag === "Success") values.push(exit.value)
@@ -323,10 +323,10 @@ const results = (exits: ReadonlyArray<BranchExit>): Effect.Effect<Array<unknown>
 }
 
 /** Names a step in messages. */
-const stepOf = (turn: TurnMachine, name: string): string =>
+const stepLabel = (turn: TurnMachine, name: string): string =>
   `step "${name}" of function "${turn.plan.functionId}"`
 /** Names an invoked function in messages. */
-const invokedBy = (turn: TurnMachine, id: string): string =>
+const invokedLabel = (turn: TurnMachine, id: string): string =>
   `function "${id}", which function "${turn.plan.functionId}" has invoked,`
 
 /**
@@ -342,7 +342,7 @@ const typedFailure = (
   schema === undefined || error.data === undefined || !(encodedFailure in error.data)
     ? undefined
     : Effect.flatMap(
-        decode(schema, error.data[encodedFailure], `Failure of ${stepOf(turn, name)}`),
+        decode(schema, error.data[encodedFailure], `Failure of ${stepLabel(turn, name)}`),
         (failure) => {
           turn.stepFailedWith(failure)
           return Effect.fail(failure)
@@ -360,7 +360,7 @@ const failedInvocation = (
   if (schema === undefined || !(restored instanceof InvokeError)) return Effect.fail(restored)
   const fail = (failure: unknown) => Effect.fail(withFailure(restored, failure))
   if (error.data !== undefined && encodedFailure in error.data) {
-    const what = `Failure of ${invokedBy(turn, call.name)}`
+    const what = `Failure of ${invokedLabel(turn, call.name)}`
     return Effect.flatMap(decode(schema, error.data[encodedFailure], what), fail)
   }
   // There is no encoded failure when the function has no `error` schema, when the error did not fit that schema, or
@@ -382,15 +382,15 @@ export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService =>
     [calledFrom]: (kind, name, entry) => rememberCallSite(turn.plan, kind, name, entry),
 
     run: <A, E, R, F>(name: string, effect: Effect.Effect<A, E, R>, options: EffectRunOptions<A, F> = {}) =>
-      callStep(place, steps.run, name, {
-        makeArguments: (checked, context, fiber) => {
+      callStep(place, stepRows.run, name, {
+        makeArguments: (checkedName, context, fiber) => {
           if (!Effect.isEffect(effect)) {
-            throw new ValidationError(`Step "${checked}" needs an Effect to run, got ${show(effect)}`)
+            throw new ValidationError(`Step "${checkedName}" needs an Effect to run, got ${show(effect)}`)
           }
-          const program = encodingExit(stepOf(turn, checked), effect, options)
-          return { begin: effectCode(checked, context, () => program, fiber), options }
+          const program = withEncodedExit(stepLabel(turn, checkedName), effect, options)
+          return { begin: effectCode(checkedName, context, () => program, fiber), options }
         },
-        convertResult: (value) => decodeIfTyped(options.success, value, `Result of ${stepOf(turn, name)}`),
+        convertResult: (value) => decodeIfTyped(options.success, value, `Result of ${stepLabel(turn, name)}`),
         convertFailure: (error) => typedFailure(turn, name, options.error, error)
       }),
 
@@ -399,41 +399,44 @@ export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService =>
       body: (tx: EffectTx) => Effect.Effect<A, E, R>,
       options: EffectRunOptions<A, F> = {}
     ) =>
-      callStep(place, steps.tx, name, {
-        makeArguments: (checked, context, fiber) => {
+      callStep(place, stepRows.tx, name, {
+        makeArguments: (checkedName, context, fiber) => {
           if (typeof body !== "function") {
             throw new ValidationError(
-              `Step "${checked}" needs a function that takes a transaction and returns an Effect, got ${show(body)}`
+              `Step "${checkedName}" needs a function that takes a transaction and returns an Effect, got ${show(body)}`
             )
           }
           const begin = effectCode(
-            checked,
+            checkedName,
             context,
             (attempt) => {
-              const collector = (attempt.tx = new TxCollector(checked))
-              return encodingExit(stepOf(turn, checked), body(effectTx(collector)), options)
+              const collector = (attempt.tx = new TxCollector(checkedName))
+              return withEncodedExit(stepLabel(turn, checkedName), body(effectTx(collector)), options)
             },
             fiber
           )
           return { begin, options }
         },
         convertResult: ({ value, writes }) =>
-          Effect.map(decodeIfTyped(options.success, value, `Result of ${stepOf(turn, name)}`), (result) => ({
-            value: result,
-            writes
-          })),
+          Effect.map(
+            decodeIfTyped(options.success, value, `Result of ${stepLabel(turn, name)}`),
+            (result) => ({
+              value: result,
+              writes
+            })
+          ),
         convertFailure: (error) => typedFailure(turn, name, options.error, error)
       }),
 
     sleep: (name: string, duration: StepDuration) =>
-      callStep(place, steps.sleep, name, { makeArguments: () => duration }),
+      callStep(place, stepRows.sleep, name, { makeArguments: () => duration }),
 
     sleepUntil: (name: string, until: Date | string) =>
-      callStep(place, steps.sleepUntil, name, { makeArguments: () => until }),
+      callStep(place, stepRows.sleepUntil, name, { makeArguments: () => until }),
 
     waitForEvent: (name: string, filter: EffectEventFilter<string | EventDefinition>) => {
       const schema = definitionOf(filter?.event)?.schema
-      return callStep(place, steps.waitForEvent, name, {
+      return callStep(place, stepRows.waitForEvent, name, {
         makeArguments: () => filter,
         ...(schema === undefined
           ? {}
@@ -456,16 +459,16 @@ export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService =>
     ) => {
       const declared = declarationsOf(target)
       const { error: errorSchema = declared.error, success = declared.success } = options
-      return callStep(place, steps.invoke, invokedId(target), {
+      return callStep(place, stepRows.invoke, invokedId(target), {
         makeArguments: () => ({ target, input, options }),
         convertResult: (value, { name }) =>
-          decodeIfTyped(success, value, `Result of ${invokedBy(turn, name)}`),
+          decodeIfTyped(success, value, `Result of ${invokedLabel(turn, name)}`),
         convertFailure: (error, call) => failedInvocation(turn, call, errorSchema, error)
       })
     },
 
     invokeAsync: (target: string | Invokable, input?: unknown) =>
-      callStep(place, steps.invokeAsync, invokedId(target), { makeArguments: () => ({ target, input }) }),
+      callStep(place, stepRows.invokeAsync, invokedId(target), { makeArguments: () => ({ target, input }) }),
 
     parallel: (name: string, effects: ReadonlyArray<AnyBranch>, options?: ParallelOptions) =>
       callBranches(place, name, effects, (index) => effects[index] ?? Effect.void, options),
@@ -481,7 +484,7 @@ export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService =>
       Effect.withFiber((fiber) => {
         try {
           refuseNested(fiber.context, stepName)
-          const name = checkName(groups.compensate.naming, stepName)
+          const name = checkName(rowlessCalls.compensate.naming, stepName)
           if (!Effect.isEffect(effect)) {
             throw new ValidationError(
               `The compensation of step "${name}" must be an Effect, got ${show(effect)}`
@@ -498,7 +501,7 @@ export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService =>
       }),
 
     publish: (topic: string, data: unknown) =>
-      callStep(place, steps.publish, topic, { makeArguments: () => data })
+      callStep(place, stepRows.publish, topic, { makeArguments: () => data })
   }
   return service as StepService
 }

@@ -16,23 +16,20 @@ export interface FunctionPlan {
   readonly retry: RetryPolicy
   readonly timeoutMs: number
   readonly stepTimeout: StepTimeout | undefined
-  /**
-   * The place in the user's code where each step is called, by kind and name of the step. Holds only the places that
-   * are known.
-   */
+  /** The places in the user's code where steps are called, as far as they are known, by kind and name of the step. */
   readonly callSites: Map<string, string>
   /**
    * The recorded steps that a run did not call again, as text, by run id. Kept so that these steps are logged once, and
    * not in every turn.
    */
-  readonly uncalled: Map<string, string>
+  readonly uncalledSteps: Map<string, string>
   /** Whether the warning about sleeps outside of steps was logged. */
   hasWarnedOfSleeps: boolean
 }
 
 /** Maximum number of call sites in memory: a handler may use ever new step names. */
 const MAX_CALL_SITES = 500
-/** Maximum number of runs in {@link FunctionPlan.uncalled}: a run that never ends would stay there forever. */
+/** Maximum number of runs in {@link FunctionPlan.uncalledSteps}: a run that never ends would stay there forever. */
 const MAX_UNCALLED = 1000
 
 const plans = new WeakMap<AnyFunction, FunctionPlan>()
@@ -50,7 +47,7 @@ export const functionPlan = (fn: AnyFunction): FunctionPlan => {
           ? undefined
           : resolveStepTimeout(stepTimeout, `stepTimeout of function "${id}"`),
       callSites: new Map(),
-      uncalled: new Map(),
+      uncalledSteps: new Map(),
       hasWarnedOfSleeps: false
     }
     plans.set(fn, plan)
@@ -80,16 +77,16 @@ export const callSiteOf = (plan: FunctionPlan, kind: StepKind, name: string): st
  * steps have not been logged before.
  */
 export const rememberUncalled = (
-  { uncalled }: FunctionPlan,
+  { uncalledSteps }: FunctionPlan,
   runId: string,
   steps: string,
   hasEnded: boolean
 ): boolean => {
-  const isNew = uncalled.get(runId) !== steps
-  if (hasEnded) uncalled.delete(runId)
+  const isNew = uncalledSteps.get(runId) !== steps
+  if (hasEnded) uncalledSteps.delete(runId)
   else {
-    if (uncalled.size >= MAX_UNCALLED) uncalled.clear()
-    uncalled.set(runId, steps)
+    if (uncalledSteps.size >= MAX_UNCALLED) uncalledSteps.clear()
+    uncalledSteps.set(runId, steps)
   }
   return isNew
 }

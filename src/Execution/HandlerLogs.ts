@@ -14,7 +14,7 @@ import { dataText, NO_TEXT } from "../LogFormat.ts"
 import { type Logger, runLogger } from "../Logger.ts"
 import type { Job, LogLine } from "../Protocol/Worker.ts"
 import { withoutSecrets } from "./SecretsInText.ts"
-import { bodyOf, type TurnToken } from "./Nesting.ts"
+import { enclosingStep, type TurnToken } from "./Nesting.ts"
 import type { TurnHost } from "./TurnHost.ts"
 
 /** The part of the turn that the log lines of its handler need. */
@@ -35,7 +35,7 @@ interface CallingStep {
 export const handlerLogger = (turn: LoggingTurn): Logger => {
   const { host, job } = turn
   const { keepLine } = host
-  const callingStep = (): CallingStep => bodyOf(turn.token) ?? stepIn(Fiber.getCurrent()?.context)
+  const callingStep = (): CallingStep => enclosingStep(turn.token) ?? stepIn(Fiber.getCurrent()?.context)
   return runLogger(job.runId, () => turn.steps.isReplaying, host.handlerLogger, {
     fields: () => ({ ...fieldsOf(turn), ...callingStep() }),
     ...(keepLine === undefined
@@ -133,7 +133,7 @@ const dataToStore = (job: Job, json: string): string => {
 /** Whether JSON text is within the limit for depth. */
 const isFlatEnough = (json: string): boolean => {
   let depth = 0
-  // matches brackets, and whole strings so that the brackets in strings are passed over
+  // matches brackets and whole strings: the brackets inside strings are not counted
   for (const [token] of json.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}]/g)) {
     if (token === "[" || token === "{") depth++
     else if (token === "]" || token === "}") depth--

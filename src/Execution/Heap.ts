@@ -41,26 +41,26 @@ export class Heap<A extends Ranked> {
     this.#entries.length = 0
   }
 
-  #rise(entry: A, from: number): void {
-    let position = from
+  #rise(entry: A, start: number): void {
+    let position = start
     while (position > 0) {
-      const above = (position - 1) >> 1
-      const parent = this.#entries[above] as A
+      const parentPosition = (position - 1) >> 1
+      const parent = this.#entries[parentPosition] as A
       if (parent.rank <= entry.rank) break
       this.#put(parent, position)
-      position = above
+      position = parentPosition
     }
     this.#put(entry, position)
   }
 
-  #sink(entry: A, from: number): void {
-    let position = from
+  #sink(entry: A, start: number): void {
+    let position = start
     for (;;) {
-      const left = 2 * position + 1
-      const first = this.#entries[left]
-      if (first === undefined) break
-      const second = this.#entries[left + 1]
-      const child = second !== undefined && second.rank < first.rank ? second : first
+      const leftPosition = 2 * position + 1
+      const leftChild = this.#entries[leftPosition]
+      if (leftChild === undefined) break
+      const rightChild = this.#entries[leftPosition + 1]
+      const child = rightChild !== undefined && rightChild.rank < leftChild.rank ? rightChild : leftChild
       if (entry.rank <= child.rank) break
       const next = child.position
       this.#put(child, position)

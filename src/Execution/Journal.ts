@@ -7,33 +7,30 @@ import type { Job, JournalEntry, OpenStep, Outcome } from "../Protocol/Worker.ts
 import { isAtRoot } from "../StepId.ts"
 
 /** An entry, with its index in the journal. */
-export interface Recorded {
+export interface RecordedEntry {
   readonly entry: JournalEntry
   readonly index: number
 }
 
-/**
- * An open step that the engine has resumed before the handler reached it. Without an outcome, the next attempt of the
- * step is due.
- */
-export interface FiredEarly {
+/** An open step that the engine has resumed before the handler reached it. If the step has no outcome, its next attempt is due. */
+export interface EarlyFiring {
   readonly outcome: Outcome | undefined
 }
 
 export class Journal {
   /** The entries of steps that the handler has not called yet. */
-  readonly #recorded: Map<string, Recorded>
+  readonly #recorded: Map<string, RecordedEntry>
   readonly #open: Map<string, OpenStep>
   /** The steps that an earlier turn left open and that the handler has not reached yet. */
   readonly #unreached: Set<string>
-  readonly #firedEarly: Map<string, FiredEarly>
+  readonly #earlyFirings: Map<string, EarlyFiring>
 
   constructor({ journal, open }: Pick<Job, "journal" | "open">) {
-    this.#recorded = journal.length === 0 ? noMap : new Map()
+    this.#recorded = journal.length === 0 ? emptyMap : new Map()
     for (const [index, entry] of journal.entries()) this.#recorded.set(entry.stepKey, { entry, index })
-    this.#open = open.length === 0 ? noMap : new Map()
-    this.#unreached = open.length === 0 ? noSet : new Set()
-    this.#firedEarly = open.length === 0 ? noMap : new Map()
+    this.#open = open.length === 0 ? emptyMap : new Map()
+    this.#unreached = open.length === 0 ? emptySet : new Set()
+    this.#earlyFirings = open.length === 0 ? emptyMap : new Map()
     for (const step of open) {
       this.#open.set(step.stepKey, step)
       this.#unreached.add(step.stepKey)
@@ -51,7 +48,7 @@ export class Journal {
   }
 
   /** Returns the entry of a step, and removes it. */
-  take(key: string): Recorded | undefined {
+  take(key: string): RecordedEntry | undefined {
     if (this.#recorded.size === 0) return undefined
     const recorded = this.#recorded.get(key)
     if (recorded !== undefined) this.#recorded.delete(key)
@@ -74,11 +71,11 @@ export class Journal {
    * open at the start.
    */
   fireEarly(key: string, outcome: Outcome | undefined): void {
-    if (this.#open.has(key)) this.#firedEarly.set(key, { outcome })
+    if (this.#open.has(key)) this.#earlyFirings.set(key, { outcome })
   }
 
-  firedEarly(key: string): FiredEarly | undefined {
-    return this.#firedEarly.get(key)
+  earlyFiring(key: string): EarlyFiring | undefined {
+    return this.#earlyFirings.get(key)
   }
 
   /** Whether earlier turns left steps open that the handler has not reached yet. */
@@ -104,5 +101,5 @@ export class Journal {
  * For turns without a journal or open steps, such as the first turn of a run. Nothing is ever added to these
  * collections.
  */
-const noMap = new Map<string, never>()
-const noSet = new Set<string>()
+const emptyMap = new Map<string, never>()
+const emptySet = new Set<string>()

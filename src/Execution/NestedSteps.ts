@@ -6,7 +6,7 @@ import { type Invokable, Step, type StepService } from "../Step.ts"
 import { primitives } from "./StepTable.ts"
 
 class NestedSteps {
-  readonly #outer: string
+  readonly #outerStep: string
 
   // makes one method for each primitive, whose first argument is always a name or a function
   static {
@@ -18,11 +18,11 @@ class NestedSteps {
   }
 
   constructor(outer: string) {
-    this.#outer = outer
+    this.#outerStep = outer
   }
 
   refusal(name: string): NestedStepError {
-    return new NestedStepError(name, this.#outer)
+    return new NestedStepError(name, this.#outerStep)
   }
 }
 

@@ -20,11 +20,13 @@ interface Body {
 const bodies = new AsyncLocalStorage<Body>()
 
 /** Runs the body of a step. Everything that the body starts counts as inside of the body, even what runs later. */
-export const insideStep = <A>(token: TurnToken, stepName: string, attempt: number, body: () => A): A =>
+export const runInsideStep = <A>(token: TurnToken, stepName: string, attempt: number, body: () => A): A =>
   bodies.run({ token, stepName, attempt }, body)
 
 /** The step of this turn in whose body the caller runs; `undefined` outside of bodies. */
-export const bodyOf = (token: TurnToken): { readonly step: string; readonly attempt: number } | undefined => {
+export const enclosingStep = (
+  token: TurnToken
+): { readonly step: string; readonly attempt: number } | undefined => {
   const body = bodies.getStore()
   return body !== undefined && body.token === token
     ? { step: body.stepName, attempt: body.attempt }
@@ -35,7 +37,7 @@ export const bodyOf = (token: TurnToken): { readonly step: string; readonly atte
  * The error for a call of step `stepName`, if the call comes from the body of a step of the same turn. The steps of
  * another run are allowed: a body may start a turn of another run in this process.
  */
-export const nestedStep = (token: TurnToken, stepName: string): NestedStepError | undefined => {
+export const nestedStepError = (token: TurnToken, stepName: string): NestedStepError | undefined => {
   const body = bodies.getStore()
   return body !== undefined && body.token === token ? new NestedStepError(stepName, body.stepName) : undefined
 }

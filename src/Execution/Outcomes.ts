@@ -7,25 +7,25 @@ import type { SerializedError } from "../Errors.ts"
 import type { Job, Outcome, TurnOp } from "../Protocol/Worker.ts"
 import { UnseenEvents, type WaitOp } from "./UnseenEvents.ts"
 import type { Progress } from "./StepGate.ts"
-import type { Recorded } from "./Journal.ts"
+import type { RecordedEntry } from "./Journal.ts"
 import type { StepScope } from "./StepScope.ts"
 import { Settlement } from "./Settlement.ts"
 import type { StepCall } from "./StepCall.ts"
-import { notAnswered, stepDone } from "./StepReports.ts"
+import { unansweredOutcome, stepDoneOp } from "./StepReports.ts"
 import type { TurnHost } from "./TurnHost.ts"
 
 export interface OutcomesOwner {
   /** How many turns of the event loop it takes until all consequences of one outcome have run. */
-  readonly turnsToDrain: number
+  readonly loopTurnsToDrain: number
   /**
    * Whether the handler may stop waiting for a call without telling the turn. A handler with promises may, and one with
    * fibers may not.
    */
   readonly abandonsSilently: boolean
   /** Called when no outcome can be delivered, and all consequences of the last one have run. */
-  readonly idle: () => void
+  readonly onIdle: () => void
   /** Called before an outcome is delivered. */
-  readonly delivers: () => void
+  readonly onDeliver: () => void
 }
 
 export class Outcomes implements Progress {
@@ -33,17 +33,17 @@ export class Outcomes implements Progress {
   readonly #owner: OutcomesOwner
   readonly #settlement: Settlement
   /** The number of reports that are not durable yet. */
-  #unacknowledged = 0
+  #unacknowledgedCount = 0
   /** The number of outcomes that were delivered. */
-  #delivered = 0
+  #deliveredCount = 0
   /** The wait that received the last delivered outcome; `undefined` once the handler has acted on the outcome. */
   #lastWait: StepCall | undefined = undefined
-  #closed = false
+  #isClosed = false
 
   constructor(journal: Job["journal"], host: TurnHost, owner: OutcomesOwner) {
     this.#host = host
     this.#owner = owner
-    this.#settlement = new Settlement(journal.length, owner.turnsToDrain, () => owner.idle())
+    this.#settlement = new Settlement(journal.length, owner.loopTurnsToDrain, () => owner.onIdle())
     for (const [rank, { kind }] of journal.entries()) {
       // The handler does not call compensations, so their entries count as delivered.
       if (kind === "compensate") this.#settlement.markSettled(rank)
@@ -59,7 +59,7 @@ export class Outcomes implements Progress {
     return this.#settlement.isCaughtUp
   }
 
-  /** Whether no outcome waits to be delivered, or waits for the answer to its report. */
+  /** Whether no outcome waits: neither to be delivered, nor for the answer to its report. */
   get isEmpty(): boolean {
     return this.#settlement.isEmpty
   }
@@ -76,7 +76,7 @@ export class Outcomes implements Progress {
 
   /** Whether all reports are durable. */
   get isDurable(): boolean {
-    return this.#unacknowledged === 0
+    return this.#unacknowledgedCount === 0
   }
 
   // ---------------------------------------------------------------------------
@@ -84,21 +84,25 @@ export class Outcomes implements Progress {
   // ---------------------------------------------------------------------------
 
   /** Queues the outcome that the journal has for a call. */
-  replay(call: StepCall, { entry: { kind, outcome }, index }: Recorded): void {
+  replay(call: StepCall, { entry: { kind, outcome }, index }: RecordedEntry): void {
     // The verdict on branches waits until all activity has come to rest, since the branches must end before the
     // verdict.
-    call.settling = this.#settlement.request(index, () => this.#deliver(call, outcome), kind === "parallel")
+    call.pendingOutcome = this.#settlement.request(
+      index,
+      () => this.#deliver(call, outcome),
+      kind === "parallel"
+    )
   }
 
   /**
    * Records the outcome of a step that has finished in this process; `startedAt` is in epoch milliseconds.
    */
   record(call: StepCall, outcome: Outcome, attempt: number, startedAt: number): void {
-    if (this.#closed) return
+    if (this.#isClosed) return
     // The outcome is added before it is reported, since the report may be acknowledged before `report` returns.
     this.#add(call, outcome)
     const endedAt = this.#host.clock.currentTimeMillisUnsafe()
-    this.report(stepDone(call, outcome, { attempt, startedAt, endedAt }))
+    this.report(stepDoneOp(call, outcome, { attempt, startedAt, endedAt }))
     this.pump()
   }
 
@@ -110,7 +114,7 @@ export class Outcomes implements Progress {
   }
 
   #add(call: StepCall, outcome: Outcome): void {
-    call.settling = this.#settlement.add(() => this.#deliver(call, outcome), true)
+    call.pendingOutcome = this.#settlement.add(() => this.#deliver(call, outcome), true)
   }
 
   /**
@@ -118,24 +122,24 @@ export class Outcomes implements Progress {
    * `onFailure`, and neither into the journal nor to the handler.
    */
   request(call: StepCall, op: TurnOp, onFailure?: (error: SerializedError) => void): void {
-    let answer: Outcome = notAnswered
-    const settling = this.#settlement.add(() => this.#deliver(call, answer), false)
-    call.settling = settling
+    let answer: Outcome = unansweredOutcome
+    const pendingOutcome = this.#settlement.add(() => this.#deliver(call, answer), false)
+    call.pendingOutcome = pendingOutcome
     this.report(op, (outcome) => {
-      settling.ready = true
+      pendingOutcome.isReady = true
       if (outcome?._tag !== "Failure" || onFailure === undefined) {
         if (outcome !== undefined) answer = outcome
         return
       }
-      this.#settlement.drop(settling)
-      call.settling = undefined
+      this.#settlement.drop(pendingOutcome)
+      call.pendingOutcome = undefined
       onFailure(outcome.error)
     })
   }
 
   /** Reports an op after which the turn continues. */
   report(op: TurnOp, onAck?: (outcome: Outcome | undefined) => void): void {
-    this.#unacknowledged++
+    this.#unacknowledgedCount++
     this.#host.report(
       op,
       onAck === undefined ? this.#acknowledged : (outcome) => this.#acknowledged(outcome, onAck)
@@ -146,10 +150,10 @@ export class Outcomes implements Progress {
     outcome: Outcome | undefined,
     onAck?: (outcome: Outcome | undefined) => void
   ): void => {
-    this.#unacknowledged--
-    if (this.#closed) return
+    this.#unacknowledgedCount--
+    if (this.#isClosed) return
     onAck?.(outcome)
-    if (this.#unacknowledged === 0 || onAck !== undefined) this.pump()
+    if (this.#unacknowledgedCount === 0 || onAck !== undefined) this.pump()
   }
 
   // ---------------------------------------------------------------------------
@@ -157,9 +161,9 @@ export class Outcomes implements Progress {
   // ---------------------------------------------------------------------------
 
   #deliver(call: StepCall, outcome: Outcome): void {
-    if (call.withdrawn || this.#closed) return
-    this.#owner.delivers()
-    this.#delivered++
+    if (call.isWithdrawn || this.#isClosed) return
+    this.#owner.onDeliver()
+    this.#deliveredCount++
     this.#lastWait = undefined
     this.#host.probe?.delivers?.()
     if (call.kind === "waitForEvent") {
@@ -179,18 +183,18 @@ export class Outcomes implements Progress {
   /** Notes that the handler makes a step call in this scope. */
   noteCallIn(scope: StepScope): void {
     this.noteHandlerActs()
-    scope.waits?.leaveBehind(this.#delivered)
+    scope.waits?.leaveBehind(this.#deliveredCount)
   }
 
   /** Registers a call that waits for an event. */
   awaitEvent(call: StepCall, op: WaitOp): void {
     call.scope.waits ??= new UnseenEvents()
-    call.scope.waits.add(call, op, this.#delivered)
+    call.scope.waits.add(call, op, this.#deliveredCount)
   }
 
   /** Drops the outcome of a call that the handler no longer wants. */
   drop(call: StepCall): void {
-    if (call.settling !== undefined) this.#settlement.drop(call.settling)
+    if (call.pendingOutcome !== undefined) this.#settlement.drop(call.pendingOutcome)
   }
 
   /** Delivers nothing while `fn` runs, and then continues. */
@@ -211,7 +215,7 @@ export class Outcomes implements Progress {
 
   /** Ends delivery: the turn is over. */
   close(): void {
-    this.#closed = true
+    this.#isClosed = true
     this.#settlement.close()
   }
 }

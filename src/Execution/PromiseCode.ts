@@ -8,7 +8,7 @@ import { show } from "../Show.ts"
 import { isSchema, validate } from "../StandardSchema.ts"
 import type { StepRunContext, Tx } from "../Step.ts"
 import type { Attempt } from "./Attempt.ts"
-import { insideStep } from "./Nesting.ts"
+import { runInsideStep } from "./Nesting.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 import { TxCollector } from "./Tx.ts"
 
@@ -21,7 +21,7 @@ export const callUserCode = (
   let result: unknown
   try {
     result = code()
-    // to read `then` may run code of the value, which may throw
+    // reading `then` may run code of the value, and that code may throw
     if (isThenable(result)) {
       Promise.resolve(result).then(succeed, fail)
       return
@@ -59,7 +59,7 @@ export const promiseCode = <Arguments extends ReadonlyArray<unknown>>(
   const context = new AsyncResource("ironflow.step")
   return (attempt) =>
     context.runInAsyncScope(() =>
-      insideStep(turn.token, name, attempt.number, () =>
+      runInsideStep(turn.token, name, attempt.number, () =>
         callUserCode(
           attempt.span === undefined
             ? () => fn(...argumentsFor(attempt))

@@ -32,7 +32,7 @@ import {
 import { type BranchExit, checkParallel, runBranches } from "./Branches.ts"
 import { compensationCode } from "./Compensation.ts"
 import { resolveStepTimeout } from "./FunctionPlan.ts"
-import { nestedStep } from "./Nesting.ts"
+import { nestedStepError } from "./Nesting.ts"
 import {
   decodeWith,
   type Decoder,
@@ -51,12 +51,12 @@ import {
   declarationsOf,
   definitionOf,
   failureOf,
-  groups,
+  rowlessCalls,
   invokedId,
   type Place,
   type StepApi,
   type StepRow,
-  steps
+  stepRows
 } from "./StepTable.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 
@@ -93,8 +93,8 @@ export const startPromiseHandler = (
   outerContext.runInAsyncScope(() =>
     callUserCode(
       tracing === undefined ? () => fn.handler(context) : () => tracing.within(() => fn.handler(context)),
-      (value) => turn.succeeded(value),
-      (error) => turn.failed(error)
+      (value) => turn.handlerSucceeded(value),
+      (error) => turn.handlerFailed(error)
     )
   )
 }
@@ -108,10 +108,10 @@ const api: StepApi = {
 
 /** Checks the name of a step, and returns it. Throws `NestedStepError` inside the code of a step. */
 const checkCall = (turn: TurnMachine, naming: string, name: unknown): string => {
-  const checked = checkName(naming, name)
-  const nested = nestedStep(turn.token, checked)
+  const checkedName = checkName(naming, name)
+  const nested = nestedStepError(turn.token, checkedName)
   if (nested !== undefined) throw nested
-  return checked
+  return checkedName
 }
 
 interface StepCallParts<Given, Result> {
@@ -137,8 +137,8 @@ const callStep = <Given, Result, T>(
   let call: StepCall | undefined
   return callPromise<T>(
     (succeed, fail) => {
-      const checked = checkCall(turn, row.naming, name)
-      const stepCall = row.call(place, checked, makeArguments(checked), (outcome) => {
+      const checkedName = checkCall(turn, row.naming, name)
+      const stepCall = row.call(place, checkedName, makeArguments(checkedName), (outcome) => {
         if (stepCall === undefined) return
         if (outcome._tag === "Failure") {
           fail(failureOf(row, turn, stepCall, outcome.error))
@@ -181,16 +181,16 @@ const callBranches = (
 ): Promise<Array<unknown>> =>
   callPromise((succeed, fail) => {
     const { scope, turn } = place
-    const checked = checkCall(turn, groups.parallel.naming, name)
-    const { concurrency, failFast } = checkParallel(checked, branches, options, keys)
+    const checkedName = checkCall(turn, rowlessCalls.parallel.naming, name)
+    const { concurrency, failFast } = checkParallel(checkedName, branches, options, keys)
     const decoders = branches.map((_, index) =>
-      decoderOf(options, `Result ${index} of "${checked}" of function "${turn.plan.functionId}"`)
+      decoderOf(options, `Result ${index} of "${checkedName}" of function "${turn.plan.functionId}"`)
     )
-    const notFunction = branches.findIndex((branch) => typeof branch !== "function")
-    if (notFunction >= 0) {
+    const invalidIndex = branches.findIndex((branch) => typeof branch !== "function")
+    if (invalidIndex >= 0) {
       throw new ValidationError(
-        `Branch ${notFunction} of "${checked}" must be a function that takes a step client, such as (step) => step.run(...), ` +
-          `got ${show(branches[notFunction])}`
+        `Branch ${invalidIndex} of "${checkedName}" must be a function that takes a step client, such as (step) => step.run(...), ` +
+          `got ${show(branches[invalidIndex])}`
       )
     }
     const begin = (index: number, branchScope: StepScope, end: (exit: BranchExit) => void): void =>
@@ -200,7 +200,7 @@ const callBranches = (
         (error) => end({ _tag: "Failure", error })
       )
     const call = {
-      name: checked,
+      name: checkedName,
       count: branches.length,
       concurrency,
       failFast,
@@ -238,10 +238,10 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
       options?: StepRunOptions & Partial<WithSchema<unknown>>
     ) {
       let decoder: Decoder | undefined
-      return callStep(place, run, steps.run, name, {
-        makeArguments: (checked) => {
-          decoder = decoderOf(options, resultOf(checked))
-          return { begin: promiseCode(turn, checked, fn, contextArgument, decoder), options }
+      return callStep(place, run, stepRows.run, name, {
+        makeArguments: (checkedName) => {
+          decoder = decoderOf(options, resultOf(checkedName))
+          return { begin: promiseCode(turn, checkedName, fn, contextArgument, decoder), options }
         },
         convertResult: (value) => decodeWith(decoder, value)
       })
@@ -253,21 +253,21 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
       options?: StepRunOptions & Partial<WithSchema<unknown>>
     ) {
       let decoder: Decoder | undefined
-      return callStep(place, tx, steps.tx, name, {
-        makeArguments: (checked) => {
-          decoder = decoderOf(options, resultOf(checked))
-          return { begin: promiseCode(turn, checked, fn, txArguments(checked), decoder), options }
+      return callStep(place, tx, stepRows.tx, name, {
+        makeArguments: (checkedName) => {
+          decoder = decoderOf(options, resultOf(checkedName))
+          return { begin: promiseCode(turn, checkedName, fn, txArguments(checkedName), decoder), options }
         },
         convertResult: ({ value, writes }) => ({ value: decodeWith(decoder, value), writes })
       })
     } as StepClient["tx"],
 
     sleep: function sleep(name, duration) {
-      return callStep(place, sleep, steps.sleep, name, { makeArguments: () => duration })
+      return callStep(place, sleep, stepRows.sleep, name, { makeArguments: () => duration })
     },
 
     sleepUntil: function sleepUntil(name, until) {
-      return callStep(place, sleepUntil, steps.sleepUntil, name, { makeArguments: () => until })
+      return callStep(place, sleepUntil, stepRows.sleepUntil, name, { makeArguments: () => until })
     },
 
     waitForEvent: function waitForEvent(
@@ -275,7 +275,7 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
       filter: Omit<EventFilter, "event"> & { readonly event: unknown }
     ) {
       const schema = definitionOf(filter?.event)?.schema
-      return callStep(place, waitForEvent, steps.waitForEvent, name, {
+      return callStep(place, waitForEvent, stepRows.waitForEvent, name, {
         makeArguments: () => filter,
         ...(schema === undefined
           ? {}
@@ -295,7 +295,7 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
       options?: InvokeOptions & Partial<WithSchema<unknown>>
     ) {
       let decoder: Decoder | undefined
-      return callStep(place, invoke, steps.invoke, invokedId(target), {
+      return callStep(place, invoke, stepRows.invoke, invokedId(target), {
         makeArguments: (id) => {
           decoder = decoderOf(
             { schema: options?.schema ?? declarationsOf(target).success },
@@ -308,7 +308,7 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
     } as StepClient["invoke"],
 
     invokeAsync: function invokeAsync(target: string | Invokable, input?: unknown) {
-      return callStep(place, invokeAsync, steps.invokeAsync, invokedId(target), {
+      return callStep(place, invokeAsync, stepRows.invokeAsync, invokedId(target), {
         makeArguments: () => ({ target, input })
       })
     } as StepClient["invokeAsync"],
@@ -333,7 +333,7 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
     } as StepClient["map"],
 
     compensate: (stepName, fn) => {
-      const name = checkCall(turn, groups.compensate.naming, stepName)
+      const name = checkCall(turn, rowlessCalls.compensate.naming, stepName)
       if (typeof fn !== "function") {
         throw new ValidationError(`The compensation of step "${name}" must be a function, got ${show(fn)}`)
       }
@@ -342,7 +342,7 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
     },
 
     publish: function publish(topic, data) {
-      return callStep(place, publish, steps.publish, topic, { makeArguments: () => data })
+      return callStep(place, publish, stepRows.publish, topic, { makeArguments: () => data })
     }
   }
 }

@@ -57,7 +57,7 @@ export interface QuiescenceOwner {
   /** Whether the turn only waits at this moment. */
   readonly isQuiet: boolean
   /** Called when the turn has been quiet for long enough. */
-  readonly fellQuiet: () => void
+  readonly onQuiet: () => void
 }
 
 export class Quiescence {
@@ -101,14 +101,14 @@ export class Quiescence {
 
   #linger(activityCount: number): void {
     if (this.#lingerMs <= 0) {
-      this.#owner.fellQuiet()
+      this.#owner.onQuiet()
       return
     }
     this.#willCheckAgain = true
     const { alarm, clock } = this.#host
     this.#cancelLinger = alarm.at(clock.currentTimeMillisUnsafe() + this.#lingerMs, () => {
       this.#cancelLinger = undefined
-      this.#checkAgain(activityCount, () => this.#owner.fellQuiet())
+      this.#checkAgain(activityCount, () => this.#owner.onQuiet())
     })
   }
 
@@ -117,10 +117,10 @@ export class Quiescence {
     this.#cancelLinger = undefined
   }
 
-  #checkAgain(activityCount: number, then: () => void): void {
+  #checkAgain(activityCount: number, onQuiet: () => void): void {
     this.#willCheckAgain = false
     if (this.#isStopped) return
-    if (activityCount === this.#owner.activityCount && this.#owner.isQuiet) then()
+    if (activityCount === this.#owner.activityCount && this.#owner.isQuiet) onQuiet()
     else this.check()
   }
 }

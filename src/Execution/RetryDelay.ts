@@ -12,7 +12,7 @@ export interface RetriedFailure {
   /** How many attempts have failed so far. */
   readonly failures: number
   readonly retry: RetryPolicy
-  /** The subject of the warning: `Run run_1 of function "order": Step "charge"`. */
+  /** The subject of the warning, such as `Run run_1 of function "order": Step "charge"`. */
   readonly what: () => string
 }
 

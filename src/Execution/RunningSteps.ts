@@ -21,7 +21,7 @@ export interface RunningOwner extends AttemptOwner {
    * Called when the code of a step was asked to stop and did not end within {@link stopGraceMs}. The code is no
    * longer awaited.
    */
-  readonly gaveUp: (call: StepCall) => void
+  readonly onGiveUp: (call: StepCall) => void
 }
 
 export class RunningSteps {
@@ -106,12 +106,12 @@ export class RunningSteps {
     this.#attempts.delete(attempt)
   }
 
-  /** Asks the running steps of the group to stop. Steps that do not are given up after a limited time. */
-  stop(group: BranchGroup, why: string): void {
+  /** Asks the running steps of the group to stop. Steps that do not stop are given up after a limited time. */
+  stop(group: BranchGroup, cause: string): void {
     const now = this.#host.clock.currentTimeMillisUnsafe()
     for (const attempt of this.#attempts) {
       if (!isWithin(attempt.call.scope, group)) continue
-      const reason = new StepAbortedError(attempt.call.name, why)
+      const reason = new StepAbortedError(attempt.call.name, cause)
       attempt.cancelTimer ??= this.#host.alarm.at(now + stopGraceMs, () => this.#giveUp(attempt, reason))
       attempt.abort(reason)
     }
@@ -119,7 +119,7 @@ export class RunningSteps {
 
   #giveUp(attempt: Attempt, reason: Error): void {
     this.abandon(attempt, reason)
-    this.#owner.gaveUp(attempt.call)
+    this.#owner.onGiveUp(attempt.call)
   }
 
   /** Ends the attempt now, whatever its code does. */

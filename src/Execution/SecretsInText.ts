@@ -26,11 +26,11 @@ export const errorWithoutSecrets = (job: Pick<Job, "secrets">, error: Serialized
   job.secrets === undefined || Object.keys(job.secrets).length === 0
     ? error
     : // the shape is the same: only strings have changed
-      (cleanedOf(job, error) as SerializedError)
+      (cleanValue(job, error) as SerializedError)
 
-const cleanedOf = (job: Pick<Job, "secrets">, value: unknown): unknown => {
+const cleanValue = (job: Pick<Job, "secrets">, value: unknown): unknown => {
   if (typeof value === "string") return withoutSecrets(job, value)
-  if (Array.isArray(value)) return value.map((item) => cleanedOf(job, item))
+  if (Array.isArray(value)) return value.map((item) => cleanValue(job, item))
   if (typeof value !== "object" || value === null) return value
-  return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, cleanedOf(job, member)]))
+  return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, cleanValue(job, member)]))
 }

@@ -10,7 +10,7 @@ import { Heap } from "./Heap.ts"
 import { queueMicrotask, setImmediate } from "../RealTimers.ts"
 
 /** An outcome on its way to the handler. */
-export interface Settling {
+export interface PendingOutcome {
   /** Index in the journal; for a new outcome the length of the journal. */
   readonly rank: number
   position: number
@@ -20,7 +20,7 @@ export interface Settling {
    */
   deliver: (() => void) | undefined
   /** False until the engine's answer brings the outcome. The outcomes after it in the order wait too. */
-  ready: boolean
+  isReady: boolean
   /** Whether the outcome is delivered only once the handler and its steps have come to rest. */
   readonly waitsForRest: boolean
 }
@@ -32,11 +32,11 @@ export const afterEventLoopTurns = (turns: number, fn: () => void): void => {
 
 export class Settlement {
   readonly #journalLength: number
-  readonly #turnsToDrain: number
+  readonly #loopTurnsToDrain: number
   readonly #onIdle: () => void
   /** Outcomes of the journal for which the handler has made its call. */
-  readonly #requested = new Heap<Settling>()
-  #newOutcomes: Array<Settling> = []
+  readonly #requested = new Heap<PendingOutcome>()
+  #newOutcomes: Array<PendingOutcome> = []
   /** Has a 1 for each entry of the journal that is settled. */
   readonly #settled: Uint8Array
   /** The first entry of the journal that is not settled. */
@@ -45,26 +45,26 @@ export class Settlement {
    * Whether the handler has had one more turn of the event loop in which to call the step of an earlier entry of the
    * journal.
    */
-  #wasPatient = false
+  #hasWaitedOnce = false
   #caughtUp: boolean
-  #draining = false
+  #isDraining = false
   /** How many calls of `pauseWhile` go on. */
-  #pauses = 0
-  #pumping = false
+  #pauseCount = 0
+  #isPumping = false
 
   /**
-   * `turnsToDrain` is the number of turns of the event loop until all consequences of an outcome have run. `onIdle` is
-   * called when no outcome can be delivered, and all consequences of the last one have run.
+   * `loopTurnsToDrain` is the number of turns of the event loop until all consequences of an outcome have run. `onIdle`
+   * is called when no outcome can be delivered, and all consequences of the last one have run.
    */
-  constructor(journalLength: number, turnsToDrain: number, onIdle: () => void) {
+  constructor(journalLength: number, loopTurnsToDrain: number, onIdle: () => void) {
     this.#journalLength = journalLength
-    this.#turnsToDrain = turnsToDrain
+    this.#loopTurnsToDrain = loopTurnsToDrain
     this.#onIdle = onIdle
-    this.#settled = journalLength === 0 ? empty : new Uint8Array(journalLength)
+    this.#settled = journalLength === 0 ? noBytes : new Uint8Array(journalLength)
     this.#caughtUp = journalLength === 0
   }
 
-  /** Whether no outcome waits to be delivered, or waits for the answer to its report. */
+  /** Whether no outcome waits: neither to be delivered, nor for the answer to its report. */
   get isEmpty(): boolean {
     return this.#requested.size === 0 && this.#newOutcomes.length === 0
   }
@@ -80,7 +80,7 @@ export class Settlement {
 
   /** Whether all consequences of the last outcome have run. */
   get isDrained(): boolean {
-    return !this.#draining
+    return !this.#isDraining
   }
 
   /** Whether the handler has not yet received all outcomes in the journal. */
@@ -91,27 +91,33 @@ export class Settlement {
   /**
    * Queues the journal's entry at `rank`, for which the handler has made its call.
    */
-  request(rank: number, deliver: () => void, waitsForRest = false): Settling {
-    const item: Settling = { rank, position: -1, deliver, ready: true, waitsForRest }
+  request(rank: number, deliver: () => void, waitsForRest = false): PendingOutcome {
+    const item: PendingOutcome = { rank, position: -1, deliver, isReady: true, waitsForRest }
     this.#requested.add(item)
     this.#caughtUp = false
-    this.#wasPatient = false
+    this.#hasWaitedOnce = false
     this.#pumpSoon()
     return item
   }
 
   /**
-   * Adds a new outcome. With `ready`, the outcome was reported. Without `ready`, the engine's answer to a report will
-   * bring the outcome.
+   * Adds a new outcome. With `isReady`, the outcome was reported. Without `isReady`, the engine's answer to a report
+   * will bring the outcome.
    */
-  add(deliver: () => void, ready: boolean): Settling {
-    const item: Settling = { rank: this.#journalLength, position: -1, deliver, ready, waitsForRest: false }
+  add(deliver: () => void, isReady: boolean): PendingOutcome {
+    const item: PendingOutcome = {
+      rank: this.#journalLength,
+      position: -1,
+      deliver,
+      isReady,
+      waitsForRest: false
+    }
     this.#newOutcomes.push(item)
     return item
   }
 
   /** Drops an outcome that the handler no longer wants. */
-  drop(item: Settling): void {
+  drop(item: PendingOutcome): void {
     item.deliver = undefined
     if (item.position < 0) return
     this.#requested.remove(item)
@@ -131,9 +137,9 @@ export class Settlement {
 
   /** Delivers nothing while `fn` runs. */
   pauseWhile(fn: () => void): void {
-    this.#pauses++
+    this.#pauseCount++
     fn()
-    this.#pauses--
+    this.#pauseCount--
   }
 
   /** Forgets all outcomes that wait to be delivered. */
@@ -144,43 +150,43 @@ export class Settlement {
 
   /** Ends delivery for good. */
   close(): void {
-    this.#pauses = Number.POSITIVE_INFINITY
+    this.#pauseCount = Number.POSITIVE_INFINITY
     this.clear()
   }
 
-  /** Delivers once the caller has run: in a race of effects, the caller still has to start the other effects. */
+  /** Delivers as soon as the caller has run: in a race of effects, the caller has yet to start the other effects. */
   #pumpSoon(): void {
-    if (this.#draining || this.#pumping) return
-    this.#pumping = true
+    if (this.#isDraining || this.#isPumping) return
+    this.#isPumping = true
     queueMicrotask(this.#pumpNow)
   }
 
   readonly #pumpNow = (): void => {
-    this.#pumping = false
+    this.#isPumping = false
     this.pump()
   }
 
   /** Delivers the next outcome if it may be delivered now. */
   pump(): void {
-    if (this.#draining || this.#pauses > 0) return
+    if (this.#isDraining || this.#pauseCount > 0) return
     if (!this.#caughtUp && this.#requested.size === 0) {
-      if (this.isReplaying && !this.#wasPatient) {
-        this.#beOncePatient()
+      if (this.isReplaying && !this.#hasWaitedOnce) {
+        this.#waitOnce()
         return
       }
       this.#caughtUp = true
     }
     const item = this.#requested.peek() ?? this.#newOutcomes[0]
-    if (item === undefined || !item.ready) {
+    if (item === undefined || !item.isReady) {
       this.#onIdle()
       return
     }
     // the handler may still be about to call a step whose entry is earlier in the journal
-    if ((item.waitsForRest || this.#firstUnsettled < item.rank) && !this.#wasPatient) {
-      this.#beOncePatient()
+    if ((item.waitsForRest || this.#firstUnsettled < item.rank) && !this.#hasWaitedOnce) {
+      this.#waitOnce()
       return
     }
-    this.#wasPatient = false
+    this.#hasWaitedOnce = false
     if (item.rank < this.#journalLength) {
       this.#requested.remove(item)
       this.markSettled(item.rank)
@@ -191,20 +197,20 @@ export class Settlement {
     item.deliver?.()
   }
 
-  #beOncePatient(): void {
-    this.#wasPatient = true
+  #waitOnce(): void {
+    this.#hasWaitedOnce = true
     this.#drain()
   }
 
   #drain(): void {
-    this.#draining = true
-    afterEventLoopTurns(this.#turnsToDrain, this.#drained)
+    this.#isDraining = true
+    afterEventLoopTurns(this.#loopTurnsToDrain, this.#drained)
   }
 
   readonly #drained = (): void => {
-    this.#draining = false
+    this.#isDraining = false
     this.pump()
   }
 }
 
-const empty = new Uint8Array(0)
+const noBytes = new Uint8Array(0)

@@ -5,7 +5,7 @@ import type { StepKind } from "../StepKind.ts"
 import type { Attempt } from "./Attempt.ts"
 import type { StepTimeout } from "./FunctionPlan.ts"
 import type { StepScope } from "./StepScope.ts"
-import type { Settling } from "./Settlement.ts"
+import type { PendingOutcome } from "./Settlement.ts"
 
 /** Ops that ask the engine to perform a step. */
 export type StepOp = Extract<
@@ -13,7 +13,7 @@ export type StepOp = Extract<
   { readonly _tag: "Sleep" | "WaitForEvent" | "Invoke" | "InvokeAsync" | "Publish" }
 >
 
-/** User code that a step runs. `begin` starts the code. When the code has ended, it tells the attempt how. */
+/** User code that a step runs. `begin` starts the code, and tells the attempt when and how the code has ended. */
 export interface StepCode {
   readonly begin: (attempt: Attempt) => void
   readonly timeout: StepTimeout | undefined
@@ -25,7 +25,7 @@ export type StepWork = StepOp | StepCode
 
 export class StepCall {
   readonly key: string
-  /** The name in the journal: `charge`, `publish:orders`, `compensate:charge`. */
+  /** The name in the journal, such as `charge`, `publish:orders`, `compensate:charge`. */
   readonly name: string
   readonly kind: StepKind
   readonly scope: StepScope
@@ -38,7 +38,7 @@ export class StepCall {
   /** How many attempts have failed so far. */
   failures = 0
   /** The outcome, on its way to the handler. */
-  settling: Settling | undefined = undefined
+  pendingOutcome: PendingOutcome | undefined = undefined
   /** The attempt that runs, or waits to start. */
   attempt: Attempt | undefined = undefined
   /**
@@ -50,7 +50,7 @@ export class StepCall {
    * Whether `TurnSteps.withdraw` was called: the handler has shown that it does not wait for this call, as an
    * interrupted fiber does. A promise that nobody awaits gives no such sign.
    */
-  withdrawn = false
+  isWithdrawn = false
 
   constructor(
     key: string,

@@ -11,7 +11,7 @@ import { isCode, type StepCall } from "./StepCall.ts"
 export interface Progress {
   /** The handler has received the journal's outcomes for its calls. */
   readonly isCaughtUp: boolean
-  /** No outcome waits to be delivered, or waits for the answer to its report. */
+  /** No outcome waits: neither to be delivered, nor for the answer to its report. */
   readonly isEmpty: boolean
   /** All reports of the turn are durable. */
   readonly isDurable: boolean
@@ -61,9 +61,9 @@ export class StepGate {
    * Each of the two groups is in the order in which the calls were made.
    */
   take(): ReadonlyArray<StepCall> {
-    if (!this.#progress.isCaughtUp || this.isPausing) return none
+    if (!this.#progress.isCaughtUp || this.isPausing) return noCalls
     const takesCode = this.#heldCode.length > 0 && this.#isOpen && !this.isWrappingUp
-    if (this.#heldOps.length === 0 && !takesCode) return none
+    if (this.#heldOps.length === 0 && !takesCode) return noCalls
     const taken = takesCode ? [...this.#heldOps, ...this.#heldCode] : this.#heldOps
     this.#heldOps = []
     if (takesCode) this.#heldCode = []
@@ -82,4 +82,4 @@ export class StepGate {
   }
 }
 
-const none: ReadonlyArray<StepCall> = []
+const noCalls: ReadonlyArray<StepCall> = []

@@ -19,14 +19,14 @@ export interface Execution {
   readonly endedAt: number
 }
 
-export const stepDone = (
+export const stepDoneOp = (
   { key, kind, name }: Pick<StepCall, "key" | "kind" | "name">,
   outcome: Outcome,
   execution: Execution
 ): TurnOp => ({ _tag: "StepDone", stepKey: key, name, kind, outcome, ...execution })
 
 /** The op that applies the writes of a `step.tx` whose code has ended. */
-export const transact = (
+export const transactOp = (
   { call, number, startedAt }: Attempt,
   value: JsonText | undefined,
   writes: ReadonlyArray<TxWrite>,
@@ -43,7 +43,7 @@ export const transact = (
 })
 
 /** The op for an attempt that has failed and will be retried. */
-export const stepRetry = (
+export const stepRetryOp = (
   { failures, key, kind, name }: StepCall,
   error: SerializedError,
   afterMs: number
@@ -54,7 +54,7 @@ export type FailedExit = Extract<AttemptExit, { readonly _tag: "Failure" }>
 /**
  * How the code of a step ended, with its result encoded. A result that cannot be stored becomes a failure.
  */
-export const encodedExit = (
+export const encodeExit = (
   exit: AttemptExit,
   stepName: string
 ): { readonly _tag: "Success"; readonly value: JsonText | undefined } | FailedExit => {
@@ -82,11 +82,13 @@ export const withEncoding = (stored: SerializedError, encoded: unknown): Seriali
 
 /**
  * The op of a wait for an event, as it is reported. A wait looks back to the last event that an equal wait has
- * received. The op names the waits of `call.unseen` that are in the journal by now: the wait does not look back to the
- * events of those waits.
+ * received. The op names the waits of `call.unseen` that are in the journal by now: for the engine, those waits have
+ * received nothing.
  */
-export const reportedWait = (call: StepCall, op: WaitOp): WaitOp => {
-  const unseen = call.unseen?.filter(({ settling }) => settling !== undefined).map(({ key }) => key)
+export const waitToReport = (call: StepCall, op: WaitOp): WaitOp => {
+  const unseen = call.unseen
+    ?.filter(({ pendingOutcome }) => pendingOutcome !== undefined)
+    .map(({ key }) => key)
   call.unseen = undefined
   return unseen === undefined || unseen.length === 0 ? op : { ...op, unseen }
 }
@@ -94,7 +96,7 @@ export const reportedWait = (call: StepCall, op: WaitOp): WaitOp => {
 /**
  * The outcome of a step whose op the engine has accepted without returning the outcome that it should have returned.
  */
-export const notAnswered: Outcome = {
+export const unansweredOutcome: Outcome = {
   _tag: "Failure",
   error: {
     name: "ReportError",

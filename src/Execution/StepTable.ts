@@ -94,7 +94,7 @@ const row = <Given, Result>(definition: StepRow<Given, Result>): StepRow<Given, 
 const noResult = (): void => undefined
 const unchanged = (_: TurnMachine, value: unknown): unknown => value
 
-export const steps = {
+export const stepRows = {
   run: row({
     naming: "step name",
     call: (place, name, given: GivenCode, receive) => codeCall(place, "run", name, given, receive),
@@ -213,7 +213,7 @@ export const steps = {
 }
 
 /** The calls of a handler that have no row: two calls run branches, and one registers a compensation. */
-export const groups = {
+export const rowlessCalls = {
   parallel: { naming: "name of the parallel call" },
   map: { naming: "name of the parallel call" },
   compensate: { naming: "name of the compensated step" }
@@ -223,7 +223,7 @@ export const groups = {
  * All calls of a handler. The type has the calls of both APIs, so this only compiles when they are the same.
  */
 export const primitives: Record<keyof StepService & keyof StepClient, { readonly naming: string }> &
-  Record<keyof StepService | keyof StepClient, unknown> = { ...steps, ...groups }
+  Record<keyof StepService | keyof StepClient, unknown> = { ...stepRows, ...rowlessCalls }
 
 /** The error that the handler receives from a failed call of this row. */
 export const failureOf = (
@@ -248,7 +248,10 @@ export const declarationsOf = (target: string | Invokable): EffectFunctionDeclar
 export const invokedId = (target: string | Invokable): unknown =>
   typeof target === "string"
     ? target
-    : checkName(steps.invoke.naming, isObject(target) && isObject(target.config) ? target.config.id : target)
+    : checkName(
+        stepRows.invoke.naming,
+        isObject(target) && isObject(target.config) ? target.config.id : target
+      )
 
 const codeCall = (
   { api, scope, turn }: Place,
@@ -299,7 +302,7 @@ const checkMatch = (name: string, match: unknown): string | undefined => {
     )
   }
   const text = match.trim()
-  // other options have their paths from `event`; a path from the event itself is meant by both
+  // in other options a path begins with `event.`; in `match` it may, and means the same without this prefix
   if (isDataPath(text)) return text.replace(/^(?:\$\.)?event\.(?=.)/, "")
   compileExpression(text, ["event", "trigger"])
   return text

@@ -41,13 +41,13 @@ export const startTurn = (
           onEndUntraced(end)
         }
   let interruptFiber: (() => void) | undefined
-  let interrupted = false
+  let isInterrupted = false
   const turn = new TurnMachine(functionPlan(fn), job, host, {
     // Fibers may pass through Effect's scheduler, which takes one more turn of the event loop than promises.
-    turnsToDrain: isEffectFunction(fn) ? 2 : 1,
+    loopTurnsToDrain: isEffectFunction(fn) ? 2 : 1,
     abandonsSilently: !isEffectFunction(fn),
     interruptHandler: () => {
-      interrupted = true
+      isInterrupted = true
       interruptFiber?.()
     },
     onEnd
@@ -75,15 +75,15 @@ export const startTurn = (
       return
     }
     interruptFiber = startEffectHandler(fn, turn, event, run)
-    if (interrupted) interruptFiber()
+    if (isInterrupted) interruptFiber()
   }
 
   try {
     const handled = handledEvent(fn, job, stored.data, host)
-    if (handled instanceof Promise) handled.then(start).catch((error: unknown) => turn.failed(error))
+    if (handled instanceof Promise) handled.then(start).catch((error: unknown) => turn.handlerFailed(error))
     else start(handled)
   } catch (error) {
-    turn.failed(error)
+    turn.handlerFailed(error)
   }
   return turn
 }

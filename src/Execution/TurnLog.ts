@@ -2,7 +2,7 @@
 import * as Limits from "../Limits.ts"
 import type { LogLine, TurnLogs } from "../Protocol/Worker.ts"
 
-/** A line counts as this many characters more than the length of its strings. */
+/** How many characters a line counts in addition to the length of its strings. */
 const LINE_OVERHEAD = 64
 
 export class TurnLog {

@@ -32,7 +32,7 @@ import { BranchGroup, StepScope } from "./StepScope.ts"
 import type { StepCall, StepCode } from "./StepCall.ts"
 import { withEncoding } from "./StepReports.ts"
 import type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
-import { damagedEvent, damagedStep, nondeterminism, type TurnPause } from "./TurnPause.ts"
+import { damagedEventPause, damagedStepPause, nondeterminismPause, type TurnPause } from "./TurnPause.ts"
 import { TurnSignal } from "./TurnSignal.ts"
 import { type StepsOwner, TurnSteps } from "./TurnSteps.ts"
 import { lateWarning, runningWarning, sleepsWarning, type RunLabel, uncalledWarning } from "./TurnWarnings.ts"
@@ -49,7 +49,7 @@ type Phase =
 
 export interface TurnOptions {
   /** How many turns of the event loop it takes until all consequences of one outcome have run. */
-  readonly turnsToDrain: number
+  readonly loopTurnsToDrain: number
   /**
    * Whether the handler may stop waiting for a call without telling the turn. A handler with promises may, and one with
    * fibers may not.
@@ -66,7 +66,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   readonly plan: FunctionPlan
   readonly token: TurnToken
   readonly steps: TurnSteps
-  readonly turnsToDrain: number
+  readonly loopTurnsToDrain: number
   readonly abandonsSilently: boolean
   readonly #options: TurnOptions
   readonly #quiescence: Quiescence
@@ -75,10 +75,10 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   readonly #cancelTimeout: () => void
   #phase: Phase = "handler"
   /** Whether `onEnd` has been called. */
-  #ended = false
+  #isEnded = false
   /** Whether the turn ended because it was judged quiet. */
-  #suspended = false
-  #lateReported = false
+  #isSuspended = false
+  #isLateReported = false
   #stepFailures: Set<unknown> | undefined = undefined
   /** The number of sleeps outside of steps that have begun and not ended. */
   #openSleeps = 0
@@ -90,12 +90,12 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
     this.token = { runId: job.runId }
     this.#options = options
     this.#signal = new TurnSignal(this)
-    this.turnsToDrain = options.turnsToDrain
+    this.loopTurnsToDrain = options.loopTurnsToDrain
     this.abandonsSilently = options.abandonsSilently
     this.steps = new TurnSteps(plan, job, host, this)
     this.#quiescence = new Quiescence(this, job.lingerMs, host)
     this.#cancelTimeout = host.alarm.at(host.clock.currentTimeMillisUnsafe() + plan.timeoutMs, () =>
-      this.#timedOut()
+      this.#onTimeout()
     )
   }
 
@@ -123,7 +123,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   }
 
   /** Called when the handler begins (1) or ends (-1) a sleep outside of steps. */
-  sleepsOutsideOfSteps(change: 1 | -1): void {
+  countSleep(change: 1 | -1): void {
     this.#openSleeps += change
   }
 
@@ -156,7 +156,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   }
 
   abort(reason: Error): void {
-    if (this.#ended) return
+    if (this.#isEnded) return
     // In phase "over", only the last op of the turn is in flight, and perhaps the engine never answers it. Nothing is
     // left to stop.
     if (this.#phase !== "over") this.#stopAll(() => reason)
@@ -193,13 +193,13 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
     else if (activity === "quiet") this.#quiescence.check()
   }
 
-  fellQuiet(): void {
+  onQuiet(): void {
     if (this.#isRebuilding) {
       this.#beginCompensations()
       return
     }
     const open = this.steps.suspended.keys
-    this.#suspended = true
+    this.#isSuspended = true
     this.#warn(uncalledWarning(this.#subject, this.steps.journal.uncalled(false), false))
     this.#warn(sleepsWarning(this.#subject, this.#openSleeps))
     this.#finish({ _tag: "Suspend", open }, { _tag: "Suspended", open })
@@ -210,7 +210,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   // ---------------------------------------------------------------------------
 
   /** The handler returned. */
-  succeeded(value: unknown): void {
+  handlerSucceeded(value: unknown): void {
     if (!this.#handlerEnds()) return
     if (this.#isRebuilding) {
       this.#closeHandler(() => this.#beginCompensations())
@@ -221,7 +221,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
       const what = `Output of function "${this.plan.functionId}"`
       output = checkSize(what, encodeResult(value, what), stepResultBytes)
     } catch (error) {
-      this.failed(error)
+      this.handlerFailed(error)
       return
     }
     this.#warn(uncalledWarning(this.#subject, this.steps.journal.uncalled(true), true))
@@ -239,10 +239,10 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   }
 
   /** The handler threw, or its arguments could not be made. `encoded` is a typed failure, encoded by its schema. */
-  failed(error: unknown, encoded?: unknown): void {
+  handlerFailed(error: unknown, encoded?: unknown): void {
     if (!this.#handlerEnds()) return
-    const rebuilding = this.#isRebuilding
-    this.#closeHandler(() => (rebuilding ? this.#beginCompensations() : this.#conclude(error, encoded)))
+    const wasRebuilding = this.#isRebuilding
+    this.#closeHandler(() => (wasRebuilding ? this.#beginCompensations() : this.#conclude(error, encoded)))
   }
 
   #handlerEnds(): boolean {
@@ -251,19 +251,19 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   }
 
   /**
-   * Awaits the running steps of a handler, and the journal's outcomes for its calls, before it calls `then`. The
+   * Awaits the running steps of a handler, and the journal's outcomes for its calls, before it calls `onClosed`. The
    * handler has failed, or has registered the compensations of an earlier turn again.
    */
-  #closeHandler(then: () => void): void {
+  #closeHandler(onClosed: () => void): void {
     this.#phase = "closing"
     const { isUnderWay, rootGroup } = this.steps
     if (isUnderWay) {
-      this.steps.stop(rootGroup, `the handler of function "${this.plan.functionId}" has failed`, then)
+      this.steps.stop(rootGroup, `the handler of function "${this.plan.functionId}" has failed`, onClosed)
       return
     }
     // held calls of branches must not begin while the compensations run
     this.steps.shut(rootGroup)
-    then()
+    onClosed()
   }
 
   /** Fails the handler without awaiting its running steps. */
@@ -280,7 +280,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
     this.#options.interruptHandler()
   }
 
-  #timedOut(): void {
+  #onTimeout(): void {
     if (this.#phase !== "handler" && this.#phase !== "closing") return
     this.#failNow(new FunctionTimeoutError(this.plan.functionId, this.plan.timeoutMs))
   }
@@ -359,17 +359,17 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   // ---------------------------------------------------------------------------
 
   mismatch(call: StepCall, recorded: StepKind, entry: Function): void {
-    this.#pause(nondeterminism(this.plan, this.job.runId, call, recorded, entry))
+    this.#pause(nondeterminismPause(this.plan, this.job.runId, call, recorded, entry))
   }
 
   /** Pauses the run because the record of a step cannot be read. */
   pauseForDamage(call: StepCall, error: unknown): void {
-    if (this.#phase !== "over") this.#pause(damagedStep(this.plan, this.job, call, error))
+    if (this.#phase !== "over") this.#pause(damagedStepPause(this.plan, this.job, call, error))
   }
 
   /** Pauses the run because the event that started it cannot be read. */
   pauseForDamagedEvent(error: unknown): void {
-    if (this.#phase !== "over") this.#pause(damagedEvent(this.plan, this.job, error))
+    if (this.#phase !== "over") this.#pause(damagedEventPause(this.plan, this.job, error))
   }
 
   #pause(pause: TurnPause): void {
@@ -386,8 +386,8 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   }
 
   #end(end: TurnEnd): void {
-    if (this.#ended) return
-    this.#ended = true
+    if (this.#isEnded) return
+    this.#isEnded = true
     this.#options.onEnd(end)
   }
 
@@ -421,8 +421,8 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   }
 
   #noteHandlerWentOn(what: string): void {
-    if (!this.#suspended || this.#lateReported) return
-    this.#lateReported = true
+    if (!this.#isSuspended || this.#isLateReported) return
+    this.#isLateReported = true
     this.#warn(lateWarning(this.#subject, what))
     this.host.noteHandlerWentOn(what)
   }

@@ -19,7 +19,7 @@ export interface TurnPause {
  * The pause for a step that was recorded with another kind. `entry` is the function that the user's code called: it
  * marks the place of the call in the stack.
  */
-export const nondeterminism = (
+export const nondeterminismPause = (
   plan: FunctionPlan,
   runId: string,
   call: StepCall,
@@ -51,8 +51,13 @@ export const nondeterminism = (
  * The pause for a step whose record cannot be read. If the run failed instead, a damaged disk would lead to the
  * compensation of work that was completed.
  */
-export const damagedStep = (plan: FunctionPlan, job: Job, call: StepCall, error: unknown): TurnPause => ({
-  ...damage(
+export const damagedStepPause = (
+  plan: FunctionPlan,
+  job: Job,
+  call: StepCall,
+  error: unknown
+): TurnPause => ({
+  ...damagePause(
     plan,
     job,
     `the recorded value of step "${call.name}" (${call.key})`,
@@ -63,8 +68,8 @@ export const damagedStep = (plan: FunctionPlan, job: Job, call: StepCall, error:
 })
 
 /** The pause for a run whose triggering event cannot be read. */
-export const damagedEvent = (plan: FunctionPlan, job: Job, error: unknown): TurnPause =>
-  damage(
+export const damagedEventPause = (plan: FunctionPlan, job: Job, error: unknown): TurnPause =>
+  damagePause(
     plan,
     job,
     `the stored event "${job.event.name}" (${job.event.id})`,
@@ -72,7 +77,7 @@ export const damagedEvent = (plan: FunctionPlan, job: Job, error: unknown): Turn
     "Restore the database from a backup, and resume the run"
   )
 
-const damage = (
+const damagePause = (
   { functionId }: FunctionPlan,
   { runId }: Job,
   what: string,

@@ -4,7 +4,7 @@ export class TurnSignal {
   #controller: AbortController | undefined = undefined
   #reason: (() => Error) | undefined = undefined
   #callbacks: Array<() => void | Promise<void>> | undefined = undefined
-  #over = false
+  #isOver = false
 
   /** `callbackFailed` receives the error of a callback that throws or rejects. */
   constructor(owner: { readonly callbackFailed: (error: unknown) => void }) {
@@ -29,13 +29,13 @@ export class TurnSignal {
 
   /** Registers a callback for the end of the turn. It is called at once if the turn has ended. */
   onEnd(callback: () => void | Promise<void>): void {
-    if (this.#over) this.#run(callback)
+    if (this.#isOver) this.#run(callback)
     else (this.#callbacks ??= []).push(callback)
   }
 
   /** Calls the registered callbacks. */
   end(): void {
-    this.#over = true
+    this.#isOver = true
     const callbacks = this.#callbacks
     this.#callbacks = undefined
     if (callbacks !== undefined) for (const callback of callbacks) this.#run(callback)

@@ -16,7 +16,7 @@ import { ClosingGroups, type ClosingGroupsOwner } from "./ClosingGroups.ts"
 import { isWait } from "./UnseenEvents.ts"
 import { callSiteOf, type FunctionPlan, rememberCallSite } from "./FunctionPlan.ts"
 import { StepGate } from "./StepGate.ts"
-import { Journal, type Recorded } from "./Journal.ts"
+import { Journal, type RecordedEntry } from "./Journal.ts"
 import { Outcomes, type OutcomesOwner } from "./Outcomes.ts"
 import type { Activity } from "./Quiescence.ts"
 import { delayBeforeRetry } from "./RetryDelay.ts"
@@ -26,12 +26,12 @@ import { afterEventLoopTurns } from "./Settlement.ts"
 import { isCode, type StepCall } from "./StepCall.ts"
 import { stepId } from "../StepId.ts"
 import {
-  encodedExit,
+  encodeExit,
   type FailedExit,
-  reportedWait,
-  stepRetry,
+  waitToReport,
+  stepRetryOp,
   storedFailure,
-  transact
+  transactOp
 } from "./StepReports.ts"
 import { SuspendedCalls } from "./SuspendedCalls.ts"
 import type { TurnHost } from "./TurnHost.ts"
@@ -39,7 +39,7 @@ import { gaveUpWarning } from "./TurnWarnings.ts"
 import { attemptVerdict } from "./Verdict.ts"
 
 /** The turn that the steps belong to. */
-export interface StepsOwner extends Pick<OutcomesOwner, "turnsToDrain" | "abandonsSilently"> {
+export interface StepsOwner extends Pick<OutcomesOwner, "loopTurnsToDrain" | "abandonsSilently"> {
   /** Called when no outcome can be delivered, and all consequences of the last one have run. */
   readonly stepsIdle: () => void
   /**
@@ -67,7 +67,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   readonly outcomes: Outcomes
   readonly running: RunningSteps
   readonly suspended: SuspendedCalls
-  readonly turnsToDrain: number
+  readonly loopTurnsToDrain: number
   readonly abandonsSilently: boolean
   readonly #job: Job
   readonly #plan: FunctionPlan
@@ -80,11 +80,11 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   #hasNewStep = false
   /** A count that grows with each activity of the handler. */
   #activityCount = 0
-  #calls = 0
+  #callCount = 0
   /** How many calls stay pending for the rest of this turn. */
-  #shelved = 0
+  #shelvedCount = 0
   /** How many steps have an outcome that becomes known only in a later turn. */
-  #deferred = 0
+  #deferredCount = 0
 
   constructor(plan: FunctionPlan, job: Job, host: TurnHost, owner: StepsOwner) {
     this.#plan = plan
@@ -93,7 +93,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     this.#owner = owner
     this.root = new StepScope(this.rootGroup, "")
     this.journal = new Journal(job)
-    this.turnsToDrain = owner.turnsToDrain
+    this.loopTurnsToDrain = owner.loopTurnsToDrain
     this.abandonsSilently = owner.abandonsSilently
     this.outcomes = new Outcomes(job.journal, host, this)
     this.suspended = new SuspendedCalls(this.outcomes)
@@ -134,20 +134,20 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
       closings: this.#closingGroups.size,
       heldOps: this.#gate.heldOps,
       heldCode: this.#gate.heldCode,
-      deferred: this.#deferred,
+      deferred: this.#deferredCount,
       suspended: this.suspended.size,
-      shelved: this.#shelved,
+      shelved: this.#shelvedCount,
       isSettled: this.outcomes.isSettled,
       isPausing: this.#gate.isPausing,
       isWrappingUp: this.#gate.isWrappingUp
     }
   }
 
-  delivers(): void {
+  onDeliver(): void {
     this.#activityCount++
   }
 
-  idle(): void {
+  onIdle(): void {
     if (this.#phase === "over") return
     this.#startHeld()
     if (this.#closingGroups.size > 0) this.#closingGroups.check()
@@ -156,7 +156,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
 
   /** Calls `fn` when all consequences of the last outcome have run, unless the turn has ended before that. */
   whenDrained(fn: () => void): void {
-    afterEventLoopTurns(this.turnsToDrain, () => {
+    afterEventLoopTurns(this.loopTurnsToDrain, () => {
       if (this.#phase !== "over") fn()
     })
   }
@@ -187,8 +187,8 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
       this.#shelve()
       return
     }
-    if (++this.#calls > stepsPerRun) {
-      this.#owner.tooManySteps(this.#calls)
+    if (++this.#callCount > stepsPerRun) {
+      this.#owner.tooManySteps(this.#callCount)
       return
     }
 
@@ -227,7 +227,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     this.outcomes.noteHandlerActs()
   }
 
-  #replay(call: StepCall, recorded: Recorded, entry: Function): void {
+  #replay(call: StepCall, recorded: RecordedEntry, entry: Function): void {
     const { anyKind, kind, outcome } = recorded.entry
     if (kind !== call.kind && anyKind !== true) {
       this.#owner.mismatch(call, kind, entry)
@@ -241,7 +241,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   /** Resumes a step that was open before this turn. Returns `false` when its next attempt is to begin now. */
   #resume(call: StepCall, openStep: OpenStep): boolean {
     call.failures = openStep.failures
-    const fired = this.journal.firedEarly(call.key)
+    const fired = this.journal.earlyFiring(call.key)
     if (fired !== undefined) {
       if (fired.outcome === undefined) return false
       this.outcomes.settle(call, fired.outcome)
@@ -255,8 +255,8 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
 
   /** Withdraws a call that the handler no longer waits for. */
   withdraw(call: StepCall): void {
-    if (call.withdrawn || this.#phase === "over") return
-    call.withdrawn = true
+    if (call.isWithdrawn || this.#phase === "over") return
+    call.isWithdrawn = true
     this.#activityCount++
     this.outcomes.drop(call)
     const { attempt } = call
@@ -274,7 +274,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
 
   /** Leaves a call pending for the rest of this turn. */
   #shelve(): void {
-    this.#shelved++
+    this.#shelvedCount++
     this.outcomes.pump()
   }
 
@@ -283,7 +283,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
    * the engine: otherwise it would stay open there forever.
    */
   #shelveStopped(call: StepCall): void {
-    this.#shelved++
+    this.#shelvedCount++
     // When the whole handler fails, its steps stay open in the engine: if the run is retried, they continue.
     if (call.failures > 0 && !this.rootGroup.isStopped) this.suspended.closeInEngine(call)
     this.outcomes.pump()
@@ -310,7 +310,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     // and begin together.
     this.outcomes.pauseWhile(() => {
       for (const call of calls) {
-        if (call.withdrawn || this.#phase === "over") continue
+        if (call.isWithdrawn || this.#phase === "over") continue
         if (isStopped(call.scope)) this.#shelveStopped(call)
         else this.#start(call)
       }
@@ -320,7 +320,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   #start(call: StepCall): void {
     const { work } = call
     if (!isCode(work)) {
-      this.#startOp(call, isWait(work) ? reportedWait(call, work) : work)
+      this.#startOp(call, isWait(work) ? waitToReport(call, work) : work)
     } else if (this.#host.mayBegin?.() !== false) {
       this.#hasNewStep = true
       this.running.start(call, work)
@@ -343,7 +343,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   /** If only a later turn will know the outcome of the op, reports the op, wraps up, and returns true. */
   #defers(op: TurnOp): boolean {
     if (this.#host.defers?.(op) !== true) return false
-    this.#deferred++
+    this.#deferredCount++
     this.outcomes.report(op)
     this.wrapUp()
     return true
@@ -360,13 +360,13 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     const { call } = attempt
     call.attempt = undefined
     const writes = attempt.tx?.close()
-    const result = encodedExit(exit, call.name)
+    const result = encodeExit(exit, call.name)
     if (result._tag === "Failure") this.#attemptFailed(attempt, result)
     else if (writes === undefined) this.#recordAttempt(attempt, result)
     else this.#transact(attempt, result.value, writes)
   }
 
-  gaveUp(call: StepCall): void {
+  onGiveUp(call: StepCall): void {
     this.#activityCount++
     this.#host.logger.warn(gaveUpWarning(this.#job.runId, call.name))
     this.#shelveStopped(call)
@@ -378,12 +378,12 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
    */
   #transact(attempt: Attempt, value: JsonText | undefined, writes: ReadonlyArray<TxWrite>): void {
     const { call } = attempt
-    const op = transact(attempt, value, writes, this.#host.clock.currentTimeMillisUnsafe())
+    const op = transactOp(attempt, value, writes, this.#host.clock.currentTimeMillisUnsafe())
     if (this.#defers(op)) return
     // a failure means that nothing was stored: the attempt has failed, and the failure does not enter the journal
     this.outcomes.request(call, op, (error) => {
       this.#activityCount++
-      if (call.withdrawn || this.#phase === "compensating") return
+      if (call.isWithdrawn || this.#phase === "compensating") return
       this.#attemptFailed(attempt, { _tag: "Failure", error: deserializeError(error) })
     })
     this.outcomes.pump()
@@ -413,7 +413,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     this.suspended.add(call)
     const what = () => `Run ${this.#job.runId} of function "${this.#plan.functionId}": Step "${call.name}"`
     this.outcomes.report(
-      stepRetry(call, stored, delayBeforeRetry(this.#host, { error, failures, retry, what }))
+      stepRetryOp(call, stored, delayBeforeRetry(this.#host, { error, failures, retry, what }))
     )
     this.outcomes.pump()
   }
@@ -478,17 +478,17 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   }
 
   /**
-   * Shuts the group, asks its running steps to stop, and awaits them. `done` is called when they have ended
-   * and all consequences have run.
+   * Shuts the group, asks its running steps to stop, and awaits them. `onStopped` is called when they have ended and
+   * all consequences have run.
    */
-  stop(group: BranchGroup, why: string, done: () => void): void {
+  stop(group: BranchGroup, cause: string, onStopped: () => void): void {
     if (this.#phase === "over") return
     this.shut(group)
     this.#activityCount++
-    this.running.stop(group, why)
+    this.running.stop(group, cause)
     // When the whole handler fails, its steps stay open in the engine, as in `#shelveStopped`.
     if (group !== this.rootGroup) this.suspended.closeWithin(group)
-    this.#closingGroups.add(group, done)
+    this.#closingGroups.add(group, onStopped)
     this.outcomes.pump()
   }
 

@@ -11,12 +11,12 @@ export interface RunLabel {
   readonly runId: string
 }
 
-const runOf = ({ plan, runId }: RunLabel): string => `Run ${runId} of function "${plan.functionId}"`
+const runLabel = ({ plan, runId }: RunLabel): string => `Run ${runId} of function "${plan.functionId}"`
 
 /** Maximum number of names that one message lists. */
 const MAX_NAMES = 20
 
-const listOf = (names: ReadonlyArray<string>): string =>
+const listNames = (names: ReadonlyArray<string>): string =>
   names
     .slice(0, MAX_NAMES)
     .map((name) => `"${name}"`)
@@ -32,10 +32,10 @@ export const uncalledWarning = (
   completed: boolean
 ): string | undefined => {
   const { plan, runId } = subject
-  const steps = `${listOf(names)}${names.length > MAX_NAMES ? ", ..." : ""}`
+  const steps = `${listNames(names)}${names.length > MAX_NAMES ? ", ..." : ""}`
   if (names.length === 0 || !rememberUncalled(plan, runId, steps, completed)) return undefined
   return (
-    `${runOf(subject)} ${completed ? "completed" : "waits"} without having called recorded steps: ` +
+    `${runLabel(subject)} ${completed ? "completed" : "waits"} without having called recorded steps: ` +
     `${steps}. Steps were renamed, removed or swapped since they were recorded` +
     `${completed ? "" : ", or the handler waits for something outside of steps"}; \`ironflow verify\` compares code and runs`
   )
@@ -47,7 +47,7 @@ export const sleepsWarning = (subject: RunLabel, sleeps: number): string | undef
   if (sleeps === 0 || plan.hasWarnedOfSleeps) return undefined
   plan.hasWarnedOfSleeps = true
   return (
-    `${runOf(subject)} waits for steps while its handler sleeps outside of steps ` +
+    `${runLabel(subject)} waits for steps while its handler sleeps outside of steps ` +
     "(`Effect.sleep`, `Effect.timeout`, `Effect.delay` and their like). Such a sleep is not durable: it ends with the turn, and " +
     "starts again in the next one. Use the `timeout` of the wait, race it with `Step.sleep`, or put what takes time into a step"
   )
@@ -57,15 +57,15 @@ export const sleepsWarning = (subject: RunLabel, sleeps: number): string | undef
 export const runningWarning = (subject: RunLabel, running: ReadonlyArray<string>): string | undefined =>
   running.length === 0
     ? undefined
-    : `${runOf(subject)} returned while steps were running: ` +
-      `${listOf(running)}. They are aborted and not recorded; await them`
+    : `${runLabel(subject)} returned while steps were running: ` +
+      `${listNames(running)}. They are aborted and not recorded; await them`
 
 /**
  * Warns that the handler continued after its turn was judged quiet. `what` is the name of the step that the handler
  * called, or "the end of the handler".
  */
 export const lateWarning = (subject: RunLabel, what: string): string =>
-  `${runOf(subject)}: "${what}" came after the turn had been suspended, so ` +
+  `${runLabel(subject)}: "${what}" came after the turn had been suspended, so ` +
   "it was ignored; the next turn of the run waits longer before it is suspended. Put what the handler awaited into a step"
 
 /** Warns that the code of a step did not stop when asked. */

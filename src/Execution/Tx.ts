@@ -52,7 +52,7 @@ export class TxCollector implements Tx {
   readonly #keys = new Set<string>()
   #count = 0
   #bytes = 0
-  #open = true
+  #isOpen = true
 
   constructor(stepName: string) {
     this.#stepName = stepName
@@ -179,13 +179,13 @@ export class TxCollector implements Tx {
 
   /** Returns the writes. From now on writes are refused. */
   close(): ReadonlyArray<TxWrite> {
-    this.#open = false
+    this.#isOpen = false
     return this.#writes
   }
 
   /** Adds a write. `count` is how many writes it counts as, and `bytes` is its size. */
   #add(write: TxWrite, count: number, bytes: number): void {
-    if (!this.#open) {
+    if (!this.#isOpen) {
       throw new InvalidStateError(
         `The body of step "${this.#stepName}" has ended: nothing can be added to its transaction any more. ` +
           "Await what the body starts"
@@ -206,7 +206,7 @@ const keyEncoder = (bucket: string, given: AnySchema) => {
   const schema = checkSchema(given, `\`schema\` of bucket "${bucket}"`)
   const codec = codecOf(schema, keyFormat)
   return (key: string, value: unknown): { readonly value: unknown } => ({
-    value: encodeNow(
+    value: encodeSync(
       () => codec.encode(value, `The value of key "${key}"`),
       (problems, cause) => new KeySchemaError(bucket, key, undefined, problems, { cause })
     )
@@ -217,7 +217,7 @@ const keyEncoder = (bucket: string, given: AnySchema) => {
 const encodeEvent = (entity: AnyEntity, entityId: string, event: GivenEntityEvent): StreamEventInput => {
   const definition = definitionOfGiven(entity, entityId, event)
   const { name, schema } = definition
-  const data = encodeNow(
+  const data = encodeSync(
     () => jsonCodec(schema).encode(event.data, `Data of event "${name}" for entity "${entityId}"`),
     misfitToAppend(entityId, name)
   )
@@ -225,12 +225,12 @@ const encodeEvent = (entity: AnyEntity, entityId: string, event: GivenEntityEven
 }
 
 /**
- * Returns the result of a synchronous codec. Throws the error of `misfit` for data that does not fit. Also throws when
- * the codec is asynchronous.
+ * Returns the result of a synchronous codec. Throws the error of `makeError` for data that does not fit. Also throws
+ * when the codec is asynchronous.
  */
-const encodeNow = (
+const encodeSync = (
   run: () => unknown,
-  misfit: (problems: ReadonlyArray<string>, cause: unknown) => ValidationError
+  makeError: (problems: ReadonlyArray<string>, cause: unknown) => ValidationError
 ): unknown => {
   try {
     const result = run()
@@ -238,7 +238,7 @@ const encodeNow = (
     // the result of an asynchronous codec is ignored: its rejection must not be an unhandled one
     result.catch(() => undefined)
   } catch (error) {
-    throw error instanceof SchemaValidationError ? misfit(error.validationErrors, error.cause) : error
+    throw error instanceof SchemaValidationError ? makeError(error.validationErrors, error.cause) : error
   }
   throw new ValidationError(
     "A value that `step.tx` writes has a schema that validates asynchronously, and in a transaction a schema must be synchronous: validate the value before `step.tx`"

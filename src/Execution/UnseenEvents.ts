@@ -32,10 +32,10 @@ export class UnseenEvents {
    * The waits that have received no event yet, and those whose events the handler has not seen, in the order of the
    * calls.
    */
-  #unseen: Array<Wait> = []
+  #unseenWaits: Array<Wait> = []
 
   add(call: StepCall, op: WaitOp, outcomes: number): void {
-    this.#unseen.push({ call, op, outcomesBefore: outcomes, isLeftBehind: false, isDelivered: false })
+    this.#unseenWaits.push({ call, op, outcomesBefore: outcomes, isLeftBehind: false, isDelivered: false })
   }
 
   /**
@@ -43,8 +43,8 @@ export class UnseenEvents {
    * without the waits that it called before the last of these outcomes.
    */
   leaveBehind(outcomes: number): void {
-    for (let i = this.#unseen.length - 1; i >= 0; i--) {
-      const wait = this.#unseen[i]
+    for (let i = this.#unseenWaits.length - 1; i >= 0; i--) {
+      const wait = this.#unseenWaits[i]
       // the waits before this one were left behind too
       if (wait === undefined || wait.isLeftBehind) return
       if (wait.outcomesBefore < outcomes) wait.isLeftBehind = true
@@ -59,7 +59,7 @@ export class UnseenEvents {
     const wait = this.#find(call)
     if (wait === undefined) return
     wait.isDelivered = true
-    if (outcome._tag === "Failure") this.#unseen = this.#unseen.filter((other) => other !== wait)
+    if (outcome._tag === "Failure") this.#unseenWaits = this.#unseenWaits.filter((other) => other !== wait)
     else if (!abandonsSilently || !wait.isLeftBehind) this.#forgetUpTo(wait)
   }
 
@@ -74,13 +74,13 @@ export class UnseenEvents {
    * event yet.
    */
   unseenBefore(call: StepCall, { event, match }: WaitOp): ReadonlyArray<StepCall> {
-    return this.#unseen
+    return this.#unseenWaits
       .filter((wait) => wait.call !== call && wait.op.event === event && wait.op.match === match)
       .map((wait) => wait.call)
   }
 
   #find(call: StepCall): Wait | undefined {
-    return this.#unseen.find((wait) => wait.call === call)
+    return this.#unseenWaits.find((wait) => wait.call === call)
   }
 
   /**
@@ -88,8 +88,8 @@ export class UnseenEvents {
    * than the event that the handler has seen.
    */
   #forgetUpTo(seen: Wait): void {
-    const end = this.#unseen.indexOf(seen)
-    this.#unseen = this.#unseen.filter(
+    const end = this.#unseenWaits.indexOf(seen)
+    this.#unseenWaits = this.#unseenWaits.filter(
       ({ op }, i) => i > end || op.event !== seen.op.event || op.match !== seen.op.match
     )
   }

@@ -299,7 +299,7 @@ export class SubscriptionClient implements Disposable {
             within: (f) => (body.span === undefined ? f() : body.span.within(f))
           }
           current = undefined
-          body.done()
+          body.onDone()
           continue
         }
         if (failure !== undefined) {
@@ -309,7 +309,7 @@ export class SubscriptionClient implements Disposable {
         await new Promise<void>((resolve) => (wake = resolve))
       }
     } finally {
-      current?.failed(leftLoop())
+      current?.onFailed(leftLoop())
       session.resume()
       session.unsubscribe(subscription)
     }

@@ -47,7 +47,7 @@ export interface APIKey {
   readonly created_at: string
   /** When the key expires; absent when it never expires. */
   readonly expires_at?: string
-  /** When the key was last used. This may be a few seconds late. */
+  /** When the key was last used. A use may take a few seconds to appear here. */
   readonly last_used_at?: string
   /** Until when the previous secret works, after a rotation. */
   readonly previous_expires_at?: string
@@ -158,11 +158,11 @@ export interface Policy {
   readonly name: string
   /** Whether the policy allows or denies. */
   readonly effect: PolicyEffect
-  /** Patterns separated by commas, where `*` matches any characters: `emit:*, run:cancel`. */
+  /** Patterns of actions, separated by commas, such as `emit:*, run:cancel`; `*` matches any characters. */
   readonly actions: string
-  /** Patterns over `<kind>:<name>`: `event:order.*`; `*` for all. */
+  /** Patterns of `<kind>:<name>`, separated by commas, such as `event:order.*`; `*` for all. */
   readonly resources: string
-  /** CEL expression over `request`. The policy only applies when the expression is true. */
+  /** CEL expression over `request`. The policy applies only when the expression is true. */
   readonly condition?: string
   /** When it was created. */
   readonly created_at: string
@@ -176,9 +176,9 @@ export interface CreatePolicyInput {
   readonly name: string
   /** Whether the policy allows or denies. */
   readonly effect: PolicyEffect
-  /** Patterns separated by commas, where `*` matches any characters: `emit:*, run:cancel`. */
+  /** Patterns of actions, separated by commas, such as `emit:*, run:cancel`; `*` matches any characters. */
   readonly actions: string
-  /** Patterns over `<kind>:<name>`: `event:order.*`; `*` for all. */
+  /** Patterns of `<kind>:<name>`, separated by commas, such as `event:order.*`; `*` for all. */
   readonly resources: string
   /**
    * CEL expression over `request`. The policy only applies when the expression is true; without an expression it
@@ -197,7 +197,7 @@ export interface UpdatePolicyInput {
   readonly effect?: PolicyEffect
   /** Patterns of actions, separated by commas. */
   readonly actions?: string
-  /** Patterns over `<kind>:<name>`. */
+  /** Patterns of `<kind>:<name>`, separated by commas. */
   readonly resources?: string
   /** CEL expression over `request`. An empty string removes the condition. */
   readonly condition?: string
@@ -291,7 +291,7 @@ export const UpdatePolicy = fields<UpdatePolicyInput>({
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** The error of a call that cannot change or delete a resource, because it is built in or in use. */
-const notChangeable = { 409: InvalidStateError } as const
+const notChangeableErrors = { 409: InvalidStateError } as const
 
 export const listApiKeys = operation("GET /api/v1/apikeys", { answer: list(ApiKey), page: "api_keys" })
 export const createApiKey = operation("POST /api/v1/apikeys", { answer: NewApiKey })
@@ -366,9 +366,9 @@ export const callSpecs = {
   /** Returns an organization. */
   getOrg: callSpec(getOrg, "org:read"),
   /** Renames an organization. */
-  updateOrg: callSpec(updateOrg, "org:update", { body: UpdateOrg, errors: notChangeable }),
+  updateOrg: callSpec(updateOrg, "org:update", { body: UpdateOrg, errors: notChangeableErrors }),
   /** Deletes an organization, which must have no roles and no policies. */
-  deleteOrg: callSpec(deleteOrg, "org:delete", { errors: notChangeable }),
+  deleteOrg: callSpec(deleteOrg, "org:delete", { errors: notChangeableErrors }),
 
   /** Lists the roles of all organizations, or of one (`org_id`). */
   listRoles: callSpec(listRoles, "role:read", { query: ["org_id"] }),
@@ -381,9 +381,9 @@ export const callSpecs = {
   /** Returns a role. */
   getRole: callSpec(getRole, "role:read"),
   /** Renames a role. */
-  updateRole: callSpec(updateRole, "role:update", { body: UpdateRole, errors: notChangeable }),
+  updateRole: callSpec(updateRole, "role:update", { body: UpdateRole, errors: notChangeableErrors }),
   /** Deletes a role, which no key may have. */
-  deleteRole: callSpec(deleteRole, "role:delete", { errors: notChangeable }),
+  deleteRole: callSpec(deleteRole, "role:delete", { errors: notChangeableErrors }),
   /** Lists the policies of a role. */
   listRolePolicies: callSpec("GET /api/v1/roles/:id/policies", "role:read", {
     answer: list(PolicyAnswer),
@@ -397,7 +397,7 @@ export const callSpecs = {
     errors: { 404: PolicyNotFoundError, 409: InvalidStateError }
   }),
   /** Removes a policy from a role, if it is assigned. */
-  removePolicy: callSpec(removePolicy, "role:assign", { errors: notChangeable }),
+  removePolicy: callSpec(removePolicy, "role:assign", { errors: notChangeableErrors }),
 
   /** Lists the policies of all organizations, or of one (`org_id`). */
   listPolicies: callSpec(listPolicies, "policy:read", { query: ["org_id"] }),
@@ -410,7 +410,7 @@ export const callSpecs = {
   /** Returns a policy. */
   getPolicy: callSpec(getPolicy, "policy:read"),
   /** Changes a policy, with immediate effect for all keys whose roles have it. */
-  updatePolicy: callSpec(updatePolicy, "policy:update", { body: UpdatePolicy, errors: notChangeable }),
+  updatePolicy: callSpec(updatePolicy, "policy:update", { body: UpdatePolicy, errors: notChangeableErrors }),
   /** Deletes a policy, which no role may have. */
-  deletePolicy: callSpec(deletePolicy, "policy:delete", { errors: notChangeable })
+  deletePolicy: callSpec(deletePolicy, "policy:delete", { errors: notChangeableErrors })
 }

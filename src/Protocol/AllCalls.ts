@@ -68,16 +68,16 @@ export const upgradesByNoun: Nouns = upgradesOfNouns
  * Other calls: some are for programs that do not know Ironflow, some exist over HTTP/2 only, and some are
  * for browsers.
  */
-export const others = { Server: descriptions, Workers: workerStreams, Console: { ...sessions, ...pages } }
+export const otherCalls = { Server: descriptions, Workers: workerStreams, Console: { ...sessions, ...pages } }
 
 type Names<N> = { [Noun in keyof N]: keyof N[Noun] }[keyof N]
 
 /** Specs by name alone; names are unique. */
-const byName = <N extends Nouns>(nouns: N): { readonly [Name in Names<N>]: CallSpec } =>
+const specsByName = <N extends Nouns>(nouns: N): { readonly [Name in Names<N>]: CallSpec } =>
   Object.assign({}, ...Object.values(nouns))
 
-export const callSpecs = byName(callsOfNouns)
+export const callSpecs = specsByName(callsOfNouns)
 export type CallName = keyof typeof callSpecs
 
-export const sockets = byName(upgradesOfNouns)
+export const sockets = specsByName(upgradesOfNouns)
 export type SocketName = keyof typeof sockets

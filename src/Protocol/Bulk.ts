@@ -29,7 +29,7 @@ export const bulkActions = ["cancel", "retry", "resume", "pause", "rerun", "fork
 export type BulkAction = (typeof bulkActions)[number]
 
 /** Names of the options of type string that some actions take. */
-export type BulkWord = "reason" | "fromStep" | "version"
+export type TextOption = "reason" | "fromStep" | "version"
 
 /**
  * First `running`. Then `completed` when all matching runs were processed, `cancelled` by `cancelBulk`, or
@@ -88,7 +88,7 @@ export interface BulkOperation {
   readonly lookedBackTo?: string
   /** Why the operation has stopped. */
   readonly error?: string
-  /** When it began. */
+  /** When the operation began. */
   readonly createdAt: string
   /** When it last made progress. */
   readonly updatedAt: string
@@ -116,8 +116,8 @@ interface StartBulk {
 }
 
 /**
- * Throws `ValidationError` for a member that is null, and for a blank name of a step or version. If such a member
- * was ignored, other runs could be changed than was intended, or runs that were only to be counted (`dryRun`).
+ * Throws `ValidationError` for a member that is null, and for a blank name of a step or version. If such a member were
+ * ignored, the operation could change more runs than intended, or change runs that it should only count (`dryRun`).
  */
 export const refuseBlankBulkOptions = (given: object): void => {
   for (const [name, value] of Object.entries(given)) {

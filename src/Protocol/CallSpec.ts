@@ -15,11 +15,11 @@ export type Resource =
   | { readonly from: "all"; readonly kind: ResourceKind }
   /** Each item in the answer, which is a list. Items that the caller may not see are left out. */
   | { readonly from: "each"; readonly kind: ResourceKind }
-  /** Named by a path variable. */
+  /** The resource that a variable of the path names. */
   | { readonly from: "path"; readonly kind: ResourceKind; readonly variable: string }
   /**
-   * Named by a member of the body; `members` are the spellings of this member's name. With `each`, the member is in
-   * each item of the list with the name `each`. With `in`, the member is in the object with the name `in`.
+   * The resource that a member of the body names; `members` are the spellings of this member's name. With `each`, the
+   * member is in each item of the list that is called `each`; with `in`, it is in the object that is called `in`.
    */
   | {
       readonly from: "body"
@@ -89,8 +89,8 @@ export interface Operation<A = unknown, M extends IronflowError = IronflowError>
 /** The server's part of a spec. `B` is the type of the request, and `E` the type of the errors of this call. */
 interface Served<B, E> {
   /**
-   * A second action. It need not be allowed; but where a policy denies it for a resource that the call shows or
-   * affects, this denial applies too.
+   * A second action, which the key need not be allowed. But if a policy denies it for a resource that the call shows or
+   * affects, the call is denied for this resource.
    */
   readonly respects?: { readonly action: Action; readonly kind: ResourceKind }
   /** Query parameters, all optional strings. */
@@ -121,7 +121,7 @@ type More<A, M extends IronflowError> = Omit<Operation<A, M>, Exclude<keyof Call
  * Method and path, such as `GET /api/v1/orgs/:id`; for ConnectRPC, the service and its method, such as
  * `IronflowService/GetRun`.
  */
-type Line = `${Method} /${string}` | `${string}Service/${string}`
+type Endpoint = `${Method} /${string}` | `${string}Service/${string}`
 
 type Failure<E> = {
   [Status in keyof E]: E[Status] extends (abstract new (
@@ -134,17 +134,17 @@ type Failure<E> = {
 /** The client's part of a spec, so that client bundles do not contain the rest. */
 /* @__NO_SIDE_EFFECTS__ */
 export function operation<A = undefined, M extends IronflowError = never>(
-  line: Line,
+  endpoint: Endpoint,
   more?: More<A, M>
 ): Operation<A, M> {
-  const [method, path] = line.split(" ")
+  const [method, path] = endpoint.split(" ")
   return path === undefined
-    ? { method: "POST", path: servicePath(line), dialect: "connect", ...more }
-    : // the type `Line` guarantees the format
+    ? { method: "POST", path: servicePath(endpoint), dialect: "connect", ...more }
+    : // the type `Endpoint` guarantees the format
       { method: method as Method, path, dialect: "rest", ...more }
 }
 
-/** Makes the spec of a call. `of` is an operation, or the method and path if our clients do not make the call. */
+/** Makes the spec of a call. `call` is an operation, or only the endpoint if our clients do not make the call. */
 /* @__NO_SIDE_EFFECTS__ */
 export function callSpec<
   A = undefined,
@@ -152,18 +152,18 @@ export function callSpec<
   M extends IronflowError = never,
   const E extends Errors = Record<never, never>
 >(
-  of: Line | Operation<A, M>,
+  call: Endpoint | Operation<A, M>,
   may: ActionOnKind | Access,
   more?: More<A, M> & Omit<Served<B, never>, "errors"> & { readonly errors?: E }
 ): CallSpec<A, B, M | Failure<E>> {
   // the type of the errors is derived from the given errors
-  return { ...(typeof of === "string" ? operation(of) : of), may, ...more } as never
+  return { ...(typeof call === "string" ? operation(call) : call), may, ...more } as never
 }
 
 /**
  * The rule of a call. If `may` only names an action, the first variable in the path names the resource. If the path has
- * no variable, the rule is for each item of the answer when the answer has pages, and else for all resources of the
- * kind.
+ * no variable, the rule is for each item of the answer when the answer has pages, and otherwise for all resources of
+ * the kind.
  */
 export const accessTo = ({ may, page, path }: CallSpec): Access => {
   if (may === "public" || may === "key" || typeof may === "object") return may
@@ -200,7 +200,7 @@ export const isCacheable = (spec: CallSpec): boolean => {
  * Whether the call only reads, as far as a client can tell. The rule of access, which {@link isCacheable} checks
  * too, is not known to clients.
  */
-export const isReadOnly = (of: Operation): boolean =>
-  of.method === "GET" || (of.dialect === "connect" && isRepeatable(of))
+export const isReadOnly = (call: Operation): boolean =>
+  call.method === "GET" || (call.dialect === "connect" && isRepeatable(call))
 
 export const isRepeatable = ({ method, repeats = method === "GET" }: Operation): boolean => repeats

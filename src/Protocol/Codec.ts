@@ -3,7 +3,7 @@
  * Everything else is derived from a codec on first use, so that a bundle only contains what its program uses:
  *
  * - `decoder` of `ServerCodec.ts` reads a request strictly: it throws a `ValidationError` with the path of the first mistake.
- * - `taker`, also there, reads a request whose values the service checks itself.
+ * - `memberReader`, also there, reads a request whose values the service checks itself.
  * - {@link reader} reads an answer of any Ironflow server leniently, including legacy ones.
  * - `encoder` of `ServerCodec.ts` encodes a message, with only the members in the codec.
  * - `schemaOf`, also there, makes the JSON Schema of a message.
@@ -15,20 +15,20 @@
 import { isObject } from "../Json.ts"
 
 /**
- * The description of a value. `isFilled`: an empty string or 0 in an answer counts as absent. `isTime`: the year 1 in
- * an answer counts as absent. `isWhole`: an integer. `isText`: sent as a string of digits. `isNonNull`: not null.
- * `skips`: invalid items of an answer are left out.
+ * The description of a value and of its encoding. `isFilled`: an empty string or 0 in an answer counts as absent.
+ * `isTime`: the year 1 in an answer counts as absent. `isWhole`: an integer. `isText`: sent as a string of digits.
+ * `isNonNull`: not null. `skipsInvalid`: invalid items of an answer are left out.
  */
 export type Node =
   | { readonly kind: "text"; readonly isFilled?: true; readonly isTime?: true }
   | { readonly kind: "number"; readonly isWhole?: true; readonly isText?: true; readonly isFilled?: true }
   | { readonly kind: "flag" }
   | { readonly kind: "json"; readonly isNonNull?: true }
-  | { readonly kind: "object"; readonly of?: Node }
+  | { readonly kind: "object"; readonly member?: Node }
   | { readonly kind: "oneOf"; readonly values: ReadonlyArray<string> }
   | ({ readonly kind: "word" } & Words)
   | { readonly kind: "anyOf"; readonly nodes: ReadonlyArray<Node> }
-  | { readonly kind: "list"; readonly of: Node; readonly skips?: true }
+  | { readonly kind: "list"; readonly item: Node; readonly skipsInvalid?: true }
   | {
       readonly kind: "fields"
       readonly fields: { readonly [name: string]: FieldNode }
@@ -44,17 +44,17 @@ interface Words {
 }
 
 interface FieldNode {
-  readonly of: Node
+  readonly value: Node
   /** The name on the wire; by default the name in code. */
   readonly wireName?: string
   /** Names that legacy servers use. */
   readonly legacyNames?: ReadonlyArray<string>
   readonly mayLack?: true
-  /** Whether `null` in a request has a meaning, other than absent. */
+  /** Whether `null` in a request means something else than an absent member. */
   readonly mayBeNull?: true
   /** The value when an answer lacks the member. */
-  readonly orElse?: unknown
-  /** Whether the member is not sent when it has the value `orElse`, or is an empty list. */
+  readonly defaultValue?: unknown
+  /** Whether the member is not sent when it has the value `defaultValue`, or is an empty list. */
   readonly isLeftOut?: true
   /** Whether the member has only one spelling, even inside {@link camelOrSnake}. */
   readonly isExact?: true
@@ -62,7 +62,7 @@ interface FieldNode {
   readonly onlyLegacyMayLack?: true
 }
 
-/** Carries the type of the value. */
+/** The type of the value: no object has the member `type`, it only tells the compiler `A`. */
 interface Of<A> {
   readonly type?: A
 }
@@ -125,21 +125,21 @@ export function plainWord<const A extends string>(prefix: string, words: Readonl
 }
 /** An object whose members all have the same codec. */
 /* @__NO_SIDE_EFFECTS__ */
-export function entries<A>(of: Codec<A>): Codec<{ readonly [name: string]: A }> {
-  return { kind: "object", of }
+export function entries<A>(member: Codec<A>): Codec<{ readonly [name: string]: A }> {
+  return { kind: "object", member }
 }
 /* @__NO_SIDE_EFFECTS__ */
 export function anyOf<N extends ReadonlyArray<Codec<unknown>>>(...nodes: N): Codec<TypeOf<N[number]>> {
   return { kind: "anyOf", nodes }
 }
 /* @__NO_SIDE_EFFECTS__ */
-export function list<A>(of: Codec<A>): Codec<Array<A>> {
-  return { kind: "list", of }
+export function list<A>(item: Codec<A>): Codec<Array<A>> {
+  return { kind: "list", item }
 }
 /** A list; an answer's invalid items are left out. */
 /* @__NO_SIDE_EFFECTS__ */
-export function lenientList<A>(of: Codec<A>): Codec<Array<A>> {
-  return { kind: "list", of, skips: true }
+export function lenientList<A>(item: Codec<A>): Codec<Array<A>> {
+  return { kind: "list", item, skipsInvalid: true }
 }
 /** The type that a codec describes. */
 export type TypeOf<C> = C extends Of<infer A> ? A : never
@@ -185,13 +185,13 @@ export function snaked<A extends object>(members: Fields<A>): Codec<A> {
   )
 }
 
-/** The codec, for answers that may use either case for names of members, at every level. */
+/** The same codec for answers whose members, at every level, may have names in camel case or in snake case. */
 /* @__NO_SIDE_EFFECTS__ */
 export function camelOrSnake<A>(codec: Codec<A>): Codec<A> {
   return codec.kind === "fields" ? { ...codec, isCamelOrSnake: true } : codec
 }
 
-/** An object with the members of both. */
+/** An object with the members of two objects. */
 /* @__NO_SIDE_EFFECTS__ */
 export function merge<A extends object, B extends object>(one: Codec<A>, other: Codec<B>): Codec<A & B> {
   return { kind: "fields", fields: { ...membersOf(one), ...membersOf(other) } }
@@ -199,32 +199,36 @@ export function merge<A extends object, B extends object>(one: Codec<A>, other: 
 
 export const membersOf = (node: Node) => (node.kind === "fields" ? node.fields : {})
 
-const fieldOf = <A>(of: Codec<A> | (FieldNode & Of<A>)): FieldNode => ("kind" in of ? { of } : of)
+const fieldOf = <A>(member: Codec<A> | (FieldNode & Of<A>)): FieldNode =>
+  "kind" in member ? { value: member } : member
 
 /** A member that may be absent. */
 /* @__NO_SIDE_EFFECTS__ */
-export function optional<A>(of: Codec<A>): MayLack<A> {
-  return { of, mayLack: true }
+export function optional<A>(value: Codec<A>): MayLack<A> {
+  return { value, mayLack: true }
 }
-/** A member that may be absent, or `null` with a meaning in a request. */
+/** A member that may be absent, or in a request `null`, which means something else than absent. */
 /* @__NO_SIDE_EFFECTS__ */
-export function nullable<A>(of: Codec<A>): MayLack<A | null> {
-  return { of, mayLack: true, mayBeNull: true }
+export function nullable<A>(value: Codec<A>): MayLack<A | null> {
+  return { value, mayLack: true, mayBeNull: true }
 }
 /** A member that the engine of this package always sends, and that legacy servers may leave out. */
 /* @__NO_SIDE_EFFECTS__ */
-export function onlyLegacyMayLack<A>(of: Codec<A>): MayLack<A> {
-  return { of, mayLack: true, onlyLegacyMayLack: true }
+export function onlyLegacyMayLack<A>(value: Codec<A>): MayLack<A> {
+  return { value, mayLack: true, onlyLegacyMayLack: true }
 }
-/** A member that is required in a request. In an answer that lacks the member, it is read as `value`. */
+/** A member that is required in a request. In an answer that lacks the member, it is read as `defaultValue`. */
 /* @__NO_SIDE_EFFECTS__ */
-export function orElse<A>(of: Codec<A>, value: A): Needed<A> {
-  return { of, orElse: value }
+export function orElse<A>(value: Codec<A>, defaultValue: A): Needed<A> {
+  return { value, defaultValue }
 }
-/** A member that is not sent when it is `value` or an empty list. In an answer that lacks the member, it is read as `value`. */
+/**
+ * A member that is not sent when it is `defaultValue` or an empty list. In an answer that lacks the member, it is read
+ * as `defaultValue`.
+ */
 /* @__NO_SIDE_EFFECTS__ */
-export function omittedWhen<A>(value: A, of: Codec<A>): Needed<A> {
-  return { of, orElse: value, isLeftOut: true }
+export function omittedWhen<A>(defaultValue: A, value: Codec<A>): Needed<A> {
+  return { value, defaultValue, isLeftOut: true }
 }
 /** A member with only one spelling, even inside {@link camelOrSnake}. */
 /* @__NO_SIDE_EFFECTS__ */
@@ -261,7 +265,7 @@ export type Read = (value: unknown) => unknown
 
 const readers = new WeakMap<Node, Read>()
 
-/** Reads answers: returns `undefined` for what cannot be read. */
+/** The function that reads answers. It returns `undefined` for an answer that cannot be read. */
 export const reader = <A>(codec: Codec<A>): ((answer: unknown) => A | undefined) => {
   let read = readers.get(codec)
   // created on first use
@@ -292,9 +296,8 @@ const readAnswer = (node: Node, isCamelOrSnake: boolean): Read => {
     case "json":
       return (value) => (value === null && node.isNonNull ? undefined : value)
     case "object": {
-      const { of } = node
-      if (of === undefined) return (value) => (isObject(value) ? value : undefined)
-      const read = readAnswer(of, isCamelOrSnake)
+      if (node.member === undefined) return (value) => (isObject(value) ? value : undefined)
+      const read = readAnswer(node.member, isCamelOrSnake)
       return (value) =>
         isObject(value)
           ? Object.fromEntries(
@@ -306,10 +309,10 @@ const readAnswer = (node: Node, isCamelOrSnake: boolean): Read => {
           : undefined
     }
     case "oneOf":
-      return (value) => node.values.find((one) => one === value)
+      return (value) => node.values.find((known) => known === value)
     case "word":
       return (value) => {
-        const found = wordIn(node, value)
+        const found = readWord(node, value)
         return node.words.find((word) => word === found)
       }
     case "anyOf": {
@@ -317,34 +320,36 @@ const readAnswer = (node: Node, isCamelOrSnake: boolean): Read => {
       return (value) => reads.reduce<unknown>((found, read) => found ?? read(value), undefined)
     }
     case "list": {
-      const read = readAnswer(node.of, isCamelOrSnake)
+      const read = readAnswer(node.item, isCamelOrSnake)
       return (value) => {
         if (!Array.isArray(value)) return undefined
         const items = value.map(read)
         if (!items.includes(undefined)) return items
-        return node.skips ? items.filter((item) => item !== undefined) : undefined
+        return node.skipsInvalid ? items.filter((item) => item !== undefined) : undefined
       }
     }
     case "fields": {
       const isCamelOrSnakeHere = isCamelOrSnake || node.isCamelOrSnake === true
       const members = Object.entries(node.fields).map(
-        ([name, { legacyNames = [], wireName = name, of, ...field }]) => {
+        ([name, { legacyNames = [], wireName = name, value, ...field }]) => {
           const names = [wireName, ...legacyNames]
           const otherNames =
-            isCamelOrSnakeHere && field.isExact !== true ? names.flatMap((one) => otherCase(one) ?? []) : []
-          return [name, [...names, ...otherNames], readAnswer(of, isCamelOrSnakeHere), field] as const
+            isCamelOrSnakeHere && field.isExact !== true
+              ? names.flatMap((spelling) => otherCase(spelling) ?? [])
+              : []
+          return [name, [...names, ...otherNames], readAnswer(value, isCamelOrSnakeHere), field] as const
         }
       )
       return (answer) => {
         if (!isObject(answer)) return undefined
         const result: Record<string, unknown> = {}
-        for (const [name, names, read, { mayLack, orElse }] of members) {
+        for (const [name, names, read, { mayLack, defaultValue }] of members) {
           let value: unknown
           for (const spelling of names) {
             value = read(answer[spelling])
             if (value !== undefined) break
           }
-          if (value === undefined) value = copyOf(orElse)
+          if (value === undefined) value = copyDefault(defaultValue)
           if (value !== undefined) result[name] = value
           else if (!mayLack) return undefined
         }
@@ -355,7 +360,7 @@ const readAnswer = (node: Node, isCamelOrSnake: boolean): Read => {
 }
 
 /** Copies a default, since the caller may change what it gets. */
-const copyOf = (value: unknown): unknown =>
+const copyDefault = (value: unknown): unknown =>
   typeof value !== "object" || value === null
     ? value
     : Array.isArray(value)
@@ -379,8 +384,11 @@ const snakeCase = (name: string): string => name.replace(/[A-Z]/g, (letter) => `
 export const snakeKeys = <A>(members: { readonly [name: string]: A }): { [name: string]: A } =>
   Object.fromEntries(Object.entries(members).map(([name, member]) => [snakeCase(name), member]))
 
-/** The enum value that `value` is a spelling of; `undefined` if it is unspecified. An unknown value is returned unchanged. */
-export const wordIn = ({ prefix, words }: Words, value: unknown): unknown => {
+/**
+ * Reads an enum value in any spelling. The result is `undefined` if the value is absent or unspecified. An unknown
+ * value is returned unchanged.
+ */
+export const readWord = ({ prefix, words }: Words, value: unknown): unknown => {
   if (value === undefined || value === null || value === "") return undefined
   const isNumber = typeof value === "number" || (typeof value === "string" && /^\d+$/.test(value))
   if (isNumber) return Number(value) === 0 ? undefined : (words[Number(value) - 1] ?? value)
@@ -390,5 +398,5 @@ export const wordIn = ({ prefix, words }: Words, value: unknown): unknown => {
 }
 
 /** The enum value as it is sent. */
-export const wordOf = ({ isPlain, prefix }: Words, word: unknown): string =>
+export const encodeWord = ({ isPlain, prefix }: Words, word: unknown): string =>
   isPlain === true ? String(word) : `${prefix}_${String(word).toUpperCase()}`

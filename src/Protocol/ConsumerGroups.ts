@@ -44,7 +44,10 @@ export type ConsumerGroupStatus = "active" | "paused"
 export interface ConsumerGroupConfig extends Partial<GroupSettings> {
   /** Name of the group; members subscribe with it as `consumerGroup`. */
   readonly name: string
-  /** Pattern of the events: `events:order.*`, `topic:news`, or without a prefix for both. */
+  /**
+   * Pattern of the events, such as `events:order.*` or `topic:news`. Without a prefix it matches events and messages of
+   * topics.
+   */
   readonly pattern: string
   /**
    * Namespace of the group; `default` by default. Several groups in a namespace may have the same name if their
@@ -123,7 +126,7 @@ export interface ConsumerGroup extends GroupSettings {
   readonly createdAt: string
   /** When a client last created, updated, paused or resumed it. */
   readonly updatedAt: string
-  /** When a member last joined, or was last seen. Whether a group has members is checked once an hour. */
+  /** When a member last joined or was last seen. The engine looks once an hour whether the group has members. */
   readonly usedAt: string
   /**
    * When the group will be deleted if no member joins. Groups that a client has created, updated or paused

@@ -66,8 +66,8 @@ interface StartErase {
 }
 
 /**
- * Throws `ValidationError` for a member that is null or blank. If such a member was ignored, more data could be
- * erased than was intended, or data that was only to be counted (`dryRun`).
+ * Throws `ValidationError` for a member that is null or blank. If such a member were ignored, the operation could erase
+ * more data than intended, or erase data that it should only count (`dryRun`).
  */
 export const refuseBlankEraseOptions = (given: object, where = ""): void => {
   for (const [name, value] of Object.entries(given)) {

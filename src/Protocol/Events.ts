@@ -184,7 +184,7 @@ const Outcomes = struct({
   eventId: text
 })
 
-const Logged = fields<LoggedEvent>({
+const LoggedEventCodec = fields<LoggedEvent>({
   id: text,
   name: text,
   version: integer,
@@ -197,11 +197,11 @@ const Logged = fields<LoggedEvent>({
   entity: optional(fields<EventEntity>({ id: text, type: text, version: integer }))
 })
 const LoggedEvents = fields<Omit<ListEventsResult, "lookedTo">>({
-  events: list(Logged),
+  events: list(LoggedEventCodec),
   nextCursor: optional(text)
 })
 const FoundEvents = fields<ListEventsResult>({
-  events: list(Logged),
+  events: list(LoggedEventCodec),
   nextCursor: optional(text),
   lookedTo: optional(
     fields<{ position: number; timestamp: string }>({
@@ -223,9 +223,20 @@ const timeText = (name: string, time: Date | string): string => {
 
 /** The request body of `listEvents`. Throws `ValidationError` for invalid values and unknown filters. */
 export const checkListEvents = (options: ListEventsOptions) => {
-  const { after, cursor, entityId, entityType, idempotencyKey, limit, name, order, since, until, ...others } =
-    options
-  for (const [other, value] of Object.entries(others)) {
+  const {
+    after,
+    cursor,
+    entityId,
+    entityType,
+    idempotencyKey,
+    limit,
+    name,
+    order,
+    since,
+    until,
+    ...unknownFilters
+  } = options
+  for (const [other, value] of Object.entries(unknownFilters)) {
     if (other === "signal" || value === undefined) continue
     throw new ValidationError(
       `listEvents has no filter ${show(other)}: use name, entityType, entityId, idempotencyKey, since, until and after`
@@ -337,7 +348,7 @@ export const listEvents = operation("IronflowService/ListEvents", {
   repeats: true
 })
 export const getEvent = operation("IronflowService/GetEvent", {
-  answer: Logged,
+  answer: LoggedEventCodec,
   repeats: true,
   missing: EventNotFoundError
 })

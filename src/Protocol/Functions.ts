@@ -236,7 +236,7 @@ export const Trigger = fields<FunctionTrigger>({
 })
 const keptFor = optional(anyOf(integer, oneOf("forever")))
 /** How long runs are kept after their end, by status: milliseconds, or `forever`. */
-export const Kept = fields<KeptRuns>({ completed: keptFor, failed: keptFor, cancelled: keptFor })
+export const KeptRunsCodec = fields<KeptRuns>({ completed: keptFor, failed: keptFor, cancelled: keptFor })
 export const Concurrency = struct({ limit: integer, key: optional(text) })
 export const RegisterFunction = fields<FunctionRequest>({
   id: text,
@@ -262,7 +262,7 @@ export const RegisterFunction = fields<FunctionRequest>({
   recordingRetention: optional(text),
   version: optional(text),
   versioning: optional(oneOf(...versionings)),
-  keepRuns: optional(Kept),
+  keepRuns: optional(KeptRunsCodec),
   metadata: optional(object)
 })
 const Pause = struct({ reason: optional(text), by: optional(text) })

@@ -33,11 +33,11 @@ export interface KVBucketConfig {
   readonly name: string
   /** Description for people; none by default. */
   readonly description?: string
-  /** Seconds from the last write of a key until it expires; never by default, or with 0. */
+  /** Seconds from the last write of a key until it expires. By default, and with 0, keys do not expire. */
   readonly ttlSeconds?: number
   /** Maximum size of one value in bytes; 1 MiB by default and at most. */
   readonly maxValueSize?: number
-  /** Maximum total size of all keys and values in bytes, earlier revisions included; no limit by default, or with 0. */
+  /** Maximum total size of all keys and values in bytes, earlier revisions included. By default, and with 0, there is no limit. */
   readonly maxBytes?: number
   /** Number of revisions to keep of each key, including the current one; 1 by default, 64 at most. */
   readonly history?: number
@@ -79,7 +79,7 @@ export interface KVWriteResult {
   readonly revisions: Array<number>
 }
 
-/** A revision of a key on the wire. */
+/** A revision of a key, as it is sent. */
 export interface StoredEntry {
   readonly key: string
   /** The value in base64. */

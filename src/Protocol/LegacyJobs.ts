@@ -1,11 +1,12 @@
 /**
- * Converts jobs for legacy polling workers, and the updates that these workers send. Such a worker receives only completed steps,
- * and ends a turn with at most one wait (a "yield"). What an update leaves out, such as the kind of a step, is derived here.
+ * Converts jobs for legacy polling workers, and the updates that these workers send. Such a worker receives only
+ * completed steps, and ends a turn with at most one wait (a "yield"). What an update leaves out, such as the kind of a
+ * step, is derived here.
  *
- * A job id contains the lease and the run, so that an engine that was started after the dispatch can apply an update. The id is
- * unique for each dispatch, so that an update of an earlier dispatch is refused. No further token is needed: newer legacy servers
- * send a lease token, but then the worker calls `/ack` before every job, and learns nothing from this request that it would not
- * learn from the answer to its first update.
+ * A job id contains the lease and the run, so that an engine that was started after the dispatch can apply an update.
+ * The id is unique for each dispatch, so that an update of an earlier dispatch is refused. No further token is needed:
+ * newer legacy servers send a lease token, which makes the worker call `/ack` before every job. The worker would learn
+ * nothing from `/ack` that it does not learn from the answer to its first update.
  */
 import { type RetryPolicy, retryDelayMs } from "../Backoff.ts"
 import { parseDuration } from "../Duration.ts"
@@ -57,7 +58,7 @@ export const JobUpdate = struct({
 
 export type Update = TypeOf<typeof JobUpdate>
 type Step = TypeOf<typeof StepResult>
-type Suspension = TypeOf<typeof Yield>
+type YieldUpdate = TypeOf<typeof Yield>
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Ids
@@ -81,7 +82,7 @@ const readStepKey = (runId: string, stepId: string): string => {
 }
 
 /** Splits a step key: `fetch-all:1:profile:0` has the scope `fetch-all:1:` (the branch) and the name `profile`. */
-const readName = (stepKey: string): { readonly scope: string; readonly name: string } => {
+const splitStepKey = (stepKey: string): { readonly scope: string; readonly name: string } => {
   const parts = stepKey.match(/(?:[^\\:]|\\.)+/gs) ?? [stepKey]
   const name = parts.at(-2) ?? stepKey
   const scope = parts
@@ -144,7 +145,7 @@ export const encodeOutput = (kind: StepKind, value: JsonText | undefined): JsonT
 // From the worker
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** The attempts and the retry policy of an update's run. They are only loaded when they are needed. */
+/** The attempts and the retry policy of an update's run. They are loaded only if {@link needsAttempts} says so. */
 export interface Attempts {
   /** Number of attempts of the run, the current one included. */
   readonly attempt: number
@@ -167,15 +168,15 @@ export const readUpdate = (
   const steps = update.steps ?? []
   switch (update.status) {
     case "progress":
-      return completedSteps(runId, steps, now)
+      return completedStepOps(runId, steps, now)
     case "completed":
-      return [...allSteps(runId, steps, now), { _tag: "Complete", output: outputOf(update) }]
+      return [...stepOps(runId, steps, now), { _tag: "Complete", output: outputOf(update) }]
     case "failed":
-      return readFailure(runId, update, attempts, now)
+      return readFailed(runId, update, attempts, now)
     case "yielded":
       if (update.yield === undefined)
         throw new ValidationError('An update with status "yielded" needs `yield`')
-      return [...completedSteps(runId, steps, now), ...readYield(runId, update.yield, now)]
+      return [...completedStepOps(runId, steps, now), ...readYield(runId, update.yield, now)]
     default:
       throw new ValidationError(
         `"${update.status.slice(0, 64)}" is not a status of a job: use progress, completed, failed or yielded`
@@ -184,12 +185,12 @@ export const readUpdate = (
 }
 
 const outputOf = (update: Update): JsonText | undefined =>
-  "output" in update ? toText(update.output, "Output of the run") : undefined
+  "output" in update ? encodeValue(update.output, "Output of the run") : undefined
 
-const toText = (value: unknown, what: string): JsonText =>
+const encodeValue = (value: unknown, what: string): JsonText =>
   checkSize(what, encodeJson(value, what) ?? "null", stepResultBytes)
 
-const readFailure = (
+const readFailed = (
   runId: string,
   update: Update,
   attempts: Attempts | undefined,
@@ -199,31 +200,31 @@ const readFailure = (
   const error = readError(update.error, "The handler failed and did not say why")
   if (attempts !== undefined && error.retryable === true && attempts.attempt < attempts.retry.maxAttempts) {
     const afterMs = retryDelayMs(attempts.retry, attempts.attempt)
-    // only completed steps are recorded, so that a failed step runs again
-    return [...completedSteps(runId, steps, now), { _tag: "RetryRun", error, due: { afterMs } }]
+    // failed steps are not recorded, so that they run again
+    return [...completedStepOps(runId, steps, now), { _tag: "RetryRun", error, due: { afterMs } }]
   }
-  return [...allSteps(runId, steps, now), { _tag: "Fail", error }]
+  return [...stepOps(runId, steps, now), { _tag: "Fail", error }]
 }
 
-const readError = (error: Update["error"], otherwise: string): SerializedError => ({
+const readError = (error: Update["error"], defaultMessage: string): SerializedError => ({
   name: "Error",
-  message: error?.message ?? otherwise,
+  message: error?.message ?? defaultMessage,
   code: error?.code ?? "ERROR",
   retryable: error?.retryable ?? false,
   ...(error?.stack === undefined ? {} : { stack: error.stack })
 })
 
-const completedSteps = (runId: string, steps: ReadonlyArray<Step>, now: number): ReadonlyArray<TurnOp> =>
-  allSteps(
+const completedStepOps = (runId: string, steps: ReadonlyArray<Step>, now: number): ReadonlyArray<TurnOp> =>
+  stepOps(
     runId,
     steps.filter(({ status }) => status === "completed"),
     now
   )
 
-const allSteps = (runId: string, steps: ReadonlyArray<Step>, now: number): ReadonlyArray<TurnOp> =>
+const stepOps = (runId: string, steps: ReadonlyArray<Step>, now: number): ReadonlyArray<TurnOp> =>
   steps.map((step) => {
     const stepKey = readStepKey(runId, step.id)
-    const name = step.name ?? readName(stepKey).name
+    const name = step.name ?? splitStepKey(stepKey).name
     return {
       _tag: "StepDone",
       stepKey,
@@ -233,12 +234,12 @@ const allSteps = (runId: string, steps: ReadonlyArray<Step>, now: number): Reado
         step.status === "completed"
           ? {
               _tag: "Success",
-              value: "output" in step ? toText(step.output, `Output of step "${name}"`) : undefined
+              value: "output" in step ? encodeValue(step.output, `Output of step "${name}"`) : undefined
             }
           : { _tag: "Failure", error: readError(step.error, `Step "${name}" failed and did not say why`) },
       attempt: 1,
-      startedAt: timeOf(step.startedAt, now),
-      endedAt: timeOf(step.endedAt, now)
+      startedAt: readTime(step.startedAt, now),
+      endedAt: readTime(step.endedAt, now)
     }
   })
 
@@ -248,18 +249,18 @@ const kindOf = (step: Step, name: string): StepKind => {
   return name.startsWith("publish:") ? "publish" : "run"
 }
 
-const timeOf = (text: string | undefined, otherwise: number): number => {
+const readTime = (text: string | undefined, defaultTime: number): number => {
   const time = text === undefined ? Number.NaN : Date.parse(text)
-  return Number.isNaN(time) ? otherwise : time
+  return Number.isNaN(time) ? defaultTime : time
 }
 
-const readYield = (runId: string, yielded: Suspension, now: number): ReadonlyArray<TurnOp> => {
+const readYield = (runId: string, yielded: YieldUpdate, now: number): ReadonlyArray<TurnOp> => {
   const stepKey = readStepKey(runId, yielded.stepId)
-  const { name, scope } = readName(stepKey)
+  const { name, scope } = splitStepKey(stepKey)
   const suspend: TurnOp = { _tag: "Suspend", open: [stepKey] }
   switch (yielded.type) {
     case "sleep": {
-      const at = timeOf(yielded.until, Number.NaN)
+      const at = readTime(yielded.until, Number.NaN)
       if (Number.isNaN(at)) {
         throw new ValidationError(
           `The sleep "${name}" needs \`until\`, a time such as "${new Date(now).toISOString()}"`
@@ -292,7 +293,7 @@ const readYield = (runId: string, yielded: Suspension, now: number): ReadonlyArr
       const { functionId } = yielded
       if (!functionId) throw new ValidationError(`The invoke "${name}" needs \`function_id\``)
       const input =
-        "input" in yielded ? toText(yielded.input, `Input for function "${functionId}"`) : undefined
+        "input" in yielded ? encodeValue(yielded.input, `Input for function "${functionId}"`) : undefined
       return yielded.type === "invoke_function"
         ? [
             {
@@ -305,7 +306,7 @@ const readYield = (runId: string, yielded: Suspension, now: number): ReadonlyArr
             },
             suspend
           ]
-        : // there is nothing to wait for: the run continues with the id of its child
+        : // the run has nothing to wait for: it continues with the id of its child
           [
             { _tag: "InvokeAsync", stepKey, name, functionId, input },
             { _tag: "Suspend", open: [] }
@@ -321,6 +322,6 @@ const readYield = (runId: string, yielded: Suspension, now: number): ReadonlyArr
 const DEFAULT_INVOKE_TIMEOUT_MS = 30_000
 
 /** The ops that fail a run whose update is too large to store. */
-export const failTooLarge = (error: ValidationError): ReadonlyArray<TurnOp> => [
+export const failTooLargeOps = (error: ValidationError): ReadonlyArray<TurnOp> => [
   { _tag: "Fail", error: serializeError(error, { stack: false }) }
 ]

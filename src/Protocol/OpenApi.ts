@@ -4,42 +4,42 @@
  */
 import { schemaOf } from "./ServerCodec.ts"
 import { accessTo, failuresOf, type CallSpec, statusOf } from "./CallSpec.ts"
-import { callsByNoun, others, upgradesByNoun } from "./AllCalls.ts"
+import { callsByNoun, otherCalls, upgradesByNoun } from "./AllCalls.ts"
 
-const failureOf = (properties: { readonly [name: string]: object }, required: ReadonlyArray<string>) => ({
+const errorAnswer = (properties: { readonly [name: string]: object }, required: ReadonlyArray<string>) => ({
   description: "Error",
   content: {
     "application/json": { schema: { type: "object", properties, required, additionalProperties: false } }
   }
 })
 const string = { type: "string" }
-const failures = {
-  rest: failureOf({ error: string, message: string, code: string, details: {} }, [
+const errorAnswers = {
+  rest: errorAnswer({ error: string, message: string, code: string, details: {} }, [
     "error",
     "message",
     "code"
   ]),
-  connect: failureOf({ code: string, message: string, details: { type: "array", items: {} } }, [
+  connect: errorAnswer({ code: string, message: string, details: { type: "array", items: {} } }, [
     "code",
     "message"
   ])
 }
 
-const inEnvelopes =
+const envelopeDescription =
   "The request is one ConnectRPC envelope, and the answer is a stream of envelopes. An envelope is one byte with flags, four bytes with the length of the JSON, and the JSON. The last envelope of the answer has flag 2, and its JSON is `{}` or `{ error: { code, message } }`"
 
 /** Error statuses of every call. */
 const anyCallStatuses = [400, 401, 403, 503]
 
-const parameter = (place: "path" | "query" | "header", name: string) => ({
+const parameter = (location: "path" | "query" | "header", name: string) => ({
   name,
-  in: place,
+  in: location,
   schema: { type: "string" },
-  required: place === "path"
+  required: location === "path"
 })
 
-/** The answer; a list is a bare array, or a page if the query asks for one. */
-const answerOf = ({ answer, page }: CallSpec) => {
+/** The schema of the answer. A list is a bare array, or a page if the query asks for a page. */
+const answerSchema = ({ answer, page }: CallSpec) => {
   const schema = answer === undefined ? undefined : schemaOf(answer, false)
   if (page === undefined || schema?.["type"] !== "array") return schema
   return {
@@ -66,7 +66,7 @@ const operation = (
   isSocket: boolean
 ) => {
   const { body, headers = [], page, path, query = [] } = spec
-  const schema = answerOf(spec)
+  const schema = answerSchema(spec)
   const type = spec.type ?? (spec.streams === true ? "application/connect+json" : "application/json")
   const description = isSocket ? "A WebSocket. Each frame that the server sends contains" : "Success"
   const success = schema === undefined ? noContent : { description, content: { [type]: { schema } } }
@@ -74,8 +74,8 @@ const operation = (
     tags: [noun],
     operationId: `${noun}.${name}`,
     ...(summary === undefined ? {} : { summary }),
-    // the schema describes the JSON in the envelopes
-    ...(spec.streams === true ? { description: inEnvelopes } : {}),
+    // for a stream, the schema describes the JSON in the envelopes
+    ...(spec.streams === true ? { description: envelopeDescription } : {}),
     parameters: [
       ...[...path.matchAll(/:(\w+)/g)].map(([, name = ""]) => parameter("path", name)),
       ...[...query, ...(page === undefined ? [] : ["limit", "cursor"])].map((name) =>
@@ -88,7 +88,7 @@ const operation = (
       [isSocket ? 101 : statusOf(spec)]: success,
       ...(spec.mayBeNothing === true ? { 204: noContent } : {}),
       ...Object.fromEntries(
-        [...anyCallStatuses, ...failuresOf(spec)].map((status) => [status, failures[spec.dialect]])
+        [...anyCallStatuses, ...failuresOf(spec)].map((status) => [status, errorAnswers[spec.dialect]])
       )
     },
     ...(body === undefined
@@ -99,10 +99,10 @@ const operation = (
   }
 }
 
-/** The whole document. `summaries` has the comment above each spec, by the name of the spec. */
+/** The whole document. `summaries` contains the comment above each spec, under the name of the spec. */
 export const openApiDocument = (summaries: { readonly [name: string]: string }) => {
   const paths: Record<string, Record<string, unknown>> = {}
-  const add = (
+  const addPaths = (
     nouns: { readonly [noun: string]: { readonly [name: string]: CallSpec } },
     isSocket: boolean
   ) => {
@@ -113,9 +113,9 @@ export const openApiDocument = (summaries: { readonly [name: string]: string }) 
       }
     }
   }
-  add(callsByNoun, false)
-  add(upgradesByNoun, true)
-  add(others, false)
+  addPaths(callsByNoun, false)
+  addPaths(upgradesByNoun, true)
+  addPaths(otherCalls, false)
   return {
     openapi: "3.1.0",
     info: {
@@ -135,6 +135,6 @@ export const openApiDocument = (summaries: { readonly [name: string]: string }) 
     },
     security: [{ apiKey: [] }],
     paths,
-    tags: [...new Set([...Object.keys(callsByNoun), ...Object.keys(others)])].map((name) => ({ name }))
+    tags: [...new Set([...Object.keys(callsByNoun), ...Object.keys(otherCalls)])].map((name) => ({ name }))
   }
 }

@@ -20,7 +20,7 @@ import {
 import {
   type CatchupAnswer,
   EventWait,
-  noEvent,
+  eventNotFound,
   Pause,
   Position,
   type ProjectionStatusInfo,
@@ -87,7 +87,7 @@ const ConnectCatchup = fields<CatchupAnswer>({
   mode: optional(oneOf("managed", "external")),
   message: optional(text)
 })
-export const Named = struct({ name: text })
+export const NamedProjection = struct({ name: text })
 const PositionWait = merge(Position, Timeout)
 
 const RunnerRegistration = struct({
@@ -162,8 +162,8 @@ export const ackProjectionEvents = operation("ProjectionService/AckProjectionEve
   missing: ProjectionNotFoundError
 })
 
-const runsNamed = inBody("projection:run", "projection", "name")
-const refused = { 409: ProjectionSaveRefusedError } as const
+const runnerRule = inBody("projection:run", "projection", "name")
+const saveRefused = { 409: ProjectionSaveRefusedError } as const
 
 export const callSpecs = {
   /** Lists the status of all projections, sorted by name. */
@@ -180,25 +180,25 @@ export const callSpecs = {
   getProjectionStatus: callSpec(
     "ProjectionService/GetProjectionStatus",
     inBody("projection:read", "projection", "name"),
-    { body: Named, answer: ConnectStatus, missing: ProjectionNotFoundError, repeats: true }
+    { body: NamedProjection, answer: ConnectStatus, missing: ProjectionNotFoundError, repeats: true }
   ),
   /** Rebuilds a projection from the start of the log: resets its position and deletes its dead letters. With `dryRun` it only returns the progress. */
   connectRebuildProjection: callSpec(
     "ProjectionService/RebuildProjection",
     inBody("projection:manage", "projection", "name"),
-    { body: merge(Named, RebuildRequest), answer: ConnectRebuild, missing: ProjectionNotFoundError }
+    { body: merge(NamedProjection, RebuildRequest), answer: ConnectRebuild, missing: ProjectionNotFoundError }
   ),
   /** Pauses a projection; the worker may still save its current batch. */
   connectPauseProjection: callSpec(
     "ProjectionService/PauseProjection",
     inBody("projection:manage", "projection", "name"),
-    { body: merge(Named, Pause), answer: ConnectStatus, missing: ProjectionNotFoundError }
+    { body: merge(NamedProjection, Pause), answer: ConnectStatus, missing: ProjectionNotFoundError }
   ),
   /** Resumes a projection where it stopped. */
   connectResumeProjection: callSpec(
     "ProjectionService/ResumeProjection",
     inBody("projection:manage", "projection", "name"),
-    { body: Named, answer: ConnectStatus, missing: ProjectionNotFoundError }
+    { body: NamedProjection, answer: ConnectStatus, missing: ProjectionNotFoundError }
   ),
   /** Answers when the projection has reached `minSeq`, or after `timeoutMs`, at most 30 s. */
   waitProjectionCatchup: callSpec(
@@ -219,25 +219,25 @@ export const callSpecs = {
       body: EventWait,
       answer: ConnectCatchup,
       missing: ProjectionNotFoundError,
-      errors: noEvent,
+      errors: eventNotFound,
       repeats: true
     }
   ),
 
   /** Registers the projection of a legacy runner, which does not claim it. */
-  registerProjection: callSpec(registerProjection, runsNamed, { body: RunnerRegistration }),
+  registerProjection: callSpec(registerProjection, runnerRule, { body: RunnerRegistration }),
   /** Returns the state of a `partition`. */
   getProjection: callSpec(getProjection, inBody("projection:read", "projection", "name"), {
     body: struct({ name: text, partition: optional(text) })
   }),
   /** Returns the next events, and the state to which the runner applies them. */
-  pollProjectionEvents: callSpec(pollProjectionEvents, runsNamed, { body: Poll }),
+  pollProjectionEvents: callSpec(pollProjectionEvents, runnerRule, { body: Poll }),
   /** Saves the state after an event. */
-  saveProjectionState: callSpec(saveProjectionState, runsNamed, {
+  saveProjectionState: callSpec(saveProjectionState, runnerRule, {
     body: RunnerSave,
-    errors: refused,
+    errors: saveRefused,
     fromWorker: true
   }),
   /** Confirms that everything up to an event is done. */
-  ackProjectionEvents: callSpec(ackProjectionEvents, runsNamed, { body: RunnerAck, errors: refused })
+  ackProjectionEvents: callSpec(ackProjectionEvents, runnerRule, { body: RunnerAck, errors: saveRefused })
 }

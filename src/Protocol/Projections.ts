@@ -147,7 +147,7 @@ interface StateRow {
   readonly lastEventSeq: number
   readonly lastEventTime: string
   readonly version: number
-  /** In a list of changes: grows with each saved state of the projection. */
+  /** Only in a list of changes. The number grows with each saved state of the projection. */
   readonly revision?: number
   readonly updatedAt: string
 }
@@ -196,7 +196,7 @@ export interface CatchupAnswer {
   readonly behindByEvents: number
   readonly rebuilding?: boolean
   readonly mode?: ProjectionMode
-  /** For a projection that has not reached the position: its status as a sentence. */
+  /** The status of the projection as a sentence; only if the projection has not reached the position. */
   readonly message?: string
 }
 
@@ -399,8 +399,8 @@ export const retryDeadLetters = operation("POST /api/v1/projections/:name/dead-l
   onlyOurEngine: true
 })
 
-const noLetter = { 409: InvalidStateError } as const
-export const noEvent = { 404: EventNotFoundError } as const
+const letterNotFound = { 409: InvalidStateError } as const
+export const eventNotFound = { 404: EventNotFoundError } as const
 
 export const callSpecs = {
   /** Lists the status of all projections, sorted by name. */
@@ -449,7 +449,7 @@ export const callSpecs = {
       body: EventWait,
       answer: CatchupResult,
       missing: ProjectionNotFoundError,
-      errors: noEvent,
+      errors: eventNotFound,
       repeats: true
     }
   ),
@@ -460,5 +460,8 @@ export const callSpecs = {
   /** Lists the dead letters by their position in the log; `after` is such a position. */
   deadLetters: callSpec(deadLetters, "projection:read", { query: ["after", "limit"] }),
   /** Retries the dead letter at `position` once; without `position`, all dead letters of the projection. */
-  retryDeadLetters: callSpec(retryDeadLetters, "projection:manage", { body: RetryLetters, errors: noLetter })
+  retryDeadLetters: callSpec(retryDeadLetters, "projection:manage", {
+    body: RetryLetters,
+    errors: letterNotFound
+  })
 }

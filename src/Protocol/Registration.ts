@@ -10,7 +10,7 @@ import type { Trigger } from "../Trigger.ts"
 import type { FunctionRegistration, WorkerRegistration } from "./Worker.ts"
 
 /** The part of a worker's registration that every Ironflow server reads. */
-export const announcement = ({
+export const legacyRegistration = ({
   functions,
   hostname,
   labels,
@@ -40,7 +40,7 @@ export const toRegistration = (fn: AnyFunction): FunctionRegistration => {
   const registration: FunctionRegistration = {
     id: config.id,
     name: config.name ?? config.id,
-    triggers: config.triggers.map((trigger) => plainTrigger(fn, trigger)),
+    triggers: config.triggers.map((trigger) => registeredTrigger(fn, trigger)),
     retry: resolveRetry(config.retry),
     timeoutMs: functionTimeout(fn),
     mode: config.mode ?? "pull",
@@ -63,7 +63,7 @@ export const toRegistration = (fn: AnyFunction): FunctionRegistration => {
 
 type RegisteredTrigger = FunctionRegistration["triggers"][number]
 
-const plainTrigger = (fn: AnyFunction, trigger: Trigger): RegisteredTrigger => {
+const registeredTrigger = (fn: AnyFunction, trigger: Trigger): RegisteredTrigger => {
   const { event, expression, cron, overlap, timezone } = trigger
   const description = event === undefined || cron !== undefined ? undefined : descriptionOf(fn, event)
   const schema = description?.schema === undefined ? undefined : jsonSchemaOf(description.schema)

@@ -24,13 +24,13 @@ import { each, operation, callSpec } from "./CallSpec.ts"
  * The values by which runs can be grouped, besides paths of the event. `minute`, `hour` and `day` are those of the creation, in
  * UTC.
  */
-export const countedBy = ["status", "function", "error", "event", "version", "minute", "hour", "day"] as const
+export const groupings = ["status", "function", "error", "event", "version", "minute", "hour", "day"] as const
 
 /**
  * How runs are grouped: by status, function, error, name of the event that started them, pinned version of the code, minute, hour
  * or day of creation, or by the value at a path of the event, such as `event.data.customerId`.
  */
-export type CountRunsBy = (typeof countedBy)[number] | `event.${string}`
+export type CountRunsBy = (typeof groupings)[number] | `event.${string}`
 
 /** Options of `countRuns`: filters and grouping. */
 export interface CountRunsOptions extends RunFilters {
@@ -97,17 +97,17 @@ export interface RunCounts extends RunCount {
 const MAX_TIME_MS = 10_000
 
 /** Whether the grouping is by time. */
-export const isTime = (by: string): by is "minute" | "hour" | "day" =>
+export const isTimeGrouping = (by: string): by is "minute" | "hour" | "day" =>
   by === "minute" || by === "hour" || by === "day"
 
 /** Checks the options. Throws `ValidationError` for an invalid grouping, and for unknown or empty filters. */
 export const checkCountRuns = (options: CountRunsOptions) => {
   const { by, durations, limit, timeLimit, ...filters } = options
   checkCountFilterNames(filters)
-  const isKnown = (countedBy as ReadonlyArray<unknown>).includes(by)
+  const isKnown = (groupings as ReadonlyArray<unknown>).includes(by)
   if (!isKnown && !(typeof by === "string" && by.startsWith("event.") && isDataPath(by))) {
     throw new ValidationError(
-      `countRuns: \`by\` must be ${countedBy.join(", ")} or a path such as event.data.customerId, got ${show(by)}`
+      `countRuns: \`by\` must be ${groupings.join(", ")} or a path such as event.data.customerId, got ${show(by)}`
     )
   }
   if (durations !== undefined && typeof durations !== "boolean") {

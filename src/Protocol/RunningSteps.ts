@@ -57,8 +57,8 @@ export const progressOf = (fraction: unknown, text: unknown): StepProgress | und
   return Object.keys(progress).length === 0 ? undefined : progress
 }
 
-/** Leaves out the steps that exceed the maximum numbers. */
-export const withinLimits = (turns: ReadonlyArray<RunningTurn>): ReadonlyArray<RunningTurn> => {
+/** The turns with at most as many steps as may be reported. Turns without such steps are left out. */
+export const limitSteps = (turns: ReadonlyArray<RunningTurn>): ReadonlyArray<RunningTurn> => {
   let stepsLeft = reportedStepsPerWorker
   const reported: Array<RunningTurn> = []
   for (const turn of turns) {
@@ -73,13 +73,13 @@ export const withinLimits = (turns: ReadonlyArray<RunningTurn>): ReadonlyArray<R
 const kinds: ReadonlySet<unknown> = new Set(stepKinds)
 
 /**
- * Reads a report. Invalid parts are left out: since the report is only shown, it is no reason to refuse a
- * renewal.
+ * Reads a report. Invalid parts are left out: a report is only shown to users, so an invalid one is no reason to refuse
+ * the renewal that contains it.
  */
-export const readRunning = (value: unknown): ReadonlyArray<RunningTurn> =>
+export const readRunningTurns = (value: unknown): ReadonlyArray<RunningTurn> =>
   !Array.isArray(value)
     ? []
-    : withinLimits(
+    : limitSteps(
         value.slice(0, reportedStepsPerWorker).flatMap((turn: unknown): ReadonlyArray<RunningTurn> => {
           if (!isObject(turn) || !Array.isArray(turn.steps)) return []
           const { jobId, runId } = turn

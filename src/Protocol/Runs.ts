@@ -476,7 +476,7 @@ export const runLogs = operation("GET /api/v1/runs/:id/logs", {
 })
 
 const invalidState = { 409: InvalidStateError } as const
-const noStep = { 404: StepNotFoundError, 409: InvalidStateError } as const
+const stepErrors = { 404: StepNotFoundError, 409: InvalidStateError } as const
 
 export const callSpecs = {
   /** Returns a run. */
@@ -532,11 +532,11 @@ export const callSpecs = {
   patchStep: callSpec("IronflowService/PatchStep", inBody("run:patch", "run", "stepId", "step_id"), {
     body: PatchStep,
     answer: StepAnswer,
-    errors: noStep
+    errors: stepErrors
   }),
   /** Does what `PatchStep` does. */
   restPatchStep: callSpec(restPatchStep, inBody("run:patch", "run", "stepId", "step_id"), {
     body: PatchStep,
-    errors: noStep
+    errors: stepErrors
   })
 }

@@ -1,9 +1,10 @@
 /**
  * Seals: checksums that detect messages damaged in transit.
  *
- * Neither JSON nor Protocol Buffers detect a flipped bit: a list of the turns that a worker holds may still be valid, but name
- * other turns. A sealed message is a JSON object whose last member is `"sum"`, the CRC-32 of the JSON without that member, as
- * eight hexadecimal digits. Code that does not know seals reads the same message with one more member.
+ * Neither JSON nor Protocol Buffers detect a flipped bit: a list of a worker's turns, for example, may then still be
+ * valid, but name other turns. A sealed message is a JSON object whose last member is `"sum"`, the CRC-32 of the JSON
+ * without that member, as eight hexadecimal digits. Code that does not know seals reads the same message with one more
+ * member.
  */
 import { crc32 } from "node:zlib"
 import * as Effect from "effect/Effect"
@@ -31,16 +32,16 @@ export const readSealed = <A>(text: string, parse: (text: string) => A, about = 
   const sum = SEAL.exec(text.slice(-SEAL_LENGTH))?.[1]
   if (sum !== undefined) {
     if (sum === sumOf(`${text.slice(0, -SEAL_LENGTH)}}`, about)) return parse(text)
-    throw damaged()
+    throw damagedError()
   }
   let message: A
   try {
     message = parse(text)
   } catch (error) {
-    throw text.includes(MEMBER) ? damaged() : error
+    throw text.includes(MEMBER) ? damagedError() : error
   }
   // the text has a seal, but the seal itself is damaged
-  if (message === undefined ? text.includes(MEMBER) : isSealed(message)) throw damaged()
+  if (message === undefined ? text.includes(MEMBER) : isSealed(message)) throw damagedError()
   return message
 }
 
@@ -56,7 +57,7 @@ export const parseSealed = (
   Effect.suspend(() => {
     try {
       return Effect.succeed(
-        mustBeSealed(
+        requireSeal(
           readSealed(text, (text) => safeJsonParse(text), about),
           seals
         )
@@ -66,16 +67,16 @@ export const parseSealed = (
     }
   })
 
-/** Throws `MESSAGE_DAMAGED` when a message read by {@link readSealed} has no seal although `seals` requires one. */
-export const mustBeSealed = (message: unknown, seals: boolean): unknown => {
-  if (seals && !isSealed(message)) throw damaged()
+/** Throws `MESSAGE_DAMAGED` when a message that {@link readSealed} has read has no seal, although `seals` requires one. */
+export const requireSeal = (message: unknown, seals: boolean): unknown => {
+  if (seals && !isSealed(message)) throw damagedError()
   return message
 }
 
-/** Whether a message read by {@link readSealed} has a seal. */
+/** Whether a message that {@link readSealed} has read has a seal. */
 export const isSealed = (message: unknown): boolean => isObject(message) && message.sum !== undefined
 
-export const damaged = (): IronflowError =>
+export const damagedError = (): IronflowError =>
   new MessageDamagedError(
     "A message was damaged on its way and had no effect. Send it again; " +
       "if this happens again, something between worker and engine changes the messages: connect them with TLS, which prevents this"

@@ -131,23 +131,23 @@ export const info = operation("IronflowService/Info", { answer: InfoAnswer, repe
 export const ready = operation("GET /ready", { answer: RestHealth })
 export const restHealth = operation("GET /health", { answer: RestHealth })
 
-const reads = all("engine:read", "engine")
+const readRule = all("engine:read", "engine")
 
 export const callSpecs = {
   /** Returns version, start time and load of the server. */
-  info: callSpec(info, reads, { body: Nothing }),
+  info: callSpec(info, readRule, { body: Nothing }),
   /** Returns the features of the server. */
-  getCapabilities: callSpec("IronflowService/GetCapabilities", reads, {
+  getCapabilities: callSpec("IronflowService/GetCapabilities", readRule, {
     body: Nothing,
     answer: Capabilities,
     repeats: true
   }),
   /** Returns the features of the server. */
-  restCapabilities: callSpec(restCapabilities, reads),
+  restCapabilities: callSpec(restCapabilities, readRule),
   /** Returns counts for each minute of the last day, oldest first; minutes without activity are left out. */
-  minutes: callSpec(minutes, reads),
+  minutes: callSpec(minutes, readRule),
   /** Checks the engine, its database and its runs, over all environments, and gives advice. */
-  doctor: callSpec(doctor, reads),
+  doctor: callSpec(doctor, readRule),
   /** Returns a backup of all environments, as the bytes of a database file. */
   backup: callSpec(backup, all("engine:backup", "engine"), {
     body: Nothing,
@@ -170,10 +170,10 @@ export const sockets = {
 
 export const descriptions = {
   /** Returns metrics for Prometheus. */
-  metrics: callSpec("GET /metrics", reads, {
+  metrics: callSpec("GET /metrics", readRule, {
     answer: text,
     type: "text/plain; version=0.0.4; charset=utf-8"
   }),
   /** Returns the OpenAPI document of all calls. */
-  openApi: callSpec("GET /openapi.json", reads, { answer: object })
+  openApi: callSpec("GET /openapi.json", readRule, { answer: object })
 }

@@ -1,15 +1,15 @@
 /**
  * The server's side of codecs: reads requests, encodes answers, and describes both. Clients do not load this.
  */
-import { type Codec, type Node, otherCase, type Read, toNumber, wordIn, wordOf } from "./Codec.ts"
+import { type Codec, type Node, otherCase, type Read, toNumber, readWord, encodeWord } from "./Codec.ts"
 import { ValidationError, LimitExceededError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import { checkEntries, stepsPerRun } from "../Limits.ts"
 import { show } from "../Show.ts"
 
-/** Adds the path of the member or item in which an error occurred. */
-const withPath = (at: string | number, error: unknown): unknown => {
-  if (error instanceof Mistake) error.path.unshift(String(at))
+/** Adds to an error the member (its name) or the item (its index) in which the error occurred. */
+const withPath = (key: string | number, error: unknown): unknown => {
+  if (error instanceof Mistake) error.path.unshift(String(key))
   return error
 }
 
@@ -31,49 +31,49 @@ export const decoder = <A>(codec: Codec<A>, what: string): ((request: unknown) =
   }
 }
 
-const expected = (what: string, got: string): never => {
+const throwExpected = (what: string, got: string): never => {
   throw new Mistake(`Expected ${what}, got ${got}`)
 }
 
 const readRequest = (node: Node, name: string): Read => {
   switch (node.kind) {
     case "text":
-      return (value) => (typeof value === "string" ? value : expected("string", kindOf(value)))
+      return (value) => (typeof value === "string" ? value : throwExpected("string", kindOf(value)))
     case "number":
       return (value) => {
         const read = toNumber(value)
-        if (typeof read !== "number") return expected("number", show(value))
+        if (typeof read !== "number") return throwExpected("number", show(value))
         return node.isWhole === true && !Number.isSafeInteger(read)
-          ? expected("an integer", show(value))
+          ? throwExpected("an integer", show(value))
           : read
       }
     case "flag":
-      return (value) => (typeof value === "boolean" ? value : expected("boolean", show(value)))
+      return (value) => (typeof value === "boolean" ? value : throwExpected("boolean", show(value)))
     case "json":
       return (value) => value
     case "object": {
       // the number of items is checked first, since each of them is read
       const check = (value: unknown) =>
-        isObject(value) ? checkEntries(`\`${name}\``, value) : expected("object", kindOf(value))
-      if (node.of === undefined) return check
-      const read = readRequest(node.of, name)
+        isObject(value) ? checkEntries(`\`${name}\``, value) : throwExpected("object", kindOf(value))
+      if (node.member === undefined) return check
+      const read = readRequest(node.member, name)
       return (value) => {
         const members = Object.entries(check(value))
-        let at = ""
+        let current = ""
         try {
-          return Object.fromEntries(members.map(([name, member]) => [(at = name), read(member)]))
+          return Object.fromEntries(members.map(([name, member]) => [(current = name), read(member)]))
         } catch (error) {
-          throw withPath(at, error)
+          throw withPath(current, error)
         }
       }
     }
     case "oneOf": {
       const values: ReadonlySet<unknown> = new Set(node.values)
       const what = node.values.map((value) => JSON.stringify(value)).join(" | ")
-      return (value) => (values.has(value) ? value : expected(what, show(value)))
+      return (value) => (values.has(value) ? value : throwExpected(what, show(value)))
     }
     case "word":
-      return (value) => wordIn(node, value)
+      return (value) => readWord(node, value)
     case "anyOf": {
       const reads = node.nodes.map((node) => readRequest(node, name))
       return (value) => {
@@ -88,9 +88,9 @@ const readRequest = (node: Node, name: string): Read => {
       }
     }
     case "list": {
-      const read = readRequest(node.of, name)
+      const read = readRequest(node.item, name)
       return (value) => {
-        if (!Array.isArray(value)) return expected("array", kindOf(value))
+        if (!Array.isArray(value)) return throwExpected("array", kindOf(value))
         // check the number of items first, since each of them is read
         if (value.length > stepsPerRun) {
           throw new LimitExceededError(`The list \`${name}\``, value.length, stepsPerRun, "items")
@@ -106,23 +106,23 @@ const readRequest = (node: Node, name: string): Read => {
     }
     case "fields": {
       const members = Object.entries(node.fields).map(
-        ([name, { wireName = name, of, mayBeNull = false, mayLack = false }]) => ({
+        ([name, { wireName = name, value, mayBeNull = false, mayLack = false }]) => ({
           name,
           wireName,
           other: otherCase(wireName),
-          read: readRequest(of, wireName),
+          read: readRequest(value, wireName),
           mayLack,
-          keepsNull: mayBeNull || of.kind === "json"
+          keepsNull: mayBeNull || value.kind === "json"
         })
       )
       return (request) => {
-        if (!isObject(request)) return expected("object", kindOf(request))
+        if (!isObject(request)) return throwExpected("object", kindOf(request))
         const result: Record<string, unknown> = {}
-        let at = ""
+        let current = ""
         try {
           for (const member of members) {
-            at = member.wireName
-            const value = Object.hasOwn(request, at) ? request[at] : memberOf(request, member.other)
+            current = member.wireName
+            const value = Object.hasOwn(request, current) ? request[current] : memberOf(request, member.other)
             if (value === undefined || (value === null && !member.keepsNull)) {
               if (!member.mayLack) throw new Mistake(`Required, but ${value === null ? "null" : "missing"}`)
               continue
@@ -131,7 +131,7 @@ const readRequest = (node: Node, name: string): Read => {
             if (read !== undefined) result[member.name] = read
           }
         } catch (error) {
-          throw withPath(at, error)
+          throw withPath(current, error)
         }
         return result
       }
@@ -142,15 +142,16 @@ const readRequest = (node: Node, name: string): Read => {
 const memberOf = (request: { readonly [name: string]: unknown }, name: string | undefined): unknown =>
   name !== undefined && Object.hasOwn(request, name) ? request[name] : undefined
 
-/** The kind of a value for a message, which does not show the value, since it may be a secret. */
+/** The type of a value, for a message that does not show the value itself, since it may be a secret. */
 const kindOf = (input: unknown): string =>
   input === null ? "null" : Array.isArray(input) ? "an array" : typeof input
 
 /**
- * Makes the function that reads requests whose values the service checks itself: the function only finds the
- * members, in either spelling. `refusal` makes the message for a request that is not an object.
+ * Makes the function that reads requests whose values the service checks itself. The function only finds the members,
+ * whether their names are in camel case or in snake case. `refusal` makes the message for a request that is not an
+ * object.
  */
-export const taker = <A>(
+export const memberReader = <A>(
   codec: Codec<A>,
   refusal: (got: string) => string
 ): ((request: unknown) => RawMembers<A>) => {
@@ -183,32 +184,32 @@ export const taker = <A>(
 
 const isGiven = (value: unknown): boolean => value !== undefined && value !== null
 
-/** Encodes values to send, without checking them. */
+/** Makes the function that encodes values to send, without checking them. */
 export const encoder = <A>(codec: Codec<A>): ((value: A) => unknown) => {
   let encode: Read | undefined
-  return (value) => (encode ??= encoding(codec) ?? ((value) => value))(value)
+  return (value) => (encode ??= compileEncoder(codec) ?? ((value) => value))(value)
 }
 
 /** The function that encodes values of a node; `undefined` when they are sent unchanged. */
-const encoding = (node: Node): Read | undefined => {
+const compileEncoder = (node: Node): Read | undefined => {
   if (node.kind === "list") {
-    const encode = encoding(node.of)
+    const encode = compileEncoder(node.item)
     // the type says that it is a list
     return encode === undefined ? undefined : (items) => (items as ReadonlyArray<unknown>).map(encode)
   }
-  if (node.kind === "word") return (word) => wordOf(node, word)
+  if (node.kind === "word") return (word) => encodeWord(node, word)
   if (node.kind === "number") return node.isText === true ? String : undefined
   if (node.kind !== "fields") return undefined
   const members = Object.entries(node.fields).map(
-    ([name, { wireName = name, isLeftOut, of, orElse }]) =>
-      [name, wireName, encoding(of), isLeftOut, orElse] as const
+    ([name, { wireName = name, isLeftOut, value, defaultValue }]) =>
+      [name, wireName, compileEncoder(value), isLeftOut, defaultValue] as const
   )
   return (value) => {
     const sent: Record<string, unknown> = {}
-    for (const [name, wireName, encode, isLeftOut, orElse] of members) {
+    for (const [name, wireName, encode, isLeftOut, defaultValue] of members) {
       // the type says that it is an object
       const member = (value as { readonly [name: string]: unknown })[name]
-      if (isLeftOut === true && (member === orElse || (Array.isArray(member) && member.length === 0)))
+      if (isLeftOut === true && (member === defaultValue || (Array.isArray(member) && member.length === 0)))
         continue
       if (member !== undefined) sent[wireName] = encode === undefined ? member : encode(member)
     }
@@ -231,16 +232,16 @@ export const schemaOf = (node: Node, isRequest: boolean): JsonSchema => {
     case "object":
       return {
         type: "object",
-        ...(node.of === undefined ? {} : { additionalProperties: schemaOf(node.of, isRequest) })
+        ...(node.member === undefined ? {} : { additionalProperties: schemaOf(node.member, isRequest) })
       }
     case "word":
-      return isRequest ? {} : { type: "string", enum: node.words.map((word) => wordOf(node, word)) }
+      return isRequest ? {} : { type: "string", enum: node.words.map((word) => encodeWord(node, word)) }
     case "oneOf":
       return { type: "string", enum: node.values }
     case "anyOf":
       return { anyOf: node.nodes.map((node) => schemaOf(node, isRequest)) }
     case "list":
-      return { type: "array", items: schemaOf(node.of, isRequest) }
+      return { type: "array", items: schemaOf(node.item, isRequest) }
     case "fields": {
       const members = Object.entries(node.fields).map(([name, { wireName = name, ...field }]) => ({
         wireName,
@@ -253,8 +254,8 @@ export const schemaOf = (node: Node, isRequest: boolean): JsonSchema => {
       return {
         type: "object",
         properties: Object.fromEntries(
-          members.map(({ wireName, mayBeNull, of }) => {
-            const schema = schemaOf(of, isRequest)
+          members.map(({ wireName, mayBeNull, value }) => {
+            const schema = schemaOf(value, isRequest)
             return [wireName, mayBeNull === true ? { anyOf: [schema, { type: "null" }] } : schema]
           })
         ),

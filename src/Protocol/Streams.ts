@@ -369,34 +369,42 @@ export const getSnapshot = operation("EntityStreamService/GetSnapshot", {
 })
 
 /* @__NO_SIDE_EFFECTS__ */
-function ofStream(action: Action): Rule {
+function streamRule(action: Action): Rule {
   return inBody(action, "stream", "entityId", "entity_id")
 }
-const reads = ofStream("stream:read")
-const appends = ofStream("stream:append")
-const emits = { action: "emit:event", kind: "event" } as const
+const readRule = streamRule("stream:read")
+const appendRule = streamRule("stream:append")
+const emitPermission = { action: "emit:event", kind: "event" } as const
 const conflicts = { 400: InvalidStateError, 409: VersionConflictError } as const
 
 export const callSpecs = {
   /** Appends an event to an entity's stream. An absent `expectedVersion` is 0: a new stream; -1 accepts any version. */
-  appendEvent: callSpec(appendEvent, appends, { respects: emits, body: AppendEvent, errors: conflicts }),
+  appendEvent: callSpec(appendEvent, appendRule, {
+    respects: emitPermission,
+    body: AppendEvent,
+    errors: conflicts
+  }),
   /** Appends several events to the stream of an entity, all of them or none. `expectedVersion` is that of `AppendEvent`. */
-  appendEvents: callSpec(appendEvents, appends, { respects: emits, body: AppendEvents, errors: conflicts }),
+  appendEvents: callSpec(appendEvents, appendRule, {
+    respects: emitPermission,
+    body: AppendEvents,
+    errors: conflicts
+  }),
   /** Returns the events of a stream; none when the stream does not exist. */
-  readStream: callSpec(readStream, reads, { body: ReadStream }),
+  readStream: callSpec(readStream, readRule, { body: ReadStream }),
   /** Returns the version of a stream, its number of events, and the times of the first and the newest event. */
-  getStreamInfo: callSpec(getStreamInfo, reads, { body: OneStream }),
+  getStreamInfo: callSpec(getStreamInfo, readRule, { body: OneStream }),
   /** Returns the events of a stream with the runs that they started. `nextCursor` is the `fromVersion` of the next page. */
-  getEntityHistory: callSpec(getEntityHistory, reads, { body: ReadStream }),
+  getEntityHistory: callSpec(getEntityHistory, readRule, { body: ReadStream }),
   /** Lists the streams, sorted by entity id. */
   listStreams: callSpec(listStreams, each("stream:read", "stream"), { body: ListStreams }),
   /** Stores a snapshot of an entity at a version. An earlier snapshot of the same version is replaced. */
-  createSnapshot: callSpec(createSnapshot, appends, {
+  createSnapshot: callSpec(createSnapshot, appendRule, {
     body: CreateSnapshot,
     errors: { 400: InvalidStateError }
   }),
   /** Returns the newest snapshot of an entity; with `beforeVersion`, the newest one of a lower version. */
-  getSnapshot: callSpec(getSnapshot, reads, { body: GetSnapshot }),
+  getSnapshot: callSpec(getSnapshot, readRule, { body: GetSnapshot }),
   /** Lists the streams, sorted by entity id. */
   restStreams: callSpec(restStreams, each("stream:read", "stream"), {
     query: ["entity_type", "limit", "offset"]

@@ -1,6 +1,7 @@
 /**
- * Reads the reports of turns that workers and push handlers send. An engine reads very many reports. So tables check
- * every op field by field, which is faster than a schema. Unknown fields are kept and ignored.
+ * Reads the reports of turns that workers and push handlers send. Tables say how to check each field of an op: an
+ * engine reads very many reports, and with tables this is faster than with a schema. Unknown fields are kept and
+ * ignored.
  */
 import { checkEntityId, checkExpectedVersion } from "../EntityStream.ts"
 import { ValidationError } from "../Errors.ts"
@@ -36,10 +37,7 @@ const number: Rule = (value) =>
 const count: Rule = (value) =>
   Number.isSafeInteger(value) && Number(value) >= 0 ? undefined : "an integer, at least 0"
 const kind: Rule = (value) => (kinds.has(value) ? undefined : "the kind of a step")
-/**
- * A `traceparent`. Only its length is checked. One of an invalid form is stored all the same; whoever reads it
- * ignores it.
- */
+/** A `traceparent`. Only its length is checked: code that reads it later ignores a `traceparent` of an invalid form. */
 const trace: Rule = (value) =>
   value === undefined || (typeof value === "string" && value.length <= 256) ? undefined : "a short string"
 const strings: Rule = (value) =>
@@ -52,7 +50,7 @@ const error: Rule = (value) =>
   isObject(value) && typeof value.name === "string" && typeof value.message === "string"
     ? undefined
     : "an error with the strings name and message"
-/** Counts the values in the message that is being read. Replaced for each message: messages are read one at a time. */
+/** Counts the values in the message that is being read. Each message gets a new counter: messages are read one at a time. */
 let shapeCounts = new ShapeCounts()
 
 /** Checks that a value is valid JSON, since it is stored unchanged, and parsed by those who read it. */
@@ -75,8 +73,11 @@ const optional =
   (value) =>
     value === undefined ? undefined : rule(value)
 
-/** Checks an event that a `step.tx` writes, as the events of clients are checked. A returned text completes "`writes` must be". */
-const event = (value: { readonly [key: string]: unknown }): string | undefined => {
+/**
+ * Checks an event that a `step.tx` writes, as the events of clients are checked. For an invalid event, the result
+ * completes the sentence "`writes` must be …".
+ */
+const eventRequirement = (value: { readonly [key: string]: unknown }): string | undefined => {
   checkEventName(value.name)
   if (!Number.isSafeInteger(value.version) || Number(value.version) < 1)
     return "writes of events whose version is an integer, at least 1"
@@ -100,7 +101,7 @@ const keyValue: Rule = (value) => {
   return value.type === "text" || value.type === "bytes" ? undefined : "a value"
 }
 
-/** The check of each kind of write. A returned text completes "`writes` must be". */
+/** The check of each kind of write. For an invalid write, its result completes the sentence "`writes` must be …". */
 const writeRules: {
   readonly [Tag in TxWrite["_tag"]]: (write: { readonly [key: string]: unknown }) => string | undefined
 } = {
@@ -111,9 +112,9 @@ const writeRules: {
     if (!Array.isArray(events) || events.length === 0 || !events.every(isObject)) {
       return "appends of at least one event"
     }
-    return events.map(event).find((requirement) => requirement !== undefined)
+    return events.map(eventRequirement).find((requirement) => requirement !== undefined)
   },
-  emit: event,
+  emit: eventRequirement,
   kv: ({ bucket, expected, key, value }) => {
     checkBucketName(bucket)
     checkKey(key)
@@ -122,15 +123,17 @@ const writeRules: {
       : "changes of keys whose values are of type json, text or bytes and whose expected revision is an integer, at least 0"
   }
 }
-const writeRuleOf: ReadonlyMap<unknown, (write: { readonly [key: string]: unknown }) => string | undefined> =
-  new Map(Object.entries(writeRules))
+const writeRulesByTag: ReadonlyMap<
+  unknown,
+  (write: { readonly [key: string]: unknown }) => string | undefined
+> = new Map(Object.entries(writeRules))
 
 const txWrites: Rule = (value) => {
   if (!Array.isArray(value) || value.length > writesAtOnce)
     return `an array of at most ${writesAtOnce} writes`
   const keys = new Set<string>()
   for (const write of value) {
-    const check = isObject(write) ? writeRuleOf.get(write._tag) : undefined
+    const check = isObject(write) ? writeRulesByTag.get(write._tag) : undefined
     if (!isObject(write) || check === undefined) return "writes of the kinds append, emit and kv"
     const requirement = check(write)
     if (requirement !== undefined) return requirement
@@ -143,12 +146,12 @@ const txWrites: Rule = (value) => {
   return undefined
 }
 
-const step = { stepKey: text, name: text }
+const stepRules = { stepKey: text, name: text }
 
 const rules: { readonly [Tag in TurnOp["_tag"]]: { readonly [field: string]: Rule } } = {
-  StepDone: { ...step, kind, outcome, attempt: count, startedAt: number, endedAt: number },
+  StepDone: { ...stepRules, kind, outcome, attempt: count, startedAt: number, endedAt: number },
   Transact: {
-    ...step,
+    ...stepRules,
     value: optional(jsonText),
     writes: txWrites,
     trace,
@@ -156,10 +159,10 @@ const rules: { readonly [Tag in TurnOp["_tag"]]: { readonly [field: string]: Rul
     startedAt: number,
     endedAt: number
   },
-  StepRetry: { ...step, kind, failures: count, error, due },
-  Sleep: { ...step, due },
+  StepRetry: { ...stepRules, kind, failures: count, error, due },
+  Sleep: { ...stepRules, due },
   WaitForEvent: {
-    ...step,
+    ...stepRules,
     scope: text,
     event: text,
     match: optional(text),
@@ -167,9 +170,9 @@ const rules: { readonly [Tag in TurnOp["_tag"]]: { readonly [field: string]: Rul
     timeout: due,
     timeoutMs: number
   },
-  Invoke: { ...step, functionId: text, input: optional(jsonText), timeoutMs: number, trace },
-  InvokeAsync: { ...step, functionId: text, input: optional(jsonText), trace },
-  Publish: { ...step, topic: text, data: jsonText, trace },
+  Invoke: { ...stepRules, functionId: text, input: optional(jsonText), timeoutMs: number, trace },
+  InvokeAsync: { ...stepRules, functionId: text, input: optional(jsonText), trace },
+  Publish: { ...stepRules, topic: text, data: jsonText, trace },
   Settle: { stepKey: text },
   Withdraw: { stepKey: text },
   Complete: { output: optional(jsonText) },
@@ -181,7 +184,7 @@ const rules: { readonly [Tag in TurnOp["_tag"]]: { readonly [field: string]: Rul
   Release: {}
 }
 
-const rulesOf: ReadonlyMap<unknown, ReadonlyArray<readonly [field: string, rule: Rule]>> = new Map(
+const rulesByTag: ReadonlyMap<unknown, ReadonlyArray<readonly [field: string, rule: Rule]>> = new Map(
   Object.entries(rules).map(([tag, fields]) => [tag, Object.entries(fields)])
 )
 
@@ -195,11 +198,11 @@ export const readReports = (body: unknown): ReportsRequest => {
   }
   if (!Array.isArray(reports)) throw new ValidationError("Reports: `reports` must be an array")
   shapeCounts = new ShapeCounts()
-  for (let i = 0; i < reports.length; i++) checkOne(reports[i], `Reports: reports[${i}]`)
+  for (let i = 0; i < reports.length; i++) checkReportShape(reports[i], `Reports: reports[${i}]`)
   return {
     session,
     batch: Number(batch),
-    // checked one by one
+    // `checkReportShape` has checked each of them
     reports: reports as ReadonlyArray<TurnReport>,
     ...readJobRoom(body)
   }
@@ -235,12 +238,12 @@ const checkLogs = (logs: unknown, at: string): void => {
     )
   }
   for (const line of logs.lines as ReadonlyArray<unknown>) {
-    const requirement = lineProblem(line)
+    const requirement = lineRequirement(line)
     if (requirement !== undefined) throw new ValidationError(`${at}: \`logs\` must have ${requirement}`)
   }
 }
 
-const lineProblem = (line: unknown): string | undefined => {
+const lineRequirement = (line: unknown): string | undefined => {
   if (!isObject(line) || number(line.at) !== undefined) return "lines whose `at` is a time in milliseconds"
   if (typeof line.message !== "string" || !levels.has(line.level))
     return `lines with a \`message\` and a \`level\` (${lineLevels.join(", ")})`
@@ -258,10 +261,10 @@ const levels: ReadonlySet<unknown> = new Set(lineLevels)
 /** Throws `ValidationError` for an invalid report. `at` is the path of the report in the body. */
 export const checkReport = (report: unknown, at: string): void => {
   shapeCounts = new ShapeCounts()
-  checkOne(report, at)
+  checkReportShape(report, at)
 }
 
-const checkOne = (report: unknown, at: string): void => {
+const checkReportShape = (report: unknown, at: string): void => {
   if (
     !isObject(report) ||
     typeof report.jobId !== "string" ||
@@ -273,7 +276,7 @@ const checkOne = (report: unknown, at: string): void => {
   if (report.logs !== undefined) checkLogs(report.logs, at)
   for (let i = 0; i < report.ops.length; i++) {
     const op: unknown = report.ops[i]
-    const fields = isObject(op) ? rulesOf.get(op._tag) : undefined
+    const fields = isObject(op) ? rulesByTag.get(op._tag) : undefined
     if (!isObject(op) || fields === undefined) {
       throw new ValidationError(`${at}.ops[${i}] is not an op that this engine knows`)
     }

@@ -255,7 +255,7 @@ export type TurnOp =
       /** When the next attempt is due. */
       readonly due: Due
     }
-  /** Waits for a time. The first due time reported for a step key counts. */
+  /** Waits for a time. If a step key is reported with several due times, only the first one applies. */
   | {
       /** Kind of the op. */ readonly _tag: "Sleep"
       /** The step id without the leading `<run id>:`. */ readonly stepKey: string
@@ -474,7 +474,7 @@ export type Notice =
       readonly stepKey: string
       /** The outcome of the wait. */
       readonly outcome?: Outcome
-      /** Number of failed attempts of the step. */
+      /** Number of failed attempts of the step so far. */
       readonly failures?: number
     }
   | {
@@ -589,7 +589,7 @@ export interface WorkerHandlers {
   readonly onNotice: (notice: Notice) => void
   /** Called when the engine refuses a worker that it had accepted. Nothing arrives after that, and no report is answered. */
   readonly onRefused?: (error: AccessError) => void
-  /** Called with whether the engine answers, whenever that may have changed. */
+  /** Called whenever it may have changed whether the engine answers; `connected` is `true` if it does. */
   readonly onConnected?: (connected: boolean) => void
   /** Whether the worker works on a job. The leases of other jobs are released. */
   readonly holds?: (jobId: string) => boolean
@@ -627,8 +627,8 @@ export interface WorkerSession {
     readonly lingerMs: number
   }) => Effect.Effect<void, ConnectionError>
   /**
-   * Whether the leases still hold for certain. If not, the turns are told that their leases are lost. Absent
-   * where leases do not expire.
+   * Whether it is certain that the worker still has its leases. If not, its turns are told that their leases are lost.
+   * Absent where leases do not expire.
    */
   readonly checkLeases?: () => boolean
   /** The last renewal that the engine answered. Absent where leases do not expire. */

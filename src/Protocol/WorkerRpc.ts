@@ -14,7 +14,7 @@ import { encodeWithFragments, JsonFragment, type Jsonable } from "./JsonFragment
 import { seal } from "./Seal.ts"
 import type { CallFailure, RoomRequest, Push } from "./TurnStream.ts"
 
-/** The name of this transport, with which an engine says that it supports the transport. */
+/** The name of this transport in the list of transports that an engine supports. */
 export const RPC_TRANSPORT = "rpc"
 
 /** A schema that accepts every value. `A` is the type that both sides expect. */

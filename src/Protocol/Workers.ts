@@ -22,7 +22,7 @@ import {
   withLegacyNames,
   withWireName
 } from "./Codec.ts"
-import { Concurrency, Kept, Trigger } from "./Functions.ts"
+import { Concurrency, KeptRunsCodec, Trigger } from "./Functions.ts"
 import { JobUpdate } from "./LegacyJobs.ts"
 import { versionings } from "../Versioning.ts"
 import { inBody, inPath, operation, callSpec, waiting } from "./CallSpec.ts"
@@ -99,7 +99,7 @@ const FunctionOfWorker = struct({
   codeHash: text,
   version: optional(text),
   versioning: optional(oneOf(...versionings)),
-  keepRuns: optional(Kept)
+  keepRuns: optional(KeptRunsCodec)
 })
 
 /** The registration of a worker. Only workers that exchange turns (`Http/Turns.ts`) send the fields from `capabilities` on. */
@@ -160,7 +160,7 @@ const Heartbeat = struct({
 const session = text
 const total = optional(integer)
 const holding = optional(strings)
-// `readRunning` reads this list, and ignores invalid parts of it
+// `readRunningTurns` reads this list, and ignores invalid parts of it
 const running = optional(json)
 
 const Poll = struct({

@@ -56,7 +56,7 @@ const withoutCookies = (
     : HttpServerResponse.text(text, { status, contentType: type, headers: allHeaders })
 }
 
-export const overHttp = (
+export const httpRequest = (
   request: HttpRequest,
   response: Http.ServerResponse,
   inputBudget: InputBudget
@@ -67,8 +67,8 @@ export const overHttp = (
   const budget: BodyBudget = {
     inputBudget,
     connection,
-    onInput: (begun) => {
-      input = begun
+    onInput: (newInput) => {
+      input = newInput
       response.once("close", release)
     }
   }
@@ -99,15 +99,15 @@ export const bytesOf = ({ bytes, text = "" }: Reply): number =>
       ? Buffer.byteLength(text)
       : text.length
 
-/** Limits how long a client may take to read a response, and counts the response in the memory of unread responses. */
-export const whileUnread = (
+/** Limits how long a client may take to read a response, and counts the response against the memory for unread responses. */
+export const limitUnread = (
   unread: UnreadMemory,
   { complete, socket, stream }: HttpRequest,
   response: Http.ServerResponse,
   length: number
 ): void => {
   if (stream === undefined) {
-    // Node starts this timeout again while data is sent, and sets another one after the response
+    // Node restarts this timeout whenever data is sent, and replaces it after the response
     socket.setTimeout(UNREAD_MS)
     if (length <= SMALL_ANSWER_BYTES) return
   } else {
@@ -121,8 +121,8 @@ export const whileUnread = (
 }
 
 /**
- * On HTTP/1.1, a response of at most this many bytes is not counted in the shared memory, since a connection has one
- * response at a time.
+ * On HTTP/1.1, a response of at most this many bytes does not count against the shared memory, since a connection has
+ * one response at a time.
  */
 const SMALL_ANSWER_BYTES = 64 * 1024
 

@@ -11,7 +11,7 @@ export const make =
   (caller: Caller | undefined): Effect.Effect<string, StoreError> =>
     Effect.map(families, (all) =>
       [
-        ...all.map((family) => shownTo(caller, family)),
+        ...all.map((family) => visibleFamily(caller, family)),
         {
           name: "ironflow_open_polls",
           kind: "gauge" as const,
@@ -27,12 +27,12 @@ export const make =
  * Leaves out the series whose labels name something that the caller may not see: another environment than that of the
  * caller's key, or a function, consumer group or projection that the key may not read.
  */
-const shownTo = (caller: Caller | undefined, family: MetricFamily): MetricFamily => {
-  const boundTo = caller?.key?.environment
+const visibleFamily = (caller: Caller | undefined, family: MetricFamily): MetricFamily => {
+  const keyEnvironment = caller?.key?.environment
   if (caller === undefined || family.kind === "histogram") return family
   const shows = ({ environment, function: fn, group, projection }: Labels): boolean => {
     if (environment === undefined || environment === "other") return true
-    if (boundTo !== undefined && environment !== boundTo) return false
+    if (keyEnvironment !== undefined && environment !== keyEnvironment) return false
     if (fn !== undefined) return caller.isNotDenied("function:read", `function:${fn}`, environment)
     if (group !== undefined) return caller.isNotDenied("subscription:read", `group:${group}`, environment)
     return caller.isNotDenied("projection:read", `projection:${projection}`, environment)
@@ -47,10 +47,10 @@ const textOf = (family: MetricFamily): string => {
     return head + family.samples.map(({ labels, value }) => line(name, labels, value)).join("")
   }
   const { bounds, count, counts, sum } = family.histogram
-  let upTo = 0
+  let cumulativeCount = 0
   const buckets = bounds.map((bound, i) => {
-    upTo += counts[i] ?? 0
-    return line(`${name}_bucket`, { le: String(bound) }, upTo)
+    cumulativeCount += counts[i] ?? 0
+    return line(`${name}_bucket`, { le: String(bound) }, cumulativeCount)
   })
   return (
     head +
@@ -62,9 +62,9 @@ const textOf = (family: MetricFamily): string => {
 }
 
 const line = (name: string, labels: Labels, value: number): string => {
-  const pairs = Object.entries(labels).map(([label, text]) => `${label}="${escaped(text)}"`)
+  const pairs = Object.entries(labels).map(([label, text]) => `${label}="${escapeLabel(text)}"`)
   return `${name}${pairs.length === 0 ? "" : `{${pairs.join(",")}}`} ${value}\n`
 }
 
-const escaped = (text: string): string =>
+const escapeLabel = (text: string): string =>
   text.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll('"', '\\"')

@@ -9,7 +9,7 @@ import { TLSSocket } from "node:tls"
 import type { ServeError } from "effect/http/HttpServerError"
 import * as NodeHttp from "../NodeHttp.ts"
 import { ListenError } from "../Errors.ts"
-import { ALPN_PROTOCOLS, type BothVersions } from "./Http/Http2.ts"
+import { ALPN_PROTOCOLS, type HttpVersions } from "./Http/Http2.ts"
 import { endWithResponse } from "./Http/EndWithResponse.ts"
 import type { ResolvedOptions } from "./ServerOptions.ts"
 
@@ -21,15 +21,15 @@ const IDLE_GRACE_MS = 100
 
 export interface IdleConnections {
   /** Notes that a connection is a WebSocket now, which closes in its own way. */
-  readonly upgraded: (socket: Duplex) => void
+  readonly onUpgraded: (socket: Duplex) => void
   /** Closes the idle connections, and makes every other connection close after its response. */
   readonly close: () => void
 }
 
 /** Tracks the connections without a request. Node itself would wait for a connection that never had a request. */
-export const watchIdle = (server: Http.Server | Https.Server, versions: BothVersions): IdleConnections => {
+export const watchIdle = (server: Http.Server | Https.Server, versions: HttpVersions): IdleConnections => {
   const idle = new Set<Socket>()
-  let closing = false
+  let isClosing = false
   server.on(server instanceof Https.Server ? "secureConnection" : "connection", (socket: Socket) => {
     idle.add(socket)
     socket.once("close", () => idle.delete(socket))
@@ -38,15 +38,15 @@ export const watchIdle = (server: Http.Server | Https.Server, versions: BothVers
     if (httpVersionMajor > 1) return
     idle.delete(socket)
     response.once("close", () => {
-      if (closing) socket.destroySoon()
+      if (isClosing) socket.destroySoon()
       else if (!socket.destroyed) idle.add(socket)
     })
   })
   return {
     // an upgraded socket is one of the server's connections, whatever its declared type
-    upgraded: (socket) => void idle.delete(socket as Socket),
+    onUpgraded: (socket) => void idle.delete(socket as Socket),
     close: () => {
-      closing = true
+      isClosing = true
       // a request may be in transit on a connection that is idle here
       setTimeout(() => {
         // HTTP/2 connections are ended by `goAway`

@@ -110,28 +110,28 @@ export const makeRequestHandler = (
     }
     const preflight = accessCheck.preflight(request)
     if (preflight !== undefined) return Effect.succeed(preflight)
-    const found = routes.find(method, path)
-    const needsNoKey = found?.route.access === "public"
+    const match = routes.find(method, path)
+    const needsNoKey = match?.route.access === "public"
     // callers are authenticated before an unknown route is refused, so that a caller without a key does not learn which
     // routes exist
     const visitor = needsNoKey ? undefined : (incoming.visitor ?? accessCheck.admit(request))
-    if (found === undefined) {
+    if (match === undefined) {
       return Effect.fail(
         new UnsupportedError(`There is nothing at ${method} ${path.slice(0, 256)}`, {
           code: "ROUTE_NOT_FOUND"
         })
       )
     }
-    const { route, variables } = found
+    const { route, variables } = match
     // requests for work have effects, although they use GET
-    if (incoming.visitor === undefined && isWork(route.access)) accessCheck.checkEffect(request)
+    if (incoming.visitor === undefined && needsWorkerRights(route.access)) accessCheck.checkEffect(request)
     if (visitor !== undefined) checkCall(visitor, route.access, variables)
     const environment = visitor?.environment ?? DEFAULT_ENVIRONMENT
     const rule = route.access
     const parentSpan = parseTrace(incoming.trace)
     const waits = typeof rule === "object" && rule.waits === true
-    const call = (body: unknown) => {
-      const answer = (): Effect.Effect<Reply, IronflowError> =>
+    const runCall = (body: unknown) => {
+      const runRoute = (): Effect.Effect<Reply, IronflowError> =>
         route.answer(
           new ReceivedCall(
             {
@@ -152,9 +152,9 @@ export const makeRequestHandler = (
         visitor !== undefined && route.isCacheable === true && acceptsCached(incoming)
           ? responseCache.share(
               { caller: visitor.caller, environment, method, url: incoming.url, body },
-              answer
+              runRoute
             )
-          : answer()
+          : runRoute()
       const reply =
         parentSpan === undefined ? answered : Effect.provideService(answered, Tracer.ParentSpan, parentSpan)
       return visitor !== undefined && waits
@@ -167,14 +167,14 @@ export const makeRequestHandler = (
     // public routes and these methods read no body
     if (needsNoKey || method === "GET" || method === "DELETE") {
       incoming.release()
-      return call(undefined)
+      return runCall(undefined)
     }
     const limits = route.fromWorker ? workerLimits : clientLimits
-    return Effect.flatMap(readBody(incoming, route.reads, limits), (body) =>
+    return Effect.flatMap(readBody(incoming, route.bodyForm, limits), (body) =>
       Effect.flatten(
         validated(() => {
           if (visitor !== undefined) checkBodyAccess(visitor, rule, variables, body)
-          const answered = call(body)
+          const answered = runCall(body)
           // a call that waits may take long, and no longer needs the body
           if (waits) incoming.release()
           return answered
@@ -184,8 +184,8 @@ export const makeRequestHandler = (
   }
 
   /**
-   * Whether the failure of a call is sent as the end of a stream. Not so for a page of another origin, which could read
-   * the error there.
+   * Whether the failure of a call is sent as the end of a stream. For a page of another origin it is not, since that
+   * page could read the error there.
    */
   const failsAsStream = (request: Http.IncomingMessage, path: string): boolean => {
     if (!streamPaths.has(path) || !asksForStream(request)) return false
@@ -226,11 +226,11 @@ export const makeRequestHandler = (
 
 const readBody = (
   { readBytes, readJson, request }: IncomingRequest,
-  reads: Route["reads"],
+  bodyForm: Route["bodyForm"],
   limits: BodyLimits
 ): Effect.Effect<unknown, IronflowError> => {
-  if (reads === "bytes") return readBytes(limits)
-  if (reads === "json") return readJson(limits)
+  if (bodyForm === "bytes") return readBytes(limits)
+  if (bodyForm === "json") return readJson(limits)
   if (asksForStream(request))
     return Effect.flatMap(readBytes(limits), (body) => validated(() => readMessage(body)))
   // any other content type is refused only here, so that a caller without permission is refused for that reason first
@@ -240,7 +240,7 @@ const readBody = (
 /** Paths of calls that are answered with a stream. */
 const streamPaths: ReadonlySet<string> = new Set(Object.values(streaming).map(({ path }) => path))
 
-const isWork = (rule: Access): boolean =>
+const needsWorkerRights = (rule: Access): boolean =>
   typeof rule === "object" && (rule.action === "worker:run" || rule.action === "projection:run")
 
 const replyToFailure = (
@@ -253,8 +253,10 @@ const replyToFailure = (
   if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt
   const error = Cause.squash(cause)
   if (isIronflowError(error)) {
-    const refused = reply(failureResponse(error, dialect))
-    return Effect.succeed(error.code === WORKER_UNKNOWN ? { ...refused, closesConnection: true } : refused)
+    const failureReply = reply(failureResponse(error, dialect))
+    return Effect.succeed(
+      error.code === WORKER_UNKNOWN ? { ...failureReply, closesConnection: true } : failureReply
+    )
   }
   return Effect.as(
     Effect.logError(`${what} failed because of a bug: please report this`, cause),

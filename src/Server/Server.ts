@@ -40,12 +40,12 @@ import { ConnectServer } from "./Connect/ConnectServer.ts"
 import { beginStream } from "./Connect/EventStream.ts"
 import { subscribeRoutes } from "./Connect/SubscribeRoutes.ts"
 import { descriptions } from "./Descriptions.ts"
-import { bytesOf, type HttpRequest, overHttp, respond, whileUnread } from "./Exchange.ts"
+import { bytesOf, type HttpRequest, httpRequest, respond, limitUnread } from "./Exchange.ts"
 import { parseJson } from "./Http/Body.ts"
 import { AccessCheck, isLoopback } from "./Http/AccessCheck.ts"
-import { BothVersions } from "./Http/Http2.ts"
+import { HttpVersions } from "./Http/Http2.ts"
 import { Pipelines } from "./Http/Pipeline.ts"
-import { tooManyUnread, UnreadMemory } from "./Http/UnreadResponses.ts"
+import { tooManyUnreadError, UnreadMemory } from "./Http/UnreadResponses.ts"
 import { ConsoleFolder, readConsole } from "./Http/ConsoleFiles.ts"
 import { createServer, listenError, watchIdle } from "./NodeServer.ts"
 import * as Metrics from "./Metrics.ts"
@@ -77,7 +77,7 @@ export class HttpServerEngine extends Context.Service<
     readonly host: string
     /** The port that the server listens at. */
     readonly port: number
-    /** The URL of the server: `http://127.0.0.1:9123`. */
+    /** The URL of the server, such as `http://127.0.0.1:9123`. */
     readonly url: string
     /**
      * The URL of the console for browsers; `undefined` without a console. When `console.base` is set, this is only a
@@ -168,7 +168,9 @@ export const make = (
         }
       })
     ]
-    const app = makeRequestHandler(resolved, accessCheck, routes, () => clock.currentTimeMillisUnsafe())
+    const requestHandler = makeRequestHandler(resolved, accessCheck, routes, () =>
+      clock.currentTimeMillisUnsafe()
+    )
 
     const maxStreamBytes = Math.max(resolved.maxReportBytes, resolved.maxBodyBytes)
     const onBug = (what: string, cause: unknown): void => {
@@ -179,12 +181,12 @@ export const make = (
       flow: { inputBudget, unread, scheduleTimeout, timeoutMs: resolved.bodyTimeoutMs },
       accessCheck,
       onBug,
-      onUpgraded: (socket) => idle.upgraded(socket),
+      onUpgraded: (socket) => idle.onUpgraded(socket),
       routes: [
         yield* WorkerRpcServer.make(workers, maxStreamBytes),
         channelRoute({
-          answer: (call) => Effect.interruptible(app.answer(overChannel(call))),
-          refuse: ({ url }, error) => app.refuse(url, error),
+          answer: (call) => Effect.interruptible(requestHandler.answer(channelRequest(call))),
+          refuse: ({ url }, error) => requestHandler.refuse(url, error),
           // calls do not run in the scope, which would end them before they learn that the server stops; they end
           // with their sockets
           run,
@@ -210,7 +212,7 @@ export const make = (
       unread,
       fork: (effect) => Fiber.runIn(run(effect), scope)
     })
-    const versions = new BothVersions(server, {
+    const versions = new HttpVersions(server, {
       maxHeaderBytes: resolved.maxHeaderBytes,
       timeoutMs: resolved.bodyTimeoutMs,
       pipelines,
@@ -264,12 +266,12 @@ export const make = (
         // a call is interrupted when its client hangs up, and a call that must not stop halfway is
         // uninterruptible
         return Effect.map(
-          Effect.interruptible(app.answer(overHttp(request, response, inputBudget))),
+          Effect.interruptible(requestHandler.answer(httpRequest(request, response, inputBudget))),
           (answered) => {
             const hasRoom = unread.makeRoomFor(bytesOf(answered))
-            const reply = hasRoom ? answered : app.refuse(request.url ?? "/", tooManyUnread())
-            whileUnread(unread, request, response, bytesOf(reply))
-            // after `whileUnread`, whose timeout this removes
+            const reply = hasRoom ? answered : requestHandler.refuse(request.url ?? "/", tooManyUnreadError())
+            limitUnread(unread, request, response, bytesOf(reply))
+            // after `limitUnread`, since this removes the timeout that `limitUnread` sets
             if (reply.body !== undefined) beginStream(request, response)
             return respond(reply, request, accessCheck.corsHeaders(request))
           }
@@ -289,7 +291,7 @@ export const make = (
     yield* Effect.forkScoped(
       Effect.forever(Effect.andThen(Effect.sleep(TAKEOVER_CHECK_MS), engine.checkOwner))
     )
-    yield* Effect.forkScoped(upgrades.watch)
+    yield* Effect.forkScoped(upgrades.endDeadSockets)
     // runs first when the server stops, so that waiting calls learn of the stop
     yield* Effect.addFinalizer(() =>
       Effect.andThen(
@@ -330,7 +332,7 @@ const refuseStream = (stream: ServerHttp2Stream, { body, status }: FailureRespon
  * The request of a call over a WebSocket. The call has arrived completely, and within the limits of the socket, which
  * are narrower than those for an HTTP body.
  */
-const overChannel = ({ body, method, request, trace, url, visitor }: ChannelCall): IncomingRequest => ({
+const channelRequest = ({ body, method, request, trace, url, visitor }: ChannelCall): IncomingRequest => ({
   method,
   url,
   request,

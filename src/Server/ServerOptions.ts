@@ -29,8 +29,8 @@ export interface HttpServerOptions {
    */
   readonly corsOrigins?: ReadonlyArray<string>
   /**
-   * Host names under which browsers may reach the server: `ironflow.example.com`; a name with a port allows only this
-   * port. Loopback names and IP addresses are always allowed. Programs other than browsers may use any name.
+   * Host names under which browsers may reach the server, such as `ironflow.example.com`; a name with a port allows
+   * only this port. Loopback names and IP addresses are always allowed. Programs other than browsers may use any name.
    */
   readonly allowedHosts?: ReadonlyArray<string>
   /** The largest body of a client's request, in bytes; a little over the largest payload (4 MiB) by default. */

@@ -28,7 +28,7 @@ import {
   WorkerService
 } from "../Protocol/Connect/worker_pb.ts"
 import { readFailure } from "../Protocol/Http/Failures.ts"
-import { damaged, mustBeSealed, readSealed, seal } from "../Protocol/Seal.ts"
+import { damagedError, requireSeal, readSealed, seal } from "../Protocol/Seal.ts"
 import type { CallFailure, StreamCall } from "../Protocol/TurnStream.ts"
 import { Http2Session } from "./Http2Session.ts"
 import { readRegistered } from "./PollingRegistration.ts"
@@ -153,7 +153,7 @@ class ConnectStream {
       case "registered": {
         const registered = readSealed(payload.value.turns, (text) => safeJsonParse<unknown>(text))
         this.#seals = readRegistered(registered)?.capabilities.seals === true
-        mustBeSealed(registered, this.#seals)
+        requireSeal(registered, this.#seals)
         return void Deferred.doneUnsafe(this.#registered, Exit.succeed(registered))
       }
       case "turnPush":
@@ -170,12 +170,12 @@ class ConnectStream {
       }
       default:
         // an engine sends only the messages above: if it seals them, the payload of this one was damaged
-        if (this.#seals) throw damaged()
+        if (this.#seals) throw damagedError()
     }
   }
 
   #readText(text: JsonText, sealedWith?: string): unknown {
-    return mustBeSealed(
+    return requireSeal(
       readSealed(text, (text) => safeJsonParse(text), sealedWith),
       this.#seals
     )

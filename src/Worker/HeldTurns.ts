@@ -9,7 +9,7 @@ import type { TurnHandle, TurnHost } from "../Execution/TurnHost.ts"
 import type { AnyFunction } from "../Function.ts"
 import { ShortLivedMap } from "../ShortLivedMap.ts"
 import type { Job, Notice } from "../Protocol/Worker.ts"
-import { withinLimits, type RunningTurn } from "../Protocol/RunningSteps.ts"
+import { limitSteps, type RunningTurn } from "../Protocol/RunningSteps.ts"
 import { leaseLost, type Outbox, type Reporter } from "./Reporter.ts"
 
 export interface TurnsOptions {
@@ -116,7 +116,7 @@ export class HeldTurns {
       const steps = handle?.running(atLeastMs) ?? []
       if (steps.length > 0) running.push({ jobId, runId, steps })
     }
-    return withinLimits(running)
+    return limitSteps(running)
   }
 
   /** Asks for `n` more jobs. */

@@ -13,7 +13,7 @@ import {
   isFromServer,
   isCallMissing,
   isUnknownPath,
-  notAnIronflowServer
+  notAnIronflowServerError
 } from "../Client/HttpFailures.ts"
 import { type AccessError, type ConnectionError, ValidationError } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
@@ -73,7 +73,7 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
         // reason
         const serverLacksProjections = !projections.has(body.name) && isUnknownPath(answer)
         if (!serverLacksProjections && !isFromServer(answer))
-          return Effect.fail(notAnIronflowServer(answer, what))
+          return Effect.fail(notAnIronflowServerError(answer, what))
         if (answer.status === 409) return Effect.succeed("conflict")
         const error = failureOf(answer, what)
         if (isAccessError(error)) return Effect.fail(error)

@@ -24,7 +24,7 @@ import { isObject, safeJsonParse } from "../Json.ts"
 import { pathOf } from "../Protocol/Http/CallAddress.ts"
 import * as operations from "../Protocol/Workers.ts"
 import type { FunctionRegistration, Outcome, TurnAck, TurnReport, WorkerSession } from "../Protocol/Worker.ts"
-import { announcement } from "../Protocol/Registration.ts"
+import { legacyRegistration } from "../Protocol/Registration.ts"
 import type { ProjectionFeed } from "../Protocol/ProjectionOwners.ts"
 import { makeFeed } from "./LegacyProjections.ts"
 import { readJob } from "./LegacyJob.ts"
@@ -135,7 +135,7 @@ class LegacySession implements WorkerSession {
     )
     const registerWorker = this.#sendOrFail({
       path: pathOf(operations.registerWorker, { id: registration.workerId }),
-      body: announcement(registration),
+      body: legacyRegistration(registration),
       what: `The registration of worker ${registration.workerId}`
     })
     return Effect.andThen(registerFunctions, registerWorker)

@@ -1,12 +1,17 @@
 /** Registers a worker with a server, and reads from the answer what the server supports. */
 import * as Effect from "effect/Effect"
-import { isFromEngine, isFromServer, notAnIronflowServer, serverFailureOf } from "../Client/HttpFailures.ts"
+import {
+  isFromEngine,
+  isFromServer,
+  notAnIronflowServerError,
+  serverFailureOf
+} from "../Client/HttpFailures.ts"
 import type { IronflowError } from "../Errors.ts"
 import { isObject, numberOf } from "../Json.ts"
 import { pathOf } from "../Protocol/Http/CallAddress.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
-import { announcement } from "../Protocol/Registration.ts"
-import { damaged, isSealed, MESSAGE_DAMAGED, parseSealed, seal } from "../Protocol/Seal.ts"
+import { legacyRegistration } from "../Protocol/Registration.ts"
+import { damagedError, isSealed, MESSAGE_DAMAGED, parseSealed, seal } from "../Protocol/Seal.ts"
 import { registerWorker } from "../Protocol/Workers.ts"
 import { identityOf } from "./ProcessIdentity.ts"
 import { isAccessError } from "./AccessErrors.ts"
@@ -23,7 +28,7 @@ export const registrationOf = (
   since?: string,
   ownProcess = identityOf()
 ): Turns.RegisterTurnsRequest => ({
-  ...announcement(registration),
+  ...legacyRegistration(registration),
   capabilities: { turns: Turns.TURNS_VERSION, renewals: true, seals: true },
   registration,
   ...(ownProcess === undefined ? {} : { process: ownProcess }),
@@ -59,7 +64,7 @@ export const register = (
           // as a login portal.
           isObject(body) || answer.text === ""
             ? checkedRegistered(body)
-            : Effect.fail(notAnIronflowServer(answer, what))
+            : Effect.fail(notAnIronflowServerError(answer, what))
         )
       }
       const error = serverFailureOf(answer, what)
@@ -88,7 +93,7 @@ export const register = (
 const checkedRegistered = (body: unknown): Effect.Effect<Registered, IronflowError> => {
   const registered = readRegistered(body)
   return registered?.capabilities.seals === true && !isSealed(body)
-    ? Effect.fail(damaged())
+    ? Effect.fail(damagedError())
     : Effect.succeed(registered)
 }
 

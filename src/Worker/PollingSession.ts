@@ -3,7 +3,7 @@
  * flight beside the polls.
  */
 import * as Effect from "effect/Effect"
-import { invalidResponse, isFromServer, serverFailureOf } from "../Client/HttpFailures.ts"
+import { invalidResponseError, isFromServer, serverFailureOf } from "../Client/HttpFailures.ts"
 import type { Answer } from "../Client/HttpExchange.ts"
 import { ConnectionError, type IronflowError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
@@ -167,7 +167,7 @@ export class PollingSession extends TurnSession {
     return Effect.flatMap(parseSealed(text, this.seals), (response): Effect.Effect<void, IronflowError> => {
       if (!isObject(response) || !Array.isArray(response.deliveries)) {
         const { url } = this.link.connection.server
-        return Effect.fail(invalidResponse(url, what, "it has no deliveries", text))
+        return Effect.fail(invalidResponseError(url, what, "it has no deliveries", text))
       }
       this.renewed(sentAt, renewal)
       this.deliver(response.deliveries as Turns.PollResponse["deliveries"])

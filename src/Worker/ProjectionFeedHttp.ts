@@ -7,11 +7,11 @@ import type { Connection } from "../Client/HttpConnection.ts"
 import type { Answer } from "../Client/HttpExchange.ts"
 import {
   failureOf,
-  invalidResponse,
+  invalidResponseError,
   isFromEngine,
   isCallMissing,
-  notAnIronflowServer,
-  unsupported
+  notAnIronflowServerError,
+  unsupportedError
 } from "../Client/HttpFailures.ts"
 import {
   type AccessError,
@@ -69,7 +69,9 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
           const read = answer.text === "" ? {} : safeJsonParse(answer.text)
           return isObject(read)
             ? Effect.succeed(read)
-            : Effect.fail(asConnectionError(invalidResponse(url, what, "it is not an object", answer.text)))
+            : Effect.fail(
+                asConnectionError(invalidResponseError(url, what, "it is not an object", answer.text))
+              )
         })
       )
   }
@@ -134,9 +136,9 @@ const errorOf = (
   what: string,
   url: string
 ): ConnectionError | ValidationError | AccessError => {
-  if (!isFromEngine(answer)) return notAnIronflowServer(answer, what)
+  if (!isFromEngine(answer)) return notAnIronflowServerError(answer, what)
   if (isCallMissing(answer)) {
-    return new ValidationError(unsupported(url, what, "Upgrade the engine", answer.status).message)
+    return new ValidationError(unsupportedError(url, what, "Upgrade the engine", answer.status).message)
   }
   const error: IronflowError = failureOf(answer, what)
   if (isAccessError(error) || error instanceof ValidationError) return error

@@ -17,7 +17,7 @@ import { ConnectionError, type IronflowError, isIronflowError } from "../Errors.
 import { isObject, safeJsonParse } from "../Json.ts"
 import { readFailure } from "../Protocol/Http/Failures.ts"
 import { JsonFragment } from "../Protocol/JsonFragment.ts"
-import { damaged, isSealed as hasSeal, mustBeSealed, readSealed } from "../Protocol/Seal.ts"
+import { damagedError, isSealed as hasSeal, requireSeal, readSealed } from "../Protocol/Seal.ts"
 import type { CallFailure } from "../Protocol/TurnStream.ts"
 import { workerRpc } from "../Protocol/Workers.ts"
 import { encodeFromClient, RPC_TRANSPORT, workerRpcs } from "../Protocol/WorkerRpc.ts"
@@ -133,7 +133,7 @@ export const rpcStreams: Streams = {
         }
       }
       const registered = isObject(first) ? first.registered : undefined
-      if (readRegistered(registered)?.capabilities.seals === true && !isSealed) return yield* damaged()
+      if (readRegistered(registered)?.capabilities.seals === true && !isSealed) return yield* damagedError()
       return { stream, registered }
     })
 }
@@ -141,7 +141,7 @@ export const rpcStreams: Streams = {
 /** The value of a frame; `undefined` when the frame is invalid or was damaged in transit. */
 const readFrame = (text: string, seals: boolean): unknown => {
   try {
-    return mustBeSealed(
+    return requireSeal(
       readSealed(text, (text) => safeJsonParse(text)),
       seals
     )

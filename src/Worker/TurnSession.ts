@@ -6,7 +6,7 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import { invalidResponse } from "../Client/HttpFailures.ts"
+import { invalidResponseError } from "../Client/HttpFailures.ts"
 import { readPendingInput } from "../Client/PatientTimeout.ts"
 import {
   type AccessError,
@@ -339,7 +339,7 @@ export abstract class TurnSession implements WorkerSession {
       const { url } = this.link.connection.server
       const text = JSON.stringify(body) ?? ""
       return Effect.fail(
-        asConnectionError(invalidResponse(url, this.reportName, "it does not answer every report", text))
+        asConnectionError(invalidResponseError(url, this.reportName, "it does not answer every report", text))
       )
     }
     const acks = (body.acks as Turns.ReportsResponse["acks"]).map(Turns.readAck)

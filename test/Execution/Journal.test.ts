@@ -48,9 +48,9 @@ describe("Journal", () => {
     journal.fireEarly("charge:0", undefined)
     journal.fireEarly("other:0", success(2))
 
-    assert.deepStrictEqual(journal.firedEarly("nap:0"), { outcome: success(1) })
-    assert.deepStrictEqual(journal.firedEarly("charge:0"), { outcome: undefined })
-    assert.isUndefined(journal.firedEarly("other:0"))
+    assert.deepStrictEqual(journal.earlyFiring("nap:0"), { outcome: success(1) })
+    assert.deepStrictEqual(journal.earlyFiring("charge:0"), { outcome: undefined })
+    assert.isUndefined(journal.earlyFiring("other:0"))
   })
 
   for (const [completed, names] of [

@@ -60,7 +60,7 @@ describe("the state of a turn, from its activity:", () => {
 
 describe("Quiescence", () => {
   const start = Effect.fnUntraced(function* (lingerMs: number) {
-    const turn = { isQuiet: true, activityCount: 0, falls: 0, fellQuiet: () => void turn.falls++ }
+    const turn = { isQuiet: true, activityCount: 0, falls: 0, onQuiet: () => void turn.falls++ }
     const quiet = new Quiescence(turn, lingerMs, { alarm: yield* Alarm.make, clock: yield* Clock.Clock })
     return { turn, quiet }
   })

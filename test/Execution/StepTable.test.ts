@@ -9,7 +9,7 @@ import { functionPlan, resolveStepTimeout } from "../../src/Execution/FunctionPl
 import { nestedSteps, refuseNested } from "../../src/Execution/NestedSteps.ts"
 import { promiseSteps } from "../../src/Execution/PromiseStep.ts"
 import { isCode, type StepCall } from "../../src/Execution/StepCall.ts"
-import { failureOf, type Place, primitives, type StepRow, steps } from "../../src/Execution/StepTable.ts"
+import { failureOf, type Place, primitives, type StepRow, stepRows } from "../../src/Execution/StepTable.ts"
 import { TurnMachine } from "../../src/Execution/TurnMachine.ts"
 import { createFunction } from "../../src/Function.ts"
 import type { Job } from "../../src/Protocol/Worker.ts"
@@ -46,7 +46,7 @@ const placeOf = (job: Partial<Job> = {}): Place => {
       context: Context.empty(),
       noteHandlerWentOn: quiet
     },
-    { turnsToDrain: 1, abandonsSilently: true, interruptHandler: quiet, onEnd: quiet }
+    { loopTurnsToDrain: 1, abandonsSilently: true, interruptHandler: quiet, onEnd: quiet }
   )
   return {
     api: {
@@ -103,17 +103,17 @@ describe("the table of steps", () => {
   for (const [what, made, expected] of [
     [
       "a sleep",
-      () => call(steps.sleep, "nap", "1m"),
+      () => call(stepRows.sleep, "nap", "1m"),
       { kind: "sleep", work: { _tag: "Sleep", stepKey: "nap:0", name: "nap", due: { afterMs: 60_000 } } }
     ],
     [
       "a sleep until a future time",
-      () => call(steps.sleepUntil, "nap", new Date(now + 1)),
+      () => call(stepRows.sleepUntil, "nap", new Date(now + 1)),
       { kind: "sleep", work: { _tag: "Sleep", stepKey: "nap:0", name: "nap", due: { at: now + 1 } } }
     ],
     [
       "a wait with the defaults",
-      () => call(steps.waitForEvent, "paid", { event: " order.paid " }),
+      () => call(stepRows.waitForEvent, "paid", { event: " order.paid " }),
       {
         kind: "waitForEvent",
         work: {
@@ -130,7 +130,7 @@ describe("the table of steps", () => {
     [
       "a wait for a defined event",
       () =>
-        call(steps.waitForEvent, "paid", {
+        call(stepRows.waitForEvent, "paid", {
           event: { name: "order.paid", version: 1 },
           match: " data.orderId ",
           timeout: "1s"
@@ -151,7 +151,7 @@ describe("the table of steps", () => {
     ],
     [
       "an invocation with the defaults",
-      () => call(steps.invoke, "ship", { target, input: { id: 1 } }),
+      () => call(stepRows.invoke, "ship", { target, input: { id: 1 } }),
       {
         kind: "invoke",
         work: {
@@ -166,7 +166,7 @@ describe("the table of steps", () => {
     ],
     [
       "an invocation that the run does not wait for",
-      () => call(steps.invokeAsync, "ship", { target, input: undefined }),
+      () => call(stepRows.invokeAsync, "ship", { target, input: undefined }),
       {
         kind: "invokeAsync",
         work: { _tag: "InvokeAsync", stepKey: "ship:0", name: "ship", functionId: "ship", input: undefined }
@@ -174,7 +174,7 @@ describe("the table of steps", () => {
     ],
     [
       "a message",
-      () => call(steps.publish, "orders:eu", undefined),
+      () => call(stepRows.publish, "orders:eu", undefined),
       {
         kind: "publish",
         work: {
@@ -195,8 +195,8 @@ describe("the table of steps", () => {
 
   for (const kind of ["run", "tx"] as const) {
     it(`the code of ${kind} has the retry policy of the function, unless its options have another one`, () => {
-      const plain = call(steps[kind], "charge", { begin, options: undefined })
-      const other = call(steps[kind], "charge", {
+      const plain = call(stepRows[kind], "charge", { begin, options: undefined })
+      const other = call(stepRows[kind], "charge", {
         begin,
         options: { timeout: "2s", retry: { maxAttempts: 7 } }
       })
@@ -217,20 +217,26 @@ describe("the table of steps", () => {
     const past = new Date(now - 1).toISOString()
     const open = [{ stepKey: "nap:0", name: "nap", kind: "sleep", failures: 0, pending: true }] as const
 
-    assert.isUndefined(call(steps.sleepUntil, "nap", past))
-    assert.strictEqual(call(steps.sleepUntil, "nap", past, placeOf({ open }))?.key, "nap:0")
+    assert.isUndefined(call(stepRows.sleepUntil, "nap", past))
+    assert.strictEqual(call(stepRows.sleepUntil, "nap", past, placeOf({ open }))?.key, "nap:0")
   })
 
   for (const [what, make] of [
-    ["an invalid duration", (place: Place) => call(steps.sleep, "nap", "soon", place)],
-    ["an invalid time", (place: Place) => call(steps.sleepUntil, "nap", "tomorrow", place)],
-    ["an invalid event", (place: Place) => call(steps.waitForEvent, "nap", { event: 7 }, place)],
-    ["a blank match", (place: Place) => call(steps.waitForEvent, "nap", { event: "a", match: " " }, place)],
-    ["an input that is not JSON", (place: Place) => call(steps.invoke, "nap", { target, input: 1n }, place)],
-    ["a message that is not JSON", (place: Place) => call(steps.publish, "nap", 1n, place)],
+    ["an invalid duration", (place: Place) => call(stepRows.sleep, "nap", "soon", place)],
+    ["an invalid time", (place: Place) => call(stepRows.sleepUntil, "nap", "tomorrow", place)],
+    ["an invalid event", (place: Place) => call(stepRows.waitForEvent, "nap", { event: 7 }, place)],
+    [
+      "a blank match",
+      (place: Place) => call(stepRows.waitForEvent, "nap", { event: "a", match: " " }, place)
+    ],
+    [
+      "an input that is not JSON",
+      (place: Place) => call(stepRows.invoke, "nap", { target, input: 1n }, place)
+    ],
+    ["a message that is not JSON", (place: Place) => call(stepRows.publish, "nap", 1n, place)],
     [
       "a misspelled option",
-      (place: Place) => call(steps.run, "nap", { begin, options: { timeot: 1 } as object }, place)
+      (place: Place) => call(stepRows.run, "nap", { begin, options: { timeot: 1 } as object }, place)
     ]
   ] as const) {
     it(`${what} is refused, and does not use up a name`, () => {
@@ -238,8 +244,8 @@ describe("the table of steps", () => {
 
       assert.throws(() => make(place), ValidationError)
 
-      assert.strictEqual(call(steps.sleep, "nap", 1, place)?.key, "nap:0")
-      assert.strictEqual(call(steps.publish, "nap", 1, place)?.key, "publish:nap:0")
+      assert.strictEqual(call(stepRows.sleep, "nap", 1, place)?.key, "nap:0")
+      assert.strictEqual(call(stepRows.publish, "nap", 1, place)?.key, "publish:nap:0")
     })
   }
 
@@ -248,7 +254,7 @@ describe("the table of steps", () => {
     const place = placeOf()
     const without: Place = { ...place, turn: { ...place.turn, job } as unknown as TurnMachine }
 
-    assert.throws(() => call(steps.tx, "charge", { begin, options: undefined }, without), /step\.tx/)
+    assert.throws(() => call(stepRows.tx, "charge", { begin, options: undefined }, without), /step\.tx/)
   })
 
   for (const [name, wraps] of [
@@ -263,8 +269,8 @@ describe("the table of steps", () => {
   ] as const) {
     it(`${name} fails with ${wraps ? "a StepError around the stored error" : "the stored error"}`, () => {
       const place = placeOf()
-      const made = call(steps.sleep, "nap", 1, place)!
-      const error = failureOf(steps[name], place.turn, made, { name: "TypeError", message: "no" })
+      const made = call(stepRows.sleep, "nap", 1, place)!
+      const error = failureOf(stepRows[name], place.turn, made, { name: "TypeError", message: "no" })
 
       assert.strictEqual(error.name, wraps ? "StepError" : "TypeError")
       assert.strictEqual(error.message, "no")

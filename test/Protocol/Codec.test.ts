@@ -31,7 +31,7 @@ import {
   withWireName,
   word
 } from "../../src/Protocol/Codec.ts"
-import { decoder, encoder, schemaOf, taker } from "../../src/Protocol/ServerCodec.ts"
+import { decoder, encoder, schemaOf, memberReader } from "../../src/Protocol/ServerCodec.ts"
 
 interface Order {
   readonly id: string
@@ -101,7 +101,7 @@ describe("a request", () => {
 })
 
 describe("a request that a service checks", () => {
-  const take = taker(order, (got) => `An order is an object, got ${got}`)
+  const take = memberReader(order, (got) => `An order is an object, got ${got}`)
 
   it("keeps its fields, and drops those that are null", () => {
     assert.deepStrictEqual(take({ id: null, placedAt: 5, total: null }), { id: null, placedAt: 5 })

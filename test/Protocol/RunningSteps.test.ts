@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import {
-  withinLimits,
+  limitSteps,
   progressOf,
-  readRunning,
+  readRunningTurns,
   reportedStepsPerTurn,
   reportedStepsPerWorker
 } from "../../src/Protocol/RunningSteps.ts"
@@ -27,19 +27,19 @@ describe("a worker's report of running steps", () => {
     ],
     ["invalid progress", [{ ...turn, steps: [{ ...step, progress: 5 }] }], [turn]]
   ])("is read as far as it is valid: %s", (_, said, read) => {
-    assert.deepStrictEqual(readRunning(said), read)
+    assert.deepStrictEqual(readRunningTurns(said), read)
   })
 
   it("is limited for each turn and for each worker", () => {
     const steps = Array.from({ length: reportedStepsPerTurn + 5 }, () => step)
-    const told = readRunning(Array.from({ length: 100 }, () => ({ ...turn, steps })))
+    const told = readRunningTurns(Array.from({ length: 100 }, () => ({ ...turn, steps })))
 
     assert.lengthOf(told[0]!.steps, reportedStepsPerTurn)
     assert.lengthOf(
       told.flatMap((turn) => turn.steps),
       reportedStepsPerWorker
     )
-    assert.deepStrictEqual(withinLimits(told), told)
+    assert.deepStrictEqual(limitSteps(told), told)
   })
 
   it.each([

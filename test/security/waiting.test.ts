@@ -2,8 +2,8 @@
 import http2 from "node:http2"
 import { once } from "node:events"
 import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
-import { FEW_WAITS, MORE_WAITS } from "../../src/Server/Http/WaitingCalls.ts"
-import { MORE_STREAMS } from "../../src/Server/Http/Http2.ts"
+import { ALLOWED_WAITS, MAX_EXTRA_WAITS } from "../../src/Server/Http/WaitingCalls.ts"
+import { MAX_EXTRA_STREAMS } from "../../src/Server/Http/Http2.ts"
 import { Keys } from "./Keys.ts"
 
 let keys: Keys
@@ -21,7 +21,7 @@ describe("calls that wait", () => {
     )
     const [run] = (await emit()).runIds
     const { key } = await keys.makeKey()
-    const each = MORE_WAITS / 2 + FEW_WAITS + 5
+    const each = MAX_EXTRA_WAITS / 2 + ALLOWED_WAITS + 5
     let refused = 0
     const channels = await Promise.all([1, 2].map(() => keys.socket("/api/v1/channel", key)))
     for (const { socket } of channels) {
@@ -68,7 +68,7 @@ describe("HTTP/2 streams", () => {
     const { key } = await keys.makeKey()
     const codes: Array<number> = []
     try {
-      for (let left = MORE_STREAMS; left > 0; left -= 127)
+      for (let left = MAX_EXTRA_STREAMS; left > 0; left -= 127)
         await open(Math.min(128, left + 1), (code) => codes.push(code))
       await open(11, (code) => codes.push(code))
       await vi.waitFor(() => assert.lengthOf(codes, 10), { timeout: 20_000 })

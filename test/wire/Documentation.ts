@@ -9,10 +9,10 @@ import {
   type CallSpec,
   statusOf
 } from "../../src/Protocol/CallSpec.ts"
-import { callsByNoun, others, upgradesByNoun } from "../../src/Protocol/AllCalls.ts"
+import { callsByNoun, otherCalls, upgradesByNoun } from "../../src/Protocol/AllCalls.ts"
 
 /** All nouns, also those without calls. */
-const nouns = [...new Set([...Object.keys(callsByNoun), ...Object.keys(others)])]
+const nouns = [...new Set([...Object.keys(callsByNoun), ...Object.keys(otherCalls)])]
 
 /** The comment above each spec, by its name. */
 const summaries = (): Readonly<Record<string, string>> =>
@@ -71,7 +71,7 @@ export const callsPage = (): string => {
       ...specsIn(upgradesByNoun, noun).map(([name, spec]) =>
         line(name, spec, ", a WebSocket", [101, ...failuresOf(spec)])
       ),
-      ...specsIn(others, noun).map(([name, spec]) =>
+      ...specsIn(otherCalls, noun).map(([name, spec]) =>
         line(name, spec, "", [statusOf(spec), ...failuresOf(spec)])
       ),
       ""

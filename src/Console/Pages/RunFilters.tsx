@@ -1,7 +1,7 @@
 /** The filters of runs. They are in the address: this file reads them from there, and shows fields for them. */
 import { useState } from "preact/hooks"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
-import { countedBy } from "../../Protocol/RunCounts.ts"
+import { groupings } from "../../Protocol/RunCounts.ts"
 import { runStatuses } from "../../RunStatus.ts"
 import { listRuns } from "../../Protocol/Runs.ts"
 import { AddressInput } from "../Parts/AddressInput.tsx"
@@ -212,7 +212,7 @@ const GroupBy = () => {
         placeholder="event.data.customerId"
         onFinish={(text) => setQuery({ by: text.trim() })}
       />
-      <Suggestions id="group-by" words={[...new Set([...paths, ...membersOfData, ...countedBy])]} />
+      <Suggestions id="group-by" words={[...new Set([...paths, ...membersOfData, ...groupings])]} />
     </label>
   )
 }

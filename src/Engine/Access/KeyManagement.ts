@@ -13,7 +13,7 @@ import {
   UnauthorizedError,
   ValidationError
 } from "../../Errors.ts"
-import { taker } from "../../Protocol/ServerCodec.ts"
+import { memberReader } from "../../Protocol/ServerCodec.ts"
 import { checkName, rolesOfKey } from "../../Limits.ts"
 import { show } from "../../Show.ts"
 import type { KeyRecord } from "./AccessRecords.ts"
@@ -141,8 +141,8 @@ const PREFIX = "ifk_"
 /** How many characters of a key are stored, so that a person recognizes it. */
 const SHOWN_LENGTH = PREFIX.length + 6
 
-const takeKey = taker(CreateApiKey, notAnObject("An API key"))
-const takeRotation = taker(
+const takeKey = memberReader(CreateApiKey, notAnObject("An API key"))
+const takeRotation = memberReader(
   RotateApiKey,
   (got) =>
     `The options of the rotation of an API key must be an object such as { overlap: "24h" }, got ${got}: leave them out to end the old secret at once`

@@ -5,7 +5,7 @@ import type { EffectKind } from "../../Client/Client.ts"
 import type { OrgsApi } from "../../Client/Orgs.ts"
 import { CreateOrg, type Organization, UpdateOrg } from "../../Protocol/Access.ts"
 import { OrgNotFoundError } from "../../Errors.ts"
-import { taker } from "../../Protocol/ServerCodec.ts"
+import { memberReader } from "../../Protocol/ServerCodec.ts"
 import { checkName } from "../../Limits.ts"
 import type { OrgRecord } from "./AccessRecords.ts"
 import * as OrgRows from "./OrgRows.ts"
@@ -13,8 +13,8 @@ import * as OrgRows from "./OrgRows.ts"
 import type { ManagingCaller } from "./ManagingCaller.ts"
 import { notAnObject, findIn, iso, optionalName, type Unchecked } from "./AccessInput.ts"
 
-const take = taker(CreateOrg, notAnObject("An organization"))
-const takeChanges = taker(UpdateOrg, notAnObject("An organization"))
+const take = memberReader(CreateOrg, notAnObject("An organization"))
+const takeChanges = memberReader(UpdateOrg, notAnObject("An organization"))
 
 export const make = (manager: ManagingCaller): Unchecked<OrgsApi<EffectKind>> => {
   const { access, by, checkSpanning, maySee, store } = manager

@@ -5,7 +5,7 @@ import type { EffectKind } from "../../Client/Client.ts"
 import type { PoliciesApi } from "../../Client/Policies.ts"
 import { CreatePolicy, type Policy, UpdatePolicy } from "../../Protocol/Access.ts"
 import { PolicyNotFoundError, ValidationError } from "../../Errors.ts"
-import { taker } from "../../Protocol/ServerCodec.ts"
+import { memberReader } from "../../Protocol/ServerCodec.ts"
 import { checkName } from "../../Limits.ts"
 import { checkActions, checkCondition, checkResources, type PolicyRule } from "../../Policy.ts"
 import { show } from "../../Show.ts"
@@ -16,8 +16,8 @@ import * as PolicyRows from "./PolicyRows.ts"
 import type { ManagingCaller } from "./ManagingCaller.ts"
 import { notAnObject, findIn, iso, ofOrg, orgOf, type Unchecked } from "./AccessInput.ts"
 
-const take = taker(CreatePolicy, notAnObject("A policy"))
-const takeChanges = taker(UpdatePolicy, notAnObject("A policy"))
+const take = memberReader(CreatePolicy, notAnObject("A policy"))
+const takeChanges = memberReader(UpdatePolicy, notAnObject("A policy"))
 
 export const make = (manager: ManagingCaller): Unchecked<PoliciesApi<EffectKind>> => {
   const { access, by, checkRoles, checkSpanning, policiesOf, maySee, store } = manager

@@ -5,7 +5,7 @@ import type { EffectKind } from "../../Client/Client.ts"
 import type { RolesApi } from "../../Client/Roles.ts"
 import { CreateRole, type Role, UpdateRole } from "../../Protocol/Access.ts"
 import { type EngineError, RoleNotFoundError } from "../../Errors.ts"
-import { taker } from "../../Protocol/ServerCodec.ts"
+import { memberReader } from "../../Protocol/ServerCodec.ts"
 import { checkName } from "../../Limits.ts"
 import type { RoleRecord } from "./AccessRecords.ts"
 import { isBuiltIn } from "./BuiltIn.ts"
@@ -14,8 +14,8 @@ import * as RoleRows from "./RoleRows.ts"
 import type { ManagingCaller } from "./ManagingCaller.ts"
 import { notAnObject, findIn, iso, ofOrg, optionalName, orgOf, type Unchecked } from "./AccessInput.ts"
 
-const take = taker(CreateRole, notAnObject("A role"))
-const takeChanges = taker(UpdateRole, notAnObject("A role"))
+const take = memberReader(CreateRole, notAnObject("A role"))
+const takeChanges = memberReader(UpdateRole, notAnObject("A role"))
 
 export const make = (manager: ManagingCaller): Unchecked<RolesApi<EffectKind>> => {
   const { access, by, checkGiving, checkRoles, checkSpanning, policiesOf, maySee, store } = manager

@@ -2,7 +2,7 @@
 import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { bulkIds, checkLength, checkName, reasonLength } from "../../Limits.ts"
-import { bulkActions, type BulkAction, type BulkWord, refuseBlankBulkOptions } from "../../Protocol/Bulk.ts"
+import { bulkActions, type BulkAction, type TextOption, refuseBlankBulkOptions } from "../../Protocol/Bulk.ts"
 import { checkBulkFilterNames } from "../../RunFilters.ts"
 import { show } from "../../Show.ts"
 import { checkFilters } from "../Runs/CheckFilters.ts"
@@ -73,7 +73,7 @@ const isAction = (action: unknown): action is BulkAction =>
 
 const textOf = (
   action: BulkAction,
-  name: BulkWord,
+  name: TextOption,
   value: unknown,
   actions: ReadonlySet<BulkAction>
 ): { readonly [name: string]: string } => {

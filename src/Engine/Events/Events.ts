@@ -6,7 +6,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { ClientApi, EffectKind, EmitOptions, EmitResult } from "../../Client/Client.ts"
-import { emitsOf, type NamedEmit } from "../../Client/TypedEmit.ts"
+import { makeEmitMethods, type NamedEmit } from "../../Client/TypedEmit.ts"
 import { makeEmitSync } from "../../Client/EmitSync.ts"
 import { validated } from "../../CheckAsEffect.ts"
 import type { Raw } from "../../Client/NarrowErrors.ts"
@@ -123,7 +123,7 @@ const make = (
         )
     )
 
-  const emits = emitsOf({ emit, emitMany })
+  const emits = makeEmitMethods({ emit, emitMany })
 
   return {
     ...emits,

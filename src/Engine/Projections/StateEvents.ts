@@ -1,5 +1,5 @@
 /** System events about the states of projections. */
-import { object } from "../../Client/HttpCalls.ts"
+import { jsonObject } from "../../Client/HttpCalls.ts"
 import { snakeKeys } from "../../Protocol/Codec.ts"
 import type { ProjectionChange } from "../Store/Changes.ts"
 import type { SystemEventsService } from "../SystemEvents/SystemEvents.ts"
@@ -17,7 +17,7 @@ export const announceStates = (
       access,
       length: ENVELOPE_LENGTH + state.state.length,
       data: () =>
-        object(
+        jsonObject(
           snakeKeys({
             name: JSON.stringify(name),
             partition: JSON.stringify(state.partition),

@@ -11,7 +11,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { isIronflowError, type StoreError, type ValidationError } from "../../Errors.ts"
 import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
-import { failTooLarge } from "../../Protocol/LegacyJobs.ts"
+import { failTooLargeOps } from "../../Protocol/LegacyJobs.ts"
 import { turnRequest } from "../../Protocol/Push.ts"
 import {
   endsLease,
@@ -314,7 +314,7 @@ export class PushTurnRequests {
         }
         // another attempt would get the same answer
         return error.code === "LIMIT_EXCEEDED"
-          ? this.#report(job, { ops: failTooLarge(error as ValidationError) })
+          ? this.#report(job, { ops: failTooLargeOps(error as ValidationError) })
           : this.#loseTurn(job, `its answer is not acceptable: ${error.message}`)
       }
       const last = report.ops.at(-1)

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import type { StoreError, ValidationError } from "../../Errors.ts"
 import { MAX_EXPRESSION_STEPS, expressionSteps } from "../../ExpressionBudget.ts"
 import {
-  isTime,
+  isTimeGrouping,
   type RunCount,
   type RunCounts,
   type RunDurations,
@@ -224,8 +224,10 @@ const sortedGroups = (
   limit: number | undefined
 ): { readonly groups: Array<RunGroup>; readonly groupCount: number } => {
   const byValue = ([a = ""]: Entry, [b = ""]: Entry): number => (a < b ? -1 : a > b ? 1 : 0)
-  const sorted = [...groups].sort(isTime(by) ? byValue : (a, b) => b[1].total - a[1].total || byValue(a, b))
-  const listed = isTime(by)
+  const sorted = [...groups].sort(
+    isTimeGrouping(by) ? byValue : (a, b) => b[1].total - a[1].total || byValue(a, b)
+  )
+  const listed = isTimeGrouping(by)
     ? sorted.slice(-(limit ?? DEFAULT_TIME_GROUPS))
     : sorted.slice(0, limit ?? DEFAULT_GROUPS)
   return {

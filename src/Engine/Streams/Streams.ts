@@ -2,9 +2,9 @@
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import * as Effect from "effect/Effect"
-import { appendsOf } from "../../Client/TypedEmit.ts"
+import { makeAppendMethods } from "../../Client/TypedEmit.ts"
 import { validated } from "../../CheckAsEffect.ts"
-import { eventsOver, nullIfMissing } from "../../Client/StreamPages.ts"
+import { makeEventsMethod, nullIfMissing } from "../../Client/StreamPages.ts"
 import { checkCount, checkList, checkRead, upcastEvents } from "../../Client/StreamReading.ts"
 import type {
   AppendAllOptions,
@@ -124,9 +124,9 @@ const make = (
   }
 
   return {
-    ...appendsOf(appends),
+    ...makeAppendMethods(appends),
     read,
-    events: eventsOver(read),
+    events: makeEventsMethod(read),
     getInfo: (entityId) =>
       Effect.flatMap(
         validated(() => checkEntityId(entityId)),

@@ -1,5 +1,5 @@
 /** The steps that run at a worker outside this process, by its last report. */
-import { readRunning, type RunningTurn } from "../../Protocol/RunningSteps.ts"
+import { readRunningTurns, type RunningTurn } from "../../Protocol/RunningSteps.ts"
 
 export class ReportedSteps {
   #turns: ReadonlyArray<RunningTurn> = []
@@ -10,7 +10,7 @@ export class ReportedSteps {
    * clock.
    */
   update(running: unknown, now: number): void {
-    this.#turns = running === undefined ? [] : readRunning(running)
+    this.#turns = running === undefined ? [] : readRunningTurns(running)
     this.#at = now
   }
 

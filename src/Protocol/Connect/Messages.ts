@@ -2,7 +2,7 @@
 import type { Field, Message, Type } from "./Wire.ts"
 
 const field = (number: number, type: Type): Field => ({ number, type })
-const many = (number: number, type: Type): Field => ({ number, type, repeated: true })
+const repeatedField = (number: number, type: Type): Field => ({ number, type, repeated: true })
 const message = (fields: Message["fields"]): Message => ({ fields })
 
 /**
@@ -12,7 +12,7 @@ export const callSealedWith = (id: number, call: string): string => `${id} ${cal
 /** The text that the seal of an answer covers in addition to its body or failure. `id` is the number of the call. */
 export const answerSealedWith = (id: number, what: "body" | "failure"): string => callSealedWith(id, what)
 
-/** The name of the transport over ConnectRPC, with which an engine says that it can exchange turns over ConnectRPC. */
+/** The name of the transport over ConnectRPC in the list of transports that an engine supports. */
 export const CONNECT_TRANSPORT = "connect"
 
 const error = message({
@@ -30,7 +30,7 @@ const error = message({
 const register = message({
   workerId: field(1, "string"),
   hostname: field(2, "string"),
-  functionIds: many(3, "string"),
+  functionIds: repeatedField(3, "string"),
   maxConcurrentJobs: field(4, "int"),
   labels: field(5, "stringMap"),
   version: field(6, message({ sdk: field(1, "string"), runtime: field(2, "string") })),
@@ -40,7 +40,7 @@ const register = message({
 const heartbeat = message({
   workerId: field(1, "string"),
   activeJobs: field(2, "int"),
-  jobs: many(3, message({ jobId: field(1, "string"), startedAt: field(2, "time") }))
+  jobs: repeatedField(3, message({ jobId: field(1, "string"), startedAt: field(2, "time") }))
 })
 
 const stepStarted = message({
@@ -108,7 +108,7 @@ const jobFailed = message({
   jobId: field(1, "string"),
   error: field(2, error),
   durationMs: field(3, "int"),
-  steps: many(4, executedStep)
+  steps: repeatedField(4, executedStep)
 })
 
 const turnCall = message({ id: field(1, "int"), call: field(2, "string"), body: field(3, "string") })
@@ -152,7 +152,7 @@ const job = message({
   runId: field(2, "string"),
   functionId: field(3, "string"),
   event: field(4, event),
-  completedSteps: many(5, completedStep),
+  completedSteps: repeatedField(5, completedStep),
   actorId: field(6, "string"),
   attempt: field(7, "int"),
   context: field(8, message({ secrets: field(3, "stringMap") }))

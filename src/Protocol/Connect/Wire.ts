@@ -67,7 +67,7 @@ class Reader {
   readonly #bytes: Buffer
   /** Counts the fields read so far. Shared by the readers of nested messages. */
   readonly #counter: { fields: number }
-  #at = 0
+  #position = 0
 
   constructor(bytes: Buffer, counter: { fields: number }) {
     this.#bytes = bytes
@@ -88,18 +88,18 @@ class Reader {
   }
 
   /** A reader of the next field's content. */
-  inner(): Reader {
+  nestedReader(): Reader {
     return new Reader(this.bytes(), this.#counter)
   }
 
   get isAtEnd(): boolean {
-    return this.#at >= this.#bytes.length
+    return this.#position >= this.#bytes.length
   }
 
   varint(): bigint {
     let value = 0n
     for (let shift = 0n; shift < 70n; shift += 7n) {
-      const byte = this.#bytes[this.#at++]
+      const byte = this.#bytes[this.#position++]
       if (byte === undefined) throw malformed("it ends in the middle of a number")
       value |= BigInt(byte & 0x7f) << shift
       if (byte < 0x80) return BigInt.asUintN(64, value)
@@ -111,7 +111,7 @@ class Reader {
   uint32(): number {
     let value = 0
     for (let scale = 1; scale <= 2 ** 28; scale *= 128) {
-      const byte = this.#bytes[this.#at++]
+      const byte = this.#bytes[this.#position++]
       if (byte === undefined) throw malformed("it ends in the middle of a number")
       value += (byte & 0x7f) * scale
       if (byte < 0x80) return value
@@ -143,10 +143,10 @@ class Reader {
   }
 
   #take(length: number): Buffer {
-    const end = this.#at + length
+    const end = this.#position + length
     if (end > this.#bytes.length) throw malformed("it ends in the middle of a field")
-    const slice = this.#bytes.subarray(this.#at, end)
-    this.#at = end
+    const slice = this.#bytes.subarray(this.#position, end)
+    this.#position = end
     return slice
   }
 }
@@ -154,13 +154,13 @@ class Reader {
 const malformed = (problem: string): ValidationError =>
   new ValidationError(`The message cannot be read: ${problem}`, { code: MESSAGE_DAMAGED })
 
-const byNumber = new WeakMap<Message, ReadonlyMap<number, readonly [name: string, field: Field]>>()
+const fieldsByNumber = new WeakMap<Message, ReadonlyMap<number, readonly [name: string, field: Field]>>()
 
 const fieldsOf = (message: Message): ReadonlyMap<number, readonly [name: string, field: Field]> => {
-  let fields = byNumber.get(message)
+  let fields = fieldsByNumber.get(message)
   if (fields === undefined) {
     fields = new Map(Object.entries(message.fields).map(([name, field]) => [field.number, [name, field]]))
-    byNumber.set(message, fields)
+    fieldsByNumber.set(message, fields)
   }
   return fields
 }
@@ -177,7 +177,7 @@ const readMessage = (message: Message, reader: Reader, depth: number): Data => {
       continue
     }
     if (field.type === "stringMap") {
-      readEntry((data[name] ??= {}), reader.inner())
+      readEntry((data[name] ??= {}), reader.nestedReader())
       continue
     }
     const value = readValue(field.type, reader, depth)
@@ -199,15 +199,15 @@ const readValue = (type: Exclude<Type, "stringMap">, reader: Reader, depth: numb
     case "double":
       return reader.double()
     case "time": {
-      const { nanos, seconds } = readMessage(timestamp, reader.inner(), depth + 1)
+      const { nanos, seconds } = readMessage(timestamp, reader.nestedReader(), depth + 1)
       return Number(seconds ?? 0) * 1000 + Math.trunc(Number(nanos ?? 0) / 1e6)
     }
     case "struct":
-      return readStruct(reader.inner(), depth + 1)
+      return readStruct(reader.nestedReader(), depth + 1)
     case "value":
-      return readJson(reader.inner(), depth + 1)
+      return readJson(reader.nestedReader(), depth + 1)
     default:
-      return readMessage(type, reader.inner(), depth + 1)
+      return readMessage(type, reader.nestedReader(), depth + 1)
   }
 }
 
@@ -217,7 +217,7 @@ const timestamp: Message = {
 
 const readEntry = (entries: unknown, reader: Reader): void => {
   const { key = "", value = "" } = readMessage(textEntry, reader, 0)
-  if (isObject(entries)) define(entries, String(key), value)
+  if (isObject(entries)) setMember(entries, String(key), value)
 }
 
 const textEntry: Message = {
@@ -225,7 +225,7 @@ const textEntry: Message = {
 }
 
 /** Sets a member of an object. Even a member called `__proto__` becomes plain data. */
-const define = (object: { [key: string]: unknown }, key: string, value: unknown): void => {
+const setMember = (object: { [key: string]: unknown }, key: string, value: unknown): void => {
   if (key !== "__proto__") object[key] = value
   else Object.defineProperty(object, key, { value, enumerable: true, configurable: true, writable: true })
 }
@@ -239,16 +239,16 @@ const readStruct = (reader: Reader, depth: number): { readonly [key: string]: un
       reader.skip(tag & 7)
       continue
     }
-    const entry = reader.inner()
+    const entry = reader.nestedReader()
     let key = ""
     let value: unknown = null
     while (!entry.isAtEnd) {
       const part = entry.tag()
       if (part === tagOf(1, BYTES)) key = entry.bytes().toString()
-      else if (part === tagOf(2, BYTES)) value = readJson(entry.inner(), depth + 1)
+      else if (part === tagOf(2, BYTES)) value = readJson(entry.nestedReader(), depth + 1)
       else entry.skip(part & 7)
     }
-    define(object, key, value)
+    setMember(object, key, value)
   }
   return object
 }
@@ -264,7 +264,7 @@ const readJson = (reader: Reader, depth: number): unknown => {
         value = null
         break
       case tagOf(2, FIXED64):
-        value = finite(reader.double())
+        value = requireFinite(reader.double())
         break
       case tagOf(3, BYTES):
         value = reader.bytes().toString()
@@ -273,14 +273,14 @@ const readJson = (reader: Reader, depth: number): unknown => {
         value = reader.varint() !== 0n
         break
       case tagOf(5, BYTES):
-        value = readStruct(reader.inner(), depth + 1)
+        value = readStruct(reader.nestedReader(), depth + 1)
         break
       case tagOf(6, BYTES): {
-        const list = reader.inner()
+        const list = reader.nestedReader()
         const values: Array<unknown> = []
         while (!list.isAtEnd) {
           const item = list.tag()
-          if (item === tagOf(1, BYTES)) values.push(readJson(list.inner(), depth + 1))
+          if (item === tagOf(1, BYTES)) values.push(readJson(list.nestedReader(), depth + 1))
           else list.skip(item & 7)
         }
         value = values
@@ -293,7 +293,7 @@ const readJson = (reader: Reader, depth: number): unknown => {
   return value
 }
 
-const finite = (value: number): number => {
+const requireFinite = (value: number): number => {
   if (Number.isFinite(value)) return value
   throw malformed(`${value} is not a number that JSON can represent`)
 }
@@ -310,7 +310,7 @@ export const encode = (message: Message, data: Data): Buffer => {
     if (value === undefined || value === null) continue
     if (field.type === "stringMap") {
       for (const [key, text] of Object.entries(value)) {
-        parts.push(tagged(field.number, encode(textEntry, { key, value: text })))
+        parts.push(bytesField(field.number, encode(textEntry, { key, value: text })))
       }
     } else if (field.repeated === true) {
       if (Array.isArray(value))
@@ -336,10 +336,10 @@ const varint = (value: bigint | number): Buffer => {
 }
 
 /** A length-delimited field. */
-const tagged = (number: number, bytes: Buffer): Buffer =>
+const bytesField = (number: number, bytes: Buffer): Buffer =>
   Buffer.concat([varint(tagOf(number, BYTES)), varint(bytes.length), bytes])
 
-const double = (number: number, value: number): Buffer => {
+const doubleField = (number: number, value: number): Buffer => {
   const bytes = Buffer.alloc(8)
   bytes.writeDoubleLE(value)
   return Buffer.concat([varint(tagOf(number, FIXED64)), bytes])
@@ -354,7 +354,7 @@ const writeField = (
 ): void => {
   switch (type) {
     case "string":
-      if (value !== "" || keepDefault) parts.push(tagged(number, Buffer.from(String(value))))
+      if (value !== "" || keepDefault) parts.push(bytesField(number, Buffer.from(String(value))))
       return
     case "bool":
       if (value === true || keepDefault)
@@ -364,39 +364,39 @@ const writeField = (
       if (value !== 0 || keepDefault) parts.push(varint(tagOf(number, VARINT)), varint(Number(value)))
       return
     case "double":
-      if (value !== 0 || keepDefault) parts.push(double(number, Number(value)))
+      if (value !== 0 || keepDefault) parts.push(doubleField(number, Number(value)))
       return
     case "time": {
       const ms = Number(value)
       const seconds = Math.floor(ms / 1000)
-      parts.push(tagged(number, encode(timestamp, { seconds, nanos: (ms - seconds * 1000) * 1e6 })))
+      parts.push(bytesField(number, encode(timestamp, { seconds, nanos: (ms - seconds * 1000) * 1e6 })))
       return
     }
     case "struct":
-      parts.push(tagged(number, structBytes(value)))
+      parts.push(bytesField(number, structBytes(value)))
       return
     case "value":
-      parts.push(tagged(number, jsonBytes(value)))
+      parts.push(bytesField(number, jsonBytes(value)))
       return
     default:
       // the caller passes values that match the table
-      parts.push(tagged(number, encode(type, isObject(value) ? value : {})))
+      parts.push(bytesField(number, encode(type, isObject(value) ? value : {})))
   }
 }
 
 const structBytes = (value: unknown): Buffer =>
   Buffer.concat(
     Object.entries(isObject(value) ? value : {}).map(([key, item]) =>
-      tagged(1, Buffer.concat([tagged(1, Buffer.from(key)), tagged(2, jsonBytes(item))]))
+      bytesField(1, Buffer.concat([bytesField(1, Buffer.from(key)), bytesField(2, jsonBytes(item))]))
     )
   )
 
 const jsonBytes = (value: unknown): Buffer => {
   if (value === null || value === undefined) return Buffer.concat([varint(tagOf(1, VARINT)), varint(0)])
-  if (typeof value === "number") return double(2, value)
-  if (typeof value === "string") return tagged(3, Buffer.from(value))
+  if (typeof value === "number") return doubleField(2, value)
+  if (typeof value === "string") return bytesField(3, Buffer.from(value))
   if (typeof value === "boolean") return Buffer.concat([varint(tagOf(4, VARINT)), varint(value ? 1 : 0)])
   return Array.isArray(value)
-    ? tagged(6, Buffer.concat(value.map((item) => tagged(1, jsonBytes(item)))))
-    : tagged(5, structBytes(value))
+    ? bytesField(6, Buffer.concat(value.map((item) => bytesField(1, jsonBytes(item)))))
+    : bytesField(5, structBytes(value))
 }

@@ -51,28 +51,29 @@ export interface Message {
 }
 
 /**
- * The message at index `at` of a frame: the words before the length, and the text; `undefined` when no valid message is there.
+ * The message at the index `start` of a frame: its words without the length, and its text. The result is `undefined`
+ * when no valid message begins there.
  */
-export const readMessage = (frame: string, at: number): Message | undefined => {
-  const start = frame.indexOf("\n", at)
-  if (start === -1) return undefined
-  const words = frame.slice(at, start).split(" ")
+export const readMessage = (frame: string, start: number): Message | undefined => {
+  const lineEnd = frame.indexOf("\n", start)
+  if (lineEnd === -1) return undefined
+  const words = frame.slice(start, lineEnd).split(" ")
   const length = Number(words.pop())
-  const end = start + 1 + length
+  const end = lineEnd + 1 + length
   if (!Number.isSafeInteger(length) || length < 0 || end > frame.length) return undefined
-  return { words, text: frame.slice(start + 1, end), end }
+  return { words, text: frame.slice(lineEnd + 1, end), end }
 }
 
-/** Calls `each` for every message, with the words before the length, and the text. Returns whether the frame is well formed. */
+/** Calls `handle` with the words (without the length) and the text of each message. Returns whether the frame is well formed. */
 export const readFrame = (
   frame: string,
-  each: (words: ReadonlyArray<string>, text: string) => void
+  handle: (words: ReadonlyArray<string>, text: string) => void
 ): boolean => {
-  for (let at = 0; at < frame.length;) {
-    const message = readMessage(frame, at)
+  for (let start = 0; start < frame.length;) {
+    const message = readMessage(frame, start)
     if (message === undefined) return false
-    each(message.words, message.text)
-    at = message.end
+    handle(message.words, message.text)
+    start = message.end
   }
   return true
 }

@@ -67,8 +67,8 @@ const kinds = {
   damaged: kind("data_loss", 500)
 }
 
-/** The kinds of errors whose class does not determine the kind, by error code. */
-const byCode: ReadonlyMap<string, Kind> = new Map([
+/** The kinds of those errors whose kind depends on their code, and not on their class. */
+const kindsByCode: ReadonlyMap<string, Kind> = new Map([
   ["BODY_TOO_LARGE", kinds.tooLarge],
   ["BODY_TIMEOUT", kinds.slow],
   ["BODY_UNSUPPORTED", kinds.unsupported],
@@ -94,7 +94,7 @@ const byCode: ReadonlyMap<string, Kind> = new Map([
 ])
 
 const kindOf = (error: IronflowError): Kind => {
-  const kindByCode = byCode.get(error.code)
+  const kindByCode = kindsByCode.get(error.code)
   if (kindByCode !== undefined) return kindByCode
   if (error instanceof ValidationError) return kinds.invalid
   if (error instanceof NotFoundError) return kinds.notFound
@@ -143,24 +143,24 @@ const DETAIL = "ironflow.v1.ErrorDetail"
 
 /**
  * The error in a response that is not 2xx, from any Ironflow server. An error of an engine of this package has its
- * class and fields; any other error gets a class by its status and code. `text` is the body, `what` the call that
- * failed (`emit "order.placed"`), and `by` the program that answered. Never throws.
+ * class and fields; any other error gets a class by its status and code. `text` is the body, `what` is the call that
+ * failed, such as `emit "order.placed"`, and `sender` is the program that answered. Never throws.
  */
-export const readFailure = (status: number, text: string, what: string, by?: string): IronflowError => {
+export const readFailure = (status: number, text: string, what: string, sender?: string): IronflowError => {
   const body = safeJsonParse(text)
-  const serialized = isObject(body) ? serializedIn(body) : undefined
+  const serialized = isObject(body) ? serializedErrorIn(body) : undefined
   if (serialized !== undefined) {
     const error = deserializeError(serialized)
     const { code, message, retryable = false } = serialized
-    // older engines send no class with some codes, and newer ones have classes that this version does not
-    // know
+    // `deserializeError` may find no class: older engines send none with some codes, and newer engines have classes
+    // that this version does not know
     return isIronflowError(error) && error.constructor !== IronflowError
       ? withStatus(error, status)
       : errorWithCode(status, code, message, retryable, serialized.data?.["details"])
   }
   const summary = `${what} failed with status ${status}`
-  const message = isOfSomethingElse(status, text)
-    ? somethingElse(status, text, what, by)
+  const message = isForeignAnswer(status, text)
+    ? foreignAnswerMessage(status, text, what, sender)
     : ((isObject(body) ? (textOf(body.message) ?? textOf(body.error) ?? textOf(body.code)) : undefined) ??
       (text.trim() === "" ? summary : text.slice(0, 1000)))
   switch (status) {
@@ -197,8 +197,8 @@ const errorWithCode = (
   return errorOfCode(code, message, options) ?? new ServerError(message, { ...options, code })
 }
 
-/** Whether the error in the answer comes from an Ironflow server: such an error is JSON, with a `code` or an `error` text. */
-export const isOfServer = (status: number, text: string): boolean => {
+/** Whether an Ironflow server has made the error answer: it is JSON, with a text in `code` or `error`. */
+export const isServerFailure = (status: number, text: string): boolean => {
   const body = safeJsonParse(text)
   if (!isObject(body) || (typeof body.code !== "string" && typeof body.error !== "string")) return false
   // typical 404 bodies of web frameworks
@@ -209,8 +209,8 @@ export const isOfServer = (status: number, text: string): boolean => {
  * Whether something else than an Ironflow server has answered: the answer is HTML or XML, or a 404 in a form that no Ironflow
  * server sends.
  */
-const isOfSomethingElse = (status: number, text: string): boolean =>
-  isMarkup(text) || (status === 404 && !isOfServer(status, text))
+const isForeignAnswer = (status: number, text: string): boolean =>
+  isMarkup(text) || (status === 404 && !isServerFailure(status, text))
 
 /** Whether the text is HTML or XML: no Ironflow server sends that. */
 export const isMarkup = (text: string): boolean => text.trimStart().startsWith("<")
@@ -218,11 +218,16 @@ export const isMarkup = (text: string): boolean => text.trimStart().startsWith("
 /** How many characters of an answer a message quotes, if the answer is not from an Ironflow server. */
 const MAX_SHOWN_CHARS = 200
 
-const somethingElse = (status: number, text: string, what: string, by: string | undefined): string => {
+const foreignAnswerMessage = (
+  status: number,
+  text: string,
+  what: string,
+  sender: string | undefined
+): string => {
   const answer = text.trim()
   return (
     `${what} failed with status ${status}: something else` +
-    `${by === undefined ? ", such as a gateway," : ` (${by})`} has answered in place of an Ironflow server. ` +
+    `${sender === undefined ? ", such as a gateway," : ` (${sender})`} has answered in place of an Ironflow server. ` +
     (answer === ""
       ? "The answer is empty"
       : `The answer ${answer.length > MAX_SHOWN_CHARS ? "begins with" : "is"} ${JSON.stringify(answer.slice(0, MAX_SHOWN_CHARS))}`) +
@@ -230,7 +235,7 @@ const somethingElse = (status: number, text: string, what: string, by: string | 
   )
 }
 
-const serializedIn = (body: { readonly [key: string]: unknown }): SerializedError | undefined => {
+const serializedErrorIn = (body: { readonly [key: string]: unknown }): SerializedError | undefined => {
   const { details } = body
   const found: unknown = Array.isArray(details)
     ? details.find((detail) => isObject(detail) && detail.type === DETAIL)?.debug

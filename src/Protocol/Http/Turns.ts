@@ -152,8 +152,8 @@ export interface Renewal {
   /** Job ids of the turns that the worker is working on. Absent when no lease is to be extended. */
   readonly holding?: ReadonlyArray<string>
   /**
-   * The steps of the turns in `holding` that have been running for a while: a list of `RunningTurn`s, see `readRunning`; absent
-   * when there are none. Only valid along with `holding`.
+   * The steps of the turns in `holding` that have been running for a while: a list of `RunningTurn`s, see
+   * `readRunningTurns`; absent when there are none. Only valid along with `holding`.
    */
   readonly running?: unknown
   /** Number of the last delivery received; 0 at first. Older workers with a stream do not send it. */

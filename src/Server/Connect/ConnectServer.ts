@@ -50,19 +50,16 @@ export interface ConnectServerOptions {
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
 }
 
-/**
- * The most messages of one worker that are being answered at once. At that number, reading from the worker
- * pauses.
- */
+/** Maximum number of messages of one worker that are answered at the same time. At this number, reading from the worker pauses. */
 const MAX_CALLS = 256
 
 /**
- * The most bytes that a worker may leave unread, not counting the last push. With more unread bytes the stream ends,
- * since the worker does not read.
+ * Maximum number of bytes that a worker may leave unread, not counting the last push. With more unread bytes the stream
+ * ends, since the worker does not read.
  */
 const MAX_UNREAD_BYTES = 64 * 1024 * 1024
 
-/** A message or backlog of at most this many bytes is not counted in the memory that all connections share. */
+/** A message or backlog of at most this many bytes does not count against the memory that all connections share. */
 const SMALL_BYTES = 64 * 1024
 
 const CONTENT_TYPE = "application/connect+proto"
@@ -103,7 +100,7 @@ export class ConnectServer {
     return this.#streams.size
   }
 
-  /** Ends every stream once its open calls are answered. */
+  /** Ends every stream as soon as its open calls are answered. */
   goAway(): void {
     for (const stream of this.#streams) stream.goAway()
   }
@@ -124,7 +121,7 @@ class ConnectStream {
   #earlyMessages: Array<Data> = []
   #calls = 0
   /** Why nothing is read from the worker: too many calls run, or there is no memory for its message. */
-  readonly #pauseReasons = new Set<"calls" | "room">()
+  readonly #pauseReasons = new Set<"calls" | "memory">()
   #isEnded = false
   #isGoingAway = false
 
@@ -167,7 +164,7 @@ class ConnectStream {
       this.#isEnded = true
       this.#input?.end()
       this.#unread.set(0)
-      if (this.#peer instanceof LegacyStream) this.#peer.closed()
+      if (this.#peer instanceof LegacyStream) this.#peer.onClosed()
     })
     stream.respond({ ":status": 200, "content-type": CONTENT_TYPE })
   }
@@ -186,11 +183,11 @@ class ConnectStream {
     if (this.#isEnded) return
     // catches every error from a worker's message: at worst it ends the stream
     try {
-      for (const payload of this.#envelopes.read(chunk)) this.#received(decode(workerMessage, payload))
+      for (const payload of this.#envelopes.read(chunk)) this.#onMessage(decode(workerMessage, payload))
       this.#countIncomplete(this.#envelopes.heldBytes)
     } catch (error) {
       if (isIronflowError(error)) return this.#end(error)
-      this.#end(bug())
+      this.#end(bugError())
       this.#options.fork(
         Effect.logError(
           "A message of a worker could not be handled because of a bug: please report this",
@@ -200,7 +197,7 @@ class ConnectStream {
     }
   }
 
-  /** Counts the bytes of an incomplete message in the memory that all connections share. */
+  /** Counts the bytes of an incomplete message against the memory that all connections share. */
   #countIncomplete(heldBytes: number): void {
     if (heldBytes <= SMALL_BYTES) {
       this.#input?.end()
@@ -208,23 +205,23 @@ class ConnectStream {
       return
     }
     this.#input ??= this.#options.inputBudget.begin(this.#stream.session ?? this.#stream, {
-      pause: () => this.#pause("room"),
-      resume: () => this.#resume("room"),
+      pause: () => this.#pause("memory"),
+      resume: () => this.#resume("memory"),
       refuse: (error) => this.#end(error)
     })
     this.#input.setHeld(heldBytes)
   }
 
-  #pause(why: "calls" | "room"): void {
+  #pause(why: "calls" | "memory"): void {
     this.#pauseReasons.add(why)
     this.#stream.pause()
   }
 
-  #resume(why: "calls" | "room"): void {
+  #resume(why: "calls" | "memory"): void {
     if (this.#pauseReasons.delete(why) && this.#pauseReasons.size === 0) this.#stream.resume()
   }
 
-  #received(message: Data): void {
+  #onMessage(message: Data): void {
     if (this.#peer === undefined) {
       if (this.#isRegistering) {
         if (this.#earlyMessages.length === MAX_CALLS)
@@ -241,7 +238,7 @@ class ConnectStream {
       return this.#run(this.#register(message.register), true)
     }
     const peer = this.#peer
-    if (peer instanceof LegacyStream) return this.#run(peer.received(message))
+    if (peer instanceof LegacyStream) return this.#run(peer.onMessage(message))
     if (isObject(message.turnCall)) this.#answer(peer, message.turnCall)
   }
 
@@ -260,9 +257,9 @@ class ConnectStream {
           // ends a moment later, so that answers are sent first
           end: () => void setImmediate(() => this.#end())
         })
-        const registration = yield* checked(() => read("the registration", register.turns))
+        const registration = yield* checked(() => readText("the registration", register.turns))
         const response = yield* turns.register(registration, isSealed(registration))
-        this.#write({ registered: { workerId: register.workerId, turns: turns.sealed(response) } })
+        this.#write({ registered: { workerId: register.workerId, turns: turns.seal(response) } })
         this.#peer = turns
         this.#pump()
       } else {
@@ -277,13 +274,13 @@ class ConnectStream {
         })
         yield* legacy.register(register)
         this.#peer = legacy
-        if (this.#isEnded) legacy.closed()
+        if (this.#isEnded) legacy.onClosed()
       }
       // the permissions of the key may have changed since the request
       yield* checked(() => this.#peer?.check())
       const messages = this.#earlyMessages
       this.#earlyMessages = []
-      yield* checked(() => messages.forEach((message) => this.#received(message)))
+      yield* checked(() => messages.forEach((message) => this.#onMessage(message)))
     })
   }
 
@@ -292,7 +289,7 @@ class ConnectStream {
    * its id may be damaged too.
    */
   #answer(turns: TurnStream, { body, call, id }: Data): void {
-    const request = read("the body of the call", body, callSealedWith(Number(id), String(call)))
+    const request = readText("the body of the call", body, callSealedWith(Number(id), String(call)))
     turns.checkSeal(isSealed(request))
     const answered =
       typeof call === "string" && isStreamCall(call)
@@ -303,12 +300,12 @@ class ConnectStream {
     this.#run(
       Effect.matchCause(answered, {
         onSuccess: (text) => {
-          this.#write({ turnAnswer: { id, body: turns.sealed(text, answerSealedWith(Number(id), "body")) } })
+          this.#write({ turnAnswer: { id, body: turns.seal(text, answerSealedWith(Number(id), "body")) } })
         },
         onFailure: (cause) => {
           const error = Cause.squash(cause)
           const failure = isIronflowError(error) ? failureResponse(error, "rest") : defectResponse("rest")
-          const text = turns.sealed(JSON.stringify(failure), answerSealedWith(Number(id), "failure"))
+          const text = turns.seal(JSON.stringify(failure), answerSealedWith(Number(id), "failure"))
           this.#write({ turnAnswer: { id, failure: text } })
         }
       })
@@ -320,9 +317,9 @@ class ConnectStream {
     if (++this.#calls === MAX_CALLS) this.#pause("calls")
     this.#options.fork(
       Effect.matchCauseEffect(effect, {
-        onSuccess: () => Effect.sync(() => this.#callEnded()),
+        onSuccess: () => Effect.sync(() => this.#onCallEnded()),
         onFailure: (cause) => {
-          this.#callEnded()
+          this.#onCallEnded()
           const error = Cause.squash(cause)
           if (isIronflowError(error)) {
             if (isRegistration || error instanceof ValidationError) this.#end(error)
@@ -330,7 +327,7 @@ class ConnectStream {
               ? Effect.void
               : Effect.logWarning(`A message of a worker had no effect: ${error.message}`)
           }
-          this.#end(bug())
+          this.#end(bugError())
           return Effect.logError(
             "A message of a worker could not be handled because of a bug: please report this",
             cause
@@ -340,7 +337,7 @@ class ConnectStream {
     )
   }
 
-  #callEnded(): void {
+  #onCallEnded(): void {
     if (this.#calls-- === MAX_CALLS) this.#resume("calls")
     if (this.#isGoingAway && this.#calls === 0) this.#end()
   }
@@ -354,7 +351,7 @@ class ConnectStream {
     const peer = this.#peer
     if (!(peer instanceof TurnStream)) return
     while (!this.#isEnded && !this.#stream.writableNeedDrain && peer.hasMore) {
-      this.#write({ turnPush: { body: peer.sealed(peer.take()) } })
+      this.#write({ turnPush: { body: peer.seal(peer.take()) } })
     }
   }
 
@@ -373,14 +370,14 @@ class ConnectStream {
   }
 }
 
-const bug = (): ServerError =>
+const bugError = (): ServerError =>
   new ServerError("The engine failed because of a bug; its log has the details", { code: "INTERNAL_ERROR" })
 
 /**
  * The value in the JSON text of a message. Throws an `IronflowError` when the text is damaged, too large or too
  * deep. The seal of the text also covers `about`.
  */
-const read = (what: string, text: unknown, about?: string): unknown =>
+const readText = (what: string, text: unknown, about?: string): unknown =>
   typeof text === "string"
     ? readSealed(text, (text) => safeJsonParse(checkShape(what, text)), about)
     : undefined

@@ -6,7 +6,7 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { PassThrough, Readable } from "node:stream"
-import { object } from "../../Client/HttpCalls.ts"
+import { jsonObject } from "../../Client/HttpCalls.ts"
 import {
   BodyError,
   type IronflowError,
@@ -26,16 +26,13 @@ import { endOfStream, envelope, Envelopes } from "./Envelopes.ts"
 
 const CONTENT_TYPE = "application/connect+json"
 
-/** A backlog of at most this many bytes is not counted in the memory that all connections share. */
+/** A backlog of at most this many bytes does not count against the memory that all connections share. */
 const SMALL_BYTES = 64 * 1024
 
 /** How long a client may take to read the rest of a stream that has ended, in milliseconds. */
 const GRACE_MS = 1000
 
-/**
- * In milliseconds: after this much silence, TCP checks whether the client is still there. The protocol has no
- * heartbeats.
- */
+/** After this many milliseconds without data, TCP checks whether the client is still there: the protocol has no heartbeats. */
 const KEEP_ALIVE_MS = 30_000
 
 const MAX_LISTENERS = 30
@@ -226,13 +223,13 @@ const encode: WireFormat["encode"] = (
   { attempt, eventId }
 ) => {
   const data = target.matchesEntity === undefined ? item.data : wholeEvent(item)
-  return object({
+  return jsonObject({
     subscriptionId: JSON.stringify(subscriptionId),
     eventId: JSON.stringify(eventId),
     topic: JSON.stringify(item.name),
     data: data.startsWith("{") ? data : `{"value":${data}}`,
     metadata: includeMetadata
-      ? object({
+      ? jsonObject({
           timestamp: `"${new Date(item.timestamp).toISOString()}"`,
           source: item.source === undefined ? undefined : JSON.stringify(item.source),
           // this engine has only this namespace

@@ -2,8 +2,9 @@
  * The engine's side of the stream of a legacy worker. The worker receives jobs as long as it has room for them, reports
  * its steps and the ends of its jobs, and names its jobs in heartbeats. The engine tells the worker of cancellations.
  *
- * The engine counts the room. Such a worker says once how many jobs it takes, and silently drops further
- * jobs. After the worker has dropped a job, or ended it without a report, its heartbeats no longer name the job.
+ * The engine itself counts how much room the worker has: such a worker says once how many jobs it takes, and drops
+ * further jobs without saying so. After the worker has dropped a job, or ended it without a report, its heartbeats no
+ * longer name the job.
  */
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../../Errors.ts"
@@ -20,13 +21,13 @@ import { applyUpdate } from "../Workers/LegacyUpdates.ts"
 import { LEGACY_LEASE_MS, type LegacyWorker, opForUnusable } from "../../Engine/Workers/LegacyWorker.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
-import { functionsOf } from "../Workers/LegacyFunctions.ts"
+import { findFunctions } from "../Workers/LegacyFunctions.ts"
 
 /** A job that the worker has. */
 interface HeldJob {
   readonly job: Job
   /** Whether the worker has acknowledged the job. */
-  acked: boolean
+  isAcked: boolean
   /** How many heartbeats have not named the job, while the worker has not acknowledged it. */
   missedBeats: number
 }
@@ -109,13 +110,13 @@ export class LegacyStream {
    * Notes that the stream has ended. The worker gets no jobs until it reconnects, and keeps its leases until they run
    * out.
    */
-  closed(): void {
+  onClosed(): void {
     this.#isClosed = true
     this.#session?.setReachable(false)
   }
 
   /** Handles a message of the worker. Fails when the stream cannot continue. */
-  received(message: Data): Effect.Effect<void, IronflowError> {
+  onMessage(message: Data): Effect.Effect<void, IronflowError> {
     return Effect.suspend(() => {
       this.#worker?.noteMessage()
       if (isObject(message.heartbeat)) return this.#handleHeartbeat(message.heartbeat)
@@ -170,7 +171,7 @@ export class LegacyStream {
       this.#settle(job, op)
       return this.#requestJobs()
     }
-    this.#heldJobs.set(job.jobId, { job, acked: false, missedBeats: 0 })
+    this.#heldJobs.set(job.jobId, { job, isAcked: false, missedBeats: 0 })
     send({ job: encodeJob(job) })
   }
 
@@ -209,7 +210,7 @@ export class LegacyStream {
     const job = readJobId(id)
     if (job === undefined) return Effect.void
     const heldJob = this.#heldJobs.get(job.jobId)
-    if (heldJob !== undefined) heldJob.acked = true
+    if (heldJob !== undefined) heldJob.isAcked = true
     return this.#extend([job.jobId])
   }
 
@@ -221,18 +222,18 @@ export class LegacyStream {
     )
     for (const [jobId, heldJob] of this.#heldJobs) {
       if (namedIds.has(jobId)) {
-        heldJob.acked = true
+        heldJob.isAcked = true
         continue
       }
       // a job that was given a moment ago may have been in transit when the heartbeat was sent
-      if (!heldJob.acked && heldJob.missedBeats++ === 0) continue
-      this.#settle(heldJob.job, heldJob.acked ? this.#silentEnd() : RELEASE)
+      if (!heldJob.isAcked && heldJob.missedBeats++ === 0) continue
+      this.#settle(heldJob.job, heldJob.isAcked ? this.#pauseOp() : RELEASE)
       this.#forget(jobId)
     }
     return namedIds.size === 0 ? Effect.void : this.#extend([...namedIds])
   }
 
-  #silentEnd(): TurnOp {
+  #pauseOp(): TurnOp {
     return {
       _tag: "Pause",
       code: "ENDED_SILENTLY",
@@ -249,10 +250,10 @@ export class LegacyStream {
     })
   }
 
-  #answerStep(step: Data, applied: Effect.Effect<void, IronflowError>): Effect.Effect<void> {
+  #answerStep(step: Data, update: Effect.Effect<void, IronflowError>): Effect.Effect<void> {
     const { send } = this.#options
     const stepId = String(step.stepId ?? "")
-    return Effect.matchEffect(applied, {
+    return Effect.matchEffect(update, {
       onSuccess: () => Effect.sync(() => send({ stepAck: { stepId, accepted: true } })),
       onFailure: (error) =>
         Effect.sync(() => send({ stepAck: { stepId, accepted: false, error: error.message } }))
@@ -311,7 +312,7 @@ const readRegistration = (
     workerId: checkName("worker id", String(workerId ?? "")),
     environment,
     hostname: String(hostname ?? "unknown"),
-    functions: functionsOf(engine.functions, environment, ids),
+    functions: findFunctions(engine.functions, environment, ids),
     // legacy workers send 0 for a number that is not set
     maxConcurrentJobs: checkMaxConcurrentJobs(Number(maxConcurrentJobs) || 10),
     labels: Object.fromEntries(pairs),
@@ -462,8 +463,8 @@ const isoOf = (epochMs: unknown): string | undefined => {
 }
 
 /**
- * Makes the match of a wait. A path alone compares the awaited event with the event of the run; with a value,
- * the awaited event is compared with the value.
+ * The `match` of a wait. A path alone compares the awaited event with the event of the run; with a value, the awaited
+ * event is compared with the value.
  */
 const matchOf = ({ matchExpression, matchValue }: Data): string | undefined => {
   if (typeof matchExpression !== "string" || matchExpression === "") return undefined

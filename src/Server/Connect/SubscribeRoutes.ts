@@ -1,7 +1,7 @@
 /** Subscriptions over ConnectRPC, the default of legacy browser clients: the streaming calls of `PubSubService`. */
 import * as Effect from "effect/Effect"
 import { type IronflowError, isIronflowError, UnauthenticatedError, ValidationError } from "../../Errors.ts"
-import { wordIn } from "../../Protocol/Codec.ts"
+import { readWord } from "../../Protocol/Codec.ts"
 import { AckModeWord, BackpressureWord } from "../../Protocol/ConsumerGroups.ts"
 import type { CallSpec } from "../../Protocol/CallSpec.ts"
 import { callSpecs, type StreamOptions } from "../../Protocol/Subscriptions.ts"
@@ -30,9 +30,9 @@ export const subscribeRoutes = (
     options: { readonly filter?: string; readonly [name: string]: unknown },
     checkCall: () => void
   ): Reply => {
-    const giveBack = filters.take(request, options.filter?.length ?? 0)
+    const releaseFilter = filters.take(request, options.filter?.length ?? 0)
     const stream = new EventStream(unread)
-    stream.onClose(giveBack)
+    stream.onClose(releaseFilter)
     const { wireFormat, wire } = stream
     const checkAgain = engine.subscriptions.connect(environment, wire, {
       wireFormat,
@@ -57,12 +57,12 @@ export const subscribeRoutes = (
   }
 
   return [
-    streaming(callSpecs.subscribe, "Subscribe", ({ options = {}, pattern }, call) =>
+    streamRoute(callSpecs.subscribe, "Subscribe", ({ options = {}, pattern }, call) =>
       checked(() =>
         open(call, pattern, readOptions(options), () => call.caller?.checkAction("subscription:read"))
       )
     ),
-    streaming(callSpecs.joinConsumerGroup, "JoinConsumerGroup", ({ groupName, namespace = "" }, call) =>
+    streamRoute(callSpecs.joinConsumerGroup, "JoinConsumerGroup", ({ groupName, namespace = "" }, call) =>
       Effect.gen(function* () {
         const choice = namespace === "" ? {} : { namespace }
         const { pattern } = yield* engine.consumerGroups.in(call.environment).get(groupName, choice)
@@ -79,28 +79,28 @@ export const subscribeRoutes = (
   ]
 }
 
-const streaming = <B>(
+const streamRoute = <B>(
   spec: CallSpec<unknown, B>,
   what: string,
-  then: (body: B, call: Call) => Effect.Effect<Reply, IronflowError>
+  handle: (body: B, call: Call) => Effect.Effect<Reply, IronflowError>
 ): Route => {
-  const answer = withBody(spec, what, then)
+  const answer = withBody(spec, what, handle)
   return replyRoute(
     spec,
     (call) => (asksForStream(call.request) ? answer(call) : Effect.fail(unsupportedType(call.request))),
-    { reads: "message" }
+    { bodyForm: "message" }
   )
 }
 
 /** Converts the options to the form that they have at `/ws`, without the empty ones. Throws `ValidationError`. */
 const readOptions = ({ ackMode, backpressure, filter = "", ...options }: StreamOptions) => {
-  const acks = wordIn(AckModeWord, ackMode) ?? "auto"
+  const acks = readWord(AckModeWord, ackMode) ?? "auto"
   if (acks !== "auto") {
     throw new ValidationError(
       `Subscribe: \`ackMode\` must be "auto", got ${show(ackMode)}: this stream cannot carry acks. To ack events, subscribe over the WebSocket at /ws`
     )
   }
-  const mode = wordIn(BackpressureWord, backpressure)
+  const mode = readWord(BackpressureWord, backpressure)
   return {
     ...Object.fromEntries(Object.entries(options).filter(([, value]) => value !== "")),
     ackMode: acks,

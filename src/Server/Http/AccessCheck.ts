@@ -77,7 +77,7 @@ export class AccessCheck {
    */
   checkOrigin(head: RequestHead, isPublic: () => boolean = () => false): void {
     const { headers } = head
-    const host = oneHost(head)
+    const host = hostOfRequest(head)
     const { origin } = headers
     if (!this.#isFromPage(headers)) return
     if (!this.#allowsHost(host)) {
@@ -126,25 +126,25 @@ export class AccessCheck {
     const key = bearer(headers.authorization) ?? query?.get("token") ?? undefined
     const session = key === undefined && this.#access.required ? this.#sessionOf(request) : undefined
     const caller = this.#access.authenticate(key ?? session?.key)
-    const sessionLeft = session === undefined ? {} : { sessionMs: session.endsAt - this.#access.now() }
+    const sessionPart = session === undefined ? {} : { sessionMs: session.endsAt - this.#access.now() }
     if (caller.key === undefined && this.#options.exposed && !this.#options.insecure) {
       throw new UnauthenticatedError(
         "This engine has no API keys any more, but can be reached from other machines: make a key with `ironflow apikeys create` on the machine of the engine"
       )
     }
     const requestedEnvironment = query?.get("env") || headers[ENVIRONMENT_HEADER] || undefined
-    const boundTo = caller.key?.environment
+    const keyEnvironment = caller.key?.environment
     if (requestedEnvironment === undefined)
-      return { caller, environment: boundTo ?? DEFAULT_ENVIRONMENT, ...sessionLeft }
+      return { caller, environment: keyEnvironment ?? DEFAULT_ENVIRONMENT, ...sessionPart }
     const environment = checkName("environment that the request names", requestedEnvironment)
     this.#options.checkEnvironment(environment)
-    if (boundTo !== undefined && environment !== boundTo) {
+    if (keyEnvironment !== undefined && environment !== keyEnvironment) {
       throw new UnauthorizedError(
-        `The API key "${caller.key?.name}" is bound to environment "${boundTo}", and the request names "${environment}". ` +
-          `Name "${boundTo}" instead, or use an API key of environment "${environment}"`
+        `The API key "${caller.key?.name}" is bound to environment "${keyEnvironment}", and the request names "${environment}". ` +
+          `Name "${keyEnvironment}" instead, or use an API key of environment "${environment}"`
       )
     }
-    return { caller, environment, ...sessionLeft }
+    return { caller, environment, ...sessionPart }
   }
 
   /**
@@ -157,9 +157,9 @@ export class AccessCheck {
     if (session === undefined) return undefined
     const { origin } = headers
     const site = headers["sec-fetch-site"]
-    const host = oneHost(head)
+    const host = hostOfRequest(head)
     const url = origin === undefined ? null : URL.parse(origin)
-    const isOwn =
+    const isOwnPage =
       site === "same-origin" ||
       (site === undefined && url !== null && host !== undefined && isSameHost(url.host, host, url.protocol))
     // without TLS the request does not say whether the address bar or a page makes it
@@ -168,7 +168,7 @@ export class AccessCheck {
       headers.upgrade === undefined &&
       origin === undefined &&
       (site === undefined || site === "none")
-    if (isOwn || mayBeAddressBar) return session
+    if (isOwnPage || mayBeAddressBar) return session
     throw new UnauthorizedError(
       "The session of a browser is for pages of this engine only: another page, or a program, needs an API key of its own"
     )
@@ -222,10 +222,10 @@ export class AccessCheck {
   }
 
   /**
-   * Whether a browser sends the request for a page. It does when the request names the page, or has another
-   * header that only browsers send. Browsers leave out all of these headers when a page without TLS reads from its own
-   * host and hides its referer. The host name of such a page may have been made to resolve to this server a moment
-   * ago. So where no key is required, a browser is also recognized by its user agent, which pages rarely change.
+   * Whether a browser sends the request for a page. That is so when the request names the page, or has another header
+   * that only browsers send. Browsers leave out all of these headers when a page without TLS reads from its own host
+   * and hides its referer. The host name of such a page may have been made to resolve to this server a moment ago. So
+   * where no key is required, a browser is also recognized by its user agent, which pages rarely change.
    */
   #isFromPage(headers: IncomingHttpHeaders): boolean {
     if (headers.origin !== undefined || headers.referer !== undefined) return true
@@ -251,7 +251,7 @@ export class AccessCheck {
 
   /** Whether a page of this origin or URL may call. */
   #isAllowedPage(head: RequestHead, page: string): boolean {
-    const host = oneHost(head)
+    const host = hostOfRequest(head)
     const url = URL.parse(page)
     if (this.#options.corsOrigins.includes(page)) return true
     if (host === undefined || url === null) return false
@@ -356,13 +356,13 @@ const namesIn = (
   )
   if (names.length === 0) return [""]
   // the filter above has left only strings
-  const different = new Set(names as Array<string>)
-  for (const name of different) {
+  const differentNames = new Set(names as Array<string>)
+  for (const name of differentNames) {
     if (name.length > keyLength) {
       throw new LimitExceededError(`The name ${show(name)}`, name.length, keyLength, "characters")
     }
   }
-  return [...different]
+  return [...differentNames]
 }
 
 export const bearer = (authorization: string | undefined): string | undefined =>
@@ -385,7 +385,7 @@ const isNavigation = ({ headers, method = "GET" }: RequestHead): boolean =>
  * The host of a request, which HTTP/2 calls the authority. Throws `ValidationError` when the request names
  * two hosts.
  */
-const oneHost = ({ headers, rawHeaders = [] }: RequestHead): string | undefined => {
+const hostOfRequest = ({ headers, rawHeaders = [] }: RequestHead): string | undefined => {
   const authority = headers[":authority"]
   let hosts = typeof authority === "string" && (headers.host ?? authority) !== authority ? 2 : 0
   // `headers` has only the first of several `Host` headers

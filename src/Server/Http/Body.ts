@@ -44,8 +44,8 @@ export const readBytes = (
   budget: BodyBudget
 ): Effect.Effect<Buffer, IronflowError> =>
   Effect.suspend(() => {
-    const refused = refusalOf(request, limits.maxBytes)
-    if (refused !== undefined) return Effect.fail(refused)
+    const refusal = refusalOf(request, limits.maxBytes)
+    if (refusal !== undefined) return Effect.fail(refusal)
     return Effect.timeoutOrElse(collect(request, limits.maxBytes, budget), {
       duration: limits.timeoutMs,
       orElse: () => Effect.fail(tooSlow(limits.timeoutMs))
@@ -59,13 +59,13 @@ const refusalOf = (request: IncomingMessage, maxBytes: number): IronflowError | 
       code: "BODY_UNSUPPORTED"
     })
   }
-  const announced = Number(request.headers["content-length"] ?? 0)
-  return announced > maxBytes
-    ? tooLarge(`${announced} bytes, and the limit is ${maxBytes} bytes`, maxBytes)
+  const announcedBytes = Number(request.headers["content-length"] ?? 0)
+  return announcedBytes > maxBytes
+    ? tooLarge(`${announcedBytes} bytes, and the limit is ${maxBytes} bytes`, maxBytes)
     : undefined
 }
 
-/** A body of at most this many bytes that arrives at once is not counted in the shared memory. */
+/** A body of at most this many bytes that arrives at once does not count against the shared memory. */
 const SMALL_BYTES = 64 * 1024
 
 const collect = (
@@ -74,7 +74,7 @@ const collect = (
   { connection, inputBudget, onInput }: BodyBudget
 ): Effect.Effect<Buffer, IronflowError> =>
   Effect.callback((resume) => {
-    const announced = Number(request.headers["content-length"] ?? Number.NaN)
+    const announcedBytes = Number(request.headers["content-length"] ?? Number.NaN)
     const body = new ByteCollector()
     let input: PendingInput | undefined
     const begin = (): PendingInput => {
@@ -99,7 +99,7 @@ const collect = (
         return resume(Effect.fail(tooLarge(`more bytes than the limit of ${maxBytes}`, maxBytes)))
       }
       body.add(chunk)
-      if (input === undefined && announced === size && size <= SMALL_BYTES) return
+      if (input === undefined && announcedBytes === size && size <= SMALL_BYTES) return
       input ??= begin()
       input.setHeld(body.length)
     }

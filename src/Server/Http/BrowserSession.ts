@@ -1,8 +1,8 @@
 /**
- * The session of a browser: a cookie that stands for an API key. The cookie holds the key, encrypted with the
- * key's hash, which only the engine has. So who steals the cookie does not get the key, and who reads the
- * database cannot make a cookie. The server stores nothing: a session outlives the process, is valid at every
- * engine on the same database, and ends with its key.
+ * The session of a browser: a cookie that stands for an API key. The cookie holds the key, encrypted with the key's
+ * hash, which only the engine has. So a thief of the cookie does not get the key, and a reader of the database cannot
+ * make a cookie. The server stores nothing: a session outlives the process, is valid at every engine on the same
+ * database, and ends with its key.
  */
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from "node:crypto"
 import { isObject, safeJsonParse } from "../../Json.ts"
@@ -91,7 +91,7 @@ export class BrowserSessions {
 const cipherKeyOf = (hash: string): Buffer =>
   Buffer.from(hkdfSync("sha256", Buffer.from(hash, "hex"), "", "ironflow console session", 32))
 
-/** The most session cookies of a request that are read. */
+/** Maximum number of session cookies of a request that are read. */
 const MAX_COOKIES = 32
 
 const cookiesIn = (cookies = ""): ReadonlyArray<readonly [name: string, value: string]> =>

@@ -23,14 +23,14 @@ export interface Http2Options {
   readonly take: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => boolean
 }
 
-/** The most open streams of one connection. */
+/** Maximum number of open streams of one connection. */
 const MAX_STREAMS = 128
 
 /**
- * The most open streams of all connections, not counting one stream of each connection. A stream may wait for long, and
- * takes some 40 KB meanwhile. A connection without a stream may always open one.
+ * Maximum number of open streams of all connections, not counting one stream of each connection. A stream may wait for
+ * long, and takes some 40 KB meanwhile. A connection without a stream may always open one.
  */
-export const MORE_STREAMS = 4096
+export const MAX_EXTRA_STREAMS = 4096
 
 /**
  * How long a connection may be without a stream before it is closed, in milliseconds. Its client can open
@@ -45,8 +45,8 @@ const MAX_SESSION_MEGABYTES = 128
 const WINDOW_BYTES = 1024 * 1024
 
 /**
- * How many bytes of one stream may arrive before they are read. Few, since Node does not count these bytes in the memory
- * of the connection.
+ * How many bytes of one stream may arrive before they are read. The number is small, since Node does not count these
+ * bytes against the memory of the connection.
  */
 const STREAM_WINDOW_BYTES = 64 * 1024
 
@@ -59,7 +59,7 @@ export const ALPN_PROTOCOLS = ["h2", "http/1.1"]
  */
 const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 
-export class BothVersions {
+export class HttpVersions {
   readonly #server: Http.Server
   readonly #http2: Http2Server
   readonly #timeoutMs: number
@@ -68,9 +68,9 @@ export class BothVersions {
   /** How many streams each connection has open. */
   readonly #openStreams = new WeakMap<object, number>()
   /** How many streams are open on all connections, not counting one stream of each connection. */
-  #moreStreams = 0
+  #extraStreams = 0
   /** Timers that end connections without streams. */
-  readonly #idle = new WeakMap<object, NodeJS.Timeout>()
+  readonly #idleTimers = new WeakMap<object, NodeJS.Timeout>()
 
   /** Takes over the connections of `server`, which must not have any yet. */
   constructor(server: Http.Server, { maxHeaderBytes, pipelines, take, timeoutMs }: Http2Options) {
@@ -91,7 +91,7 @@ export class BothVersions {
       this.#endLater(session, this.#timeoutMs)
       session.once("close", () => {
         this.#sessions.delete(session)
-        clearTimeout(this.#idle.get(session))
+        clearTimeout(this.#idleTimers.get(session))
       })
       // the connection is gone, and its streams report their own errors
       session.on("error", () => session.destroy())
@@ -101,7 +101,7 @@ export class BothVersions {
       // the end of the stream or of the connection has already arrived
       if (stream.closed || stream.destroyed) return
       // after this code clients open the stream again
-      if (!this.#enter(stream)) return stream.close(Http2.constants.NGHTTP2_REFUSED_STREAM)
+      if (!this.#countStream(stream)) return stream.close(Http2.constants.NGHTTP2_REFUSED_STREAM)
       if (!take(stream, request.headers)) server.emit("request", request, response)
     })
 
@@ -143,22 +143,22 @@ export class BothVersions {
 
   /** Ends a connection `ms` milliseconds from now if it has no stream by then. */
   #endLater(session: { readonly close: () => void }, ms: number): void {
-    this.#idle.set(session, setTimeout(() => session.close(), ms).unref())
+    this.#idleTimers.set(session, setTimeout(() => session.close(), ms).unref())
   }
 
   /** Counts a stream until it is closed. Returns whether there is room for it. */
-  #enter(stream: ServerHttp2Stream): boolean {
+  #countStream(stream: ServerHttp2Stream): boolean {
     const { session } = stream
     if (session === undefined) return false
-    const open = this.#openStreams.get(session) ?? 0
-    if (open > 0 && this.#moreStreams >= MORE_STREAMS) return false
-    this.#openStreams.set(session, open + 1)
-    if (open > 0) this.#moreStreams++
-    clearTimeout(this.#idle.get(session))
+    const openStreams = this.#openStreams.get(session) ?? 0
+    if (openStreams > 0 && this.#extraStreams >= MAX_EXTRA_STREAMS) return false
+    this.#openStreams.set(session, openStreams + 1)
+    if (openStreams > 0) this.#extraStreams++
+    clearTimeout(this.#idleTimers.get(session))
     stream.once("close", () => {
-      const openNow = (this.#openStreams.get(session) ?? 1) - 1
-      this.#openStreams.set(session, openNow)
-      if (openNow > 0) this.#moreStreams--
+      const streamsBefore = (this.#openStreams.get(session) ?? 1) - 1
+      this.#openStreams.set(session, streamsBefore)
+      if (streamsBefore > 0) this.#extraStreams--
       else if (!session.closed) this.#endLater(session, IDLE_MS)
     })
     return true

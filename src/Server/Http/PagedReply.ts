@@ -20,7 +20,7 @@ export type ItemOf<A> =
     : { [K in keyof A]-?: Exclude<A[K], undefined> extends ReadonlyArray<infer Item> ? Item : never }[keyof A]
 
 export interface Paging {
-  /** The most items on a page. */
+  /** Maximum number of items on a page. */
   readonly maxItems?: number
   /** The name of the list in the error for a list that is too long. By default its name in the response. */
   readonly what?: string
@@ -28,18 +28,18 @@ export interface Paging {
    * Makes the text of the response with the whole list, when no page is requested. `items` is the JSON of the items,
    * separated by commas.
    */
-  readonly all?: (items: string, count: number) => string
+  readonly encodeAll?: (items: string, count: number) => string
 }
 
-/** Where the spec declares the list in its response: the member, and the codec of the items. */
+/** The list in the response that a spec declares: the name of its member, and the codec of its items. */
 const listIn = <A>({ answer, dialect, page = "" }: CallSpec<A>) => {
   const member = answer?.kind === "fields" ? answer.fields[page] : undefined
-  const list = member?.of ?? answer
+  const list = member?.value ?? answer
   return {
     page,
     // `CallSpec` only allows `page` for a list, so the codec is that of the items
-    encode: encoder<ItemOf<A>>((list?.kind === "list" ? list.of : { kind: "json" }) as Codec<ItemOf<A>>),
-    all: (items: string): string => {
+    encode: encoder<ItemOf<A>>((list?.kind === "list" ? list.item : { kind: "json" }) as Codec<ItemOf<A>>),
+    encodeAll: (items: string): string => {
       if (member === undefined) return `[${items}]`
       const isLeftOut = dialect === "connect" && member.isLeftOut === true && items === ""
       return isLeftOut ? "{}" : `{"${page}":[${items}]}`
@@ -57,7 +57,7 @@ export const pagedReply = <A>(spec: CallSpec<A>) => {
   return <E>(
     query: URLSearchParams,
     read: (page: PageQuery) => Effect.Effect<Page<ItemOf<A>>, E>,
-    { all = list.all, maxItems = LIST_PAGE, what = name }: Paging = {}
+    { encodeAll = list.encodeAll, maxItems = LIST_PAGE, what = name }: Paging = {}
   ): Effect.Effect<Reply, E | IronflowError> => {
     const encodedPage = (page: PageQuery) =>
       Effect.map(read(page), ({ items, ...next }) => ({ items: items.map(encode), ...next }))
@@ -67,7 +67,7 @@ export const pagedReply = <A>(spec: CallSpec<A>) => {
         page === undefined
           ? Effect.map(
               allAsJson(`all ${what}`, (after) => encodedPage({ after, limit: maxItems })),
-              ({ count, text }) => ({ status: 200, text: all(text, count) })
+              ({ count, text }) => ({ status: 200, text: encodeAll(text, count) })
             )
           : onePage(Effect.map(encodedPage(page), ({ items, ...next }) => json({ [name]: items, ...next })))
     )
@@ -85,14 +85,14 @@ export const visibleItems = <A extends { readonly name: string }, E>(
 const PAGE_LENGTH = 1024 * 1024
 
 /** How many items are encoded in one turn of the event loop, when all items are requested. */
-const ITEMS_A_TURN = 100
+const ITEMS_PER_TURN = 100
 
 /**
  * Replies to a request for a list in memory: with a page in the order of ids, or with all items in their own
  * order when there is no `limit`. Fails as {@link allAsJson} does, and for an invalid `limit` or `cursor`.
  */
 export const listReply = <A>(spec: CallSpec<A>) => {
-  const { all, encode, page: name } = listIn(spec)
+  const { encodeAll, encode, page: name } = listIn(spec)
   return (
     query: URLSearchParams,
     items: ReadonlyArray<ItemOf<A> & { readonly id: string }>
@@ -100,7 +100,7 @@ export const listReply = <A>(spec: CallSpec<A>) => {
     Effect.flatMap(
       checked(() => readPageQuery(query, LIST_PAGE)),
       (page) => {
-        if (page === undefined) return inTurns(name, items, encode, all)
+        if (page === undefined) return replyInTurns(name, items, encode, encodeAll)
         const remaining = items
           .filter(({ id }) => id > page.after)
           .sort((one, other) => (one.id < other.id ? -1 : 1))
@@ -121,24 +121,24 @@ export const listReply = <A>(spec: CallSpec<A>) => {
 }
 
 /** Replies with all items, which are encoded in several turns of the event loop. */
-export const inTurns = <A>(
+export const replyInTurns = <A>(
   name: string,
   items: ReadonlyArray<A>,
   encode: (item: A) => unknown,
-  all: (items: string) => string
+  encodeAll: (items: string) => string
 ): Effect.Effect<Reply, LimitExceededError> =>
   Effect.map(
     allAsJson(`all ${name}`, (after) =>
       Effect.sync(() => {
         const start = Number(after)
-        const end = start + ITEMS_A_TURN
+        const end = start + ITEMS_PER_TURN
         return {
           items: items.slice(start, end).map(encode),
           ...(end < items.length ? { nextCursor: String(end) } : {})
         }
       })
     ),
-    ({ text }) => ({ status: 200, text: all(text) })
+    ({ text }) => ({ status: 200, text: encodeAll(text) })
   )
 
 /**

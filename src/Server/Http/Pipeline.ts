@@ -124,7 +124,7 @@ class Pipeline {
   }
 
   #goOn(): void {
-    // with the low priority, since the first bytes of this connection did not come through here, but were handled at once
+    // with the low priority: Node has handled the first bytes of this connection at once, before they came here
     callWhenTime("rest", () => {
       if (this.#isOver || this.#isBusy || this.#socket.destroyed) return
       this.#isWaiting = false

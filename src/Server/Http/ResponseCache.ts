@@ -13,9 +13,9 @@ import type { Reply } from "./Route.ts"
  * second always gets a new answer.
  */
 const SHARED_MS = 800
-/** The most bytes of one answer that is kept. */
+/** Maximum number of bytes of one answer that is kept. */
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024
-/** The most bytes of all answers that are kept. */
+/** Maximum number of bytes of all answers that are kept. */
 const MAX_TOTAL_BYTES = 16 * 1024 * 1024
 /** The longest key of a call whose answer is kept, in characters. */
 const MAX_KEY_LENGTH = 4096

@@ -47,7 +47,7 @@ export interface Route {
   /** Whether workers call the route. The body may then be as large as a report, and may be sealed. */
   readonly fromWorker: boolean
   /** The form of `Call.body`: JSON, the `Buffer` as sent, or the JSON message of a request for a stream. */
-  readonly reads: "json" | "bytes" | "message"
+  readonly bodyForm: "json" | "bytes" | "message"
   /** Whether equal requests may share an answer: see `ResponseCache`. */
   readonly isCacheable?: boolean
   /** Whether the route is for browsers. Then it also answers HEAD. */
@@ -59,7 +59,7 @@ export const json = (body: unknown, status = 200): Reply => ({ status, text: JSO
 export const noContent: Reply = { status: 204 }
 
 /** The environment of the call's key, if the key is bound to one. */
-export const boundTo = (call: Call): string | undefined => call.caller?.key?.environment
+export const keyEnvironment = (call: Call): string | undefined => call.caller?.key?.environment
 
 /**
  * Throws `UnauthorizedError` when the caller lacks the permission in `actualEnvironment`, the environment of the worker or run. A
@@ -99,13 +99,10 @@ export const environmentOfRun = (
 /** A variable of the path. The router has set all variables of the route. */
 export const variable = (call: Call, name: string): string => call.variables[name] ?? ""
 
-/**
- * A number in the query that is not negative; `orElse` when it is missing. Throws `ValidationError` for any
- * other value.
- */
-export const readNumber = (call: Call, name: string, orElse: number): number => {
+/** A number in the query that is not negative; `defaultValue` when it is missing. Throws `ValidationError` for any other value. */
+export const readNumber = (call: Call, name: string, defaultValue: number): number => {
   const text = call.query.get(name)
-  if (text === null) return orElse
+  if (text === null) return defaultValue
   if (/^\d{1,15}$/.test(text)) return Number(text)
   throw new ValidationError(`\`${name}\` must be an integer, at least 0, got "${text.slice(0, 64)}"`)
 }

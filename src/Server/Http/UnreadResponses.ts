@@ -6,7 +6,7 @@
 import type * as Clock from "effect/Clock"
 import { type IronflowError, UnavailableError } from "../../Errors.ts"
 
-/** The most bytes of unread responses, over all connections. */
+/** Maximum number of bytes of unread responses, over all connections. */
 const UNREAD_BYTES = 64 * 1024 * 1024
 
 /** How long a client that does not read at all keeps its connection, in milliseconds. */
@@ -50,7 +50,7 @@ export class UnreadMemory {
     if (bytes <= SMALL_BYTES || hasRoom()) return true
     const now = this.#nowMs()
     for (const buffer of this.#buffers) {
-      if (now - buffer.movedAt < SLOW_MS) break
+      if (now - buffer.lastReadAt < SLOW_MS) break
       buffer.set(0)
       buffer.cut()
       if (hasRoom()) return true
@@ -65,7 +65,7 @@ export class UnreadMemory {
     buffer.bytes = bytes
     if (bytes === 0) return void this.#buffers.delete(buffer)
     if (bytes > before && before > 0) return
-    buffer.movedAt = this.#nowMs()
+    buffer.lastReadAt = this.#nowMs()
     this.#buffers.delete(buffer)
     this.#buffers.add(buffer)
   }
@@ -76,7 +76,7 @@ export class SendBuffer {
   readonly cut: () => void
   bytes = 0
   /** When the client last read something, or else when something became unread; in milliseconds of a monotonic clock. */
-  movedAt = 0
+  lastReadAt = 0
   readonly #unread: UnreadMemory
 
   constructor(unread: UnreadMemory, cut: () => void) {
@@ -91,7 +91,7 @@ export class SendBuffer {
 }
 
 /** The error that is sent in place of a response for which there is no room. */
-export const tooManyUnread = (): IronflowError =>
+export const tooManyUnreadError = (): IronflowError =>
   new UnavailableError(
     "The engine has no memory left for this answer, since too many answers were not read by their clients: try again in a moment",
     { code: "SERVER_BUSY" }

@@ -6,14 +6,14 @@ import * as Effect from "effect/Effect"
 import { type IronflowError, UnavailableError } from "../../Errors.ts"
 
 /** How many calls of one connection may always wait. */
-export const FEW_WAITS = 16
+export const ALLOWED_WAITS = 16
 
-/** The most waiting calls over all connections, not counting the first {@link FEW_WAITS} of each connection. */
-export const MORE_WAITS = 10_000
+/** Maximum number of waiting calls over all connections, not counting the first {@link ALLOWED_WAITS} of each connection. */
+export const MAX_EXTRA_WAITS = 10_000
 
 export class WaitingCalls {
-  readonly #byConnection = new WeakMap<object, number>()
-  #moreWaits = 0
+  readonly #waitsByConnection = new WeakMap<object, number>()
+  #extraWaits = 0
 
   /**
    * Runs a call that waits. Fails with `SERVER_BUSY` when there is no room for it. `connection` is the object
@@ -21,17 +21,17 @@ export class WaitingCalls {
    */
   run<A, E>(connection: object, call: Effect.Effect<A, E>): Effect.Effect<A, E | IronflowError> {
     return Effect.suspend((): Effect.Effect<A, E | IronflowError> => {
-      const before = this.#byConnection.get(connection) ?? 0
-      const isMore = before >= FEW_WAITS
-      if (isMore && this.#moreWaits >= MORE_WAITS) return Effect.fail(tooManyWaiting())
-      this.#byConnection.set(connection, before + 1)
-      if (isMore) this.#moreWaits++
+      const waits = this.#waitsByConnection.get(connection) ?? 0
+      const isExtra = waits >= ALLOWED_WAITS
+      if (isExtra && this.#extraWaits >= MAX_EXTRA_WAITS) return Effect.fail(tooManyWaiting())
+      this.#waitsByConnection.set(connection, waits + 1)
+      if (isExtra) this.#extraWaits++
       return Effect.ensuring(
         call,
         Effect.sync(() => {
-          const now = this.#byConnection.get(connection) ?? 1
-          this.#byConnection.set(connection, now - 1)
-          if (now > FEW_WAITS) this.#moreWaits--
+          const waitsBefore = this.#waitsByConnection.get(connection) ?? 1
+          this.#waitsByConnection.set(connection, waitsBefore - 1)
+          if (waitsBefore > ALLOWED_WAITS) this.#extraWaits--
         })
       )
     })
@@ -40,7 +40,7 @@ export class WaitingCalls {
 
 const tooManyWaiting = (): IronflowError =>
   new UnavailableError(
-    `Too many calls wait for something to happen (${MORE_WAITS}), and this connection already has ${FEW_WAITS} waiting calls or more: ` +
+    `Too many calls wait for something to happen (${MAX_EXTRA_WAITS}), and this connection already has ${ALLOWED_WAITS} waiting calls or more: ` +
       "try again in a moment",
     { code: "SERVER_BUSY" }
   )

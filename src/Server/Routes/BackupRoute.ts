@@ -9,7 +9,7 @@ import { InvalidStateError, type IronflowError, UnauthorizedError, UnavailableEr
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { GiveUp } from "../../Engine/Runs/AwaitEnd.ts"
 import { callSpecs } from "../../Protocol/Server.ts"
-import { boundTo, type Reply, type Route } from "../Http/Route.ts"
+import { keyEnvironment, type Reply, type Route } from "../Http/Route.ts"
 import { replyRoute } from "./CallRoute.ts"
 
 /** How long a client may take to read a piece, in milliseconds. */
@@ -22,7 +22,7 @@ export const backupRoute = (engine: EngineService, giveUpAfter: (ms: number) => 
   return replyRoute(callSpecs.backup, (call) =>
     Effect.suspend((): Effect.Effect<Reply, IronflowError> => {
       const { filename } = engine
-      if (boundTo(call) !== undefined) {
+      if (keyEnvironment(call) !== undefined) {
         return Effect.fail(
           new UnauthorizedError(
             "Not permitted: a backup contains all environments, and this API key is bound to one. Use a key for all environments"
@@ -45,14 +45,14 @@ export const backupRoute = (engine: EngineService, giveUpAfter: (ms: number) => 
       }
       isBusy = true
       const file = `${filename}.download`
-      const finish = (): void => {
+      const deleteFile = (): void => {
         isBusy = false
         rmSync(file, { force: true })
       }
       // the file may be left by a process that was killed
       rmSync(file, { force: true })
-      return Effect.map(engine.backup(file), () => replyWith(file, finish, giveUpAfter(PIECE_MS))).pipe(
-        Effect.onExit((exit) => (exit._tag === "Failure" ? Effect.sync(finish) : Effect.void))
+      return Effect.map(engine.backup(file), () => replyWith(file, deleteFile, giveUpAfter(PIECE_MS))).pipe(
+        Effect.onExit((exit) => (exit._tag === "Failure" ? Effect.sync(deleteFile) : Effect.void))
       )
     })
   )

@@ -21,8 +21,8 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         checked((): BulkRuns => {
           checkBodyMembers(callSpecs.startBulk.body!, call.body, "Bulk")
           // a `filters` of `null` counts as absent; other values of `filters` are checked below
-          const { filters, ids: _, reason: __, ...how } = isObject(call.body) ? call.body : {}
-          refuseBlankBulkOptions(how)
+          const { filters, ids: _, reason: __, ...otherMembers } = isObject(call.body) ? call.body : {}
+          refuseBlankBulkOptions(otherMembers)
           return {
             ...(filters == null ? {} : listOptionsOf(readFilters("Bulk", filters))),
             ...(ids === undefined ? {} : { ids })
@@ -46,18 +46,18 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
           checkEventMembers(body.events)
           const { configs, events, keys, runIds, runs, streams } = target
           return {
-            ...present({ events, streams, keys, configs }),
+            ...withoutUndefined({ events, streams, keys, configs }),
             ...(runs === undefined && runIds === undefined
               ? {}
               : {
                   runs: {
                     ...(runs === undefined ? {} : listOptionsOf(readFilters("Erase", body.runs))),
-                    ...present({ ids: runIds })
+                    ...withoutUndefined({ ids: runIds })
                   }
                 })
           }
         }),
-        (target) => bulkOf(call).erase(target, present({ dryRun, cancel, compact }))
+        (target) => bulkOf(call).erase(target, withoutUndefined({ dryRun, cancel, compact }))
       )
     ),
     answerRoute(callSpecs.listBulk, (call) =>
@@ -68,12 +68,12 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   ]
 }
 
-const present = <A extends object>(members: A): { [K in keyof A]?: Exclude<A[K], undefined> } =>
+const withoutUndefined = <A extends object>(members: A): { [K in keyof A]?: Exclude<A[K], undefined> } =>
   // the filter removes every `undefined`, as the type says
   Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined)) as never
 
-/** Refuses unknown members. If they were ignored, more events would be erased than was intended. */
+/** Refuses unknown members. If they were ignored, more events would be erased than intended. */
 const checkEventMembers = (events: unknown): void => {
-  const { of } = membersOf(eraseSpecs.startErase.body!).events!
-  if (isObject(events)) checkBodyMembers(of, events, "Erase: `events`")
+  const eventsNode = membersOf(eraseSpecs.startErase.body!).events!.value
+  if (isObject(events)) checkBodyMembers(eventsNode, events, "Erase: `events`")
 }

@@ -13,7 +13,7 @@ import { checkBodySpelling, checkQuerySpelling } from "./RequestSpelling.ts"
 import { type Call, json, noContent, type Reply, type Route } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
 
-type Options = Partial<Pick<Route, "reads" | "isPage">>
+type Options = Partial<Pick<Route, "bodyForm" | "isPage">>
 
 /**
  * The route of a call whose function makes the whole `Reply`: status, headers and body. The other
@@ -22,13 +22,13 @@ type Options = Partial<Pick<Route, "reads" | "isPage">>
 export const replyRoute = (
   spec: CallSpec,
   reply: (call: Call) => Effect.Effect<Reply, IronflowError>,
-  { reads = "json", ...more }: Options = {}
+  { bodyForm = "json", ...more }: Options = {}
 ): Route => ({
   address: spec,
   access: accessTo(spec),
   fromWorker: spec.fromWorker === true,
   isCacheable: isCacheable(spec),
-  reads,
+  bodyForm,
   answer:
     spec.query === undefined && spec.page === undefined
       ? reply
@@ -46,14 +46,14 @@ export const replyRoute = (
  */
 export const answerRoute = <A>(
   spec: CallSpec<A>,
-  ask: (call: Call) => Effect.Effect<A, IronflowError>,
+  handle: (call: Call) => Effect.Effect<A, IronflowError>,
   options?: Options
 ): Route => {
   const { answer } = spec
   const status = statusOf(spec)
-  if (answer === undefined) return replyRoute(spec, (call) => Effect.as(ask(call), noContent), options)
+  if (answer === undefined) return replyRoute(spec, (call) => Effect.as(handle(call), noContent), options)
   const encode = encoder(answer)
-  return replyRoute(spec, (call) => Effect.map(ask(call), (value) => json(encode(value), status)), options)
+  return replyRoute(spec, (call) => Effect.map(handle(call), (value) => json(encode(value), status)), options)
 }
 
 /**
@@ -63,17 +63,17 @@ export const answerRoute = <A>(
 export const bodyRoute = <A, B>(
   spec: CallSpec<A, B>,
   what: string,
-  ask: (body: B, call: Call) => Effect.Effect<A, IronflowError>
-): Route => answerRoute(spec, withBody(spec, what, ask))
+  handle: (body: B, call: Call) => Effect.Effect<A, IronflowError>
+): Route => answerRoute(spec, withBody(spec, what, handle))
 
 /**
- * Makes the function of a route from `then`, which takes the decoded body of the call. The function fails with
+ * Makes the function of a route from `handle`, which takes the decoded body of the call. The function fails with
  * `ValidationError` when the body is invalid, or has an unknown member that resembles a known one.
  */
 export const withBody = <A, B>(
   spec: CallSpec<unknown, B>,
   what: string,
-  then: (body: B, call: Call) => Effect.Effect<A, IronflowError>
+  handle: (body: B, call: Call) => Effect.Effect<A, IronflowError>
 ): ((call: Call) => Effect.Effect<A, IronflowError>) => {
   const read = decoder<B>(spec.body as Codec<B>, what)
   return (call) =>
@@ -83,7 +83,7 @@ export const withBody = <A, B>(
         checkBodySpelling(spec, call.body, what)
         return body
       }),
-      (body) => then(body, call)
+      (body) => handle(body, call)
     )
 }
 
@@ -106,8 +106,8 @@ export const pageRoute = <A>(
  */
 export const listRoute = <A>(
   spec: CallSpec<A>,
-  ask: (call: Call) => Effect.Effect<ReadonlyArray<ItemOf<A> & { readonly id: string }>, IronflowError>
+  handle: (call: Call) => Effect.Effect<ReadonlyArray<ItemOf<A> & { readonly id: string }>, IronflowError>
 ): Route => {
   const reply = listReply(spec)
-  return replyRoute(spec, (call) => Effect.flatMap(ask(call), (items) => reply(call.query, items)))
+  return replyRoute(spec, (call) => Effect.flatMap(handle(call), (items) => reply(call.query, items)))
 }

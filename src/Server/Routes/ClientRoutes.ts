@@ -10,13 +10,13 @@ import { checkRegistering } from "../../Engine/Access/WorkerAccess.ts"
 import { capabilities } from "../../Engine/Capabilities.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { GiveUp } from "../../Engine/Runs/AwaitEnd.ts"
-import { inTurns } from "../Http/PagedReply.ts"
+import { replyInTurns } from "../Http/PagedReply.ts"
 import { fromLegacyRegistration } from "./LegacyRegistration.ts"
 import { backupRoute } from "./BackupRoute.ts"
 import { healthOf, readinessOf } from "./ServerHealth.ts"
 import { bulkRoutes } from "./BulkRoutes.ts"
 import { projectionRoutes } from "./ProjectionRoutes.ts"
-import { boundTo, type Call, type Route, json, variable } from "../Http/Route.ts"
+import { keyEnvironment, type Call, type Route, json, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import { consumerGroupRoutes } from "./ConsumerGroupRoutes.ts"
 import { configRoutes } from "./ConfigRoutes.ts"
@@ -50,7 +50,7 @@ export const clientRoutes = (
   engine: EngineService,
   { startedAt, closing, giveUpAfter, isDraining }: ServerState
 ): ReadonlyArray<Route> => {
-  const functionsFor = (call: Call) =>
+  const visibleFunctions = (call: Call) =>
     Effect.map(engine.client(call.environment).listFunctions(), (functions) =>
       functions.filter(({ id }) => call.shows(id))
     )
@@ -81,10 +81,10 @@ export const clientRoutes = (
     ),
     bodyRoute(functionSpecs.getFunction, "GetFunction", ({ id }, call) => findFunction(id, call)),
     replyRoute(functionSpecs.listFunctions, (call) =>
-      Effect.flatMap(functionsFor(call), (functions) => {
+      Effect.flatMap(visibleFunctions(call), (functions) => {
         const { length } = functions
         if (length === 0) return Effect.succeed(json({}))
-        return inTurns(
+        return replyInTurns(
           "functions",
           functions,
           (fn) => fn,
@@ -92,7 +92,7 @@ export const clientRoutes = (
         )
       })
     ),
-    listRoute(functionSpecs.restFunctions, functionsFor),
+    listRoute(functionSpecs.restFunctions, visibleFunctions),
     answerRoute(functionSpecs.deleteFunction, (call) =>
       Effect.as(engine.client(call.environment).deleteFunction(variable(call, "id")), {})
     ),
@@ -127,7 +127,7 @@ export const clientRoutes = (
       }))
     ),
     answerRoute(serverSpecs.doctor, (call) =>
-      boundTo(call) === undefined
+      keyEnvironment(call) === undefined
         ? Effect.map(engine.doctor, (checks) => ({ checks }))
         : Effect.fail(
             new UnauthorizedError(

@@ -14,7 +14,7 @@ import { answerRoute, pageRoute } from "./CallRoute.ts"
 export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const configOf = (call: Call) => engine.config.in(call.environment)
   const nameOf = (call: Call): string => variable(call, "name")
-  const writing = (
+  const writeRoute = (
     spec: CallSpec<ConfigSetResult>,
     write: (
       config: EngineConfigService,
@@ -43,8 +43,8 @@ export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       () => ({ what: "configurations", maxItems: CONFIGS_PAGE })
     ),
     answerRoute(callSpecs.getConfig, (call) => configOf(call).get(nameOf(call))),
-    writing(callSpecs.setConfig, (config, name, data) => config.set(name, data)),
-    writing(callSpecs.patchConfig, (config, name, data) => config.patch(name, data)),
+    writeRoute(callSpecs.setConfig, (config, name, data) => config.set(name, data)),
+    writeRoute(callSpecs.patchConfig, (config, name, data) => config.patch(name, data)),
     answerRoute(callSpecs.deleteConfig, (call) => configOf(call).delete(nameOf(call)))
   ]
 }

@@ -39,17 +39,17 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
     if (found === undefined) pendingFiles = undefined
     return found
   })
-  const toConsole = (call: Call): Effect.Effect<Reply, UnsupportedError> =>
+  const redirectToConsole = (call: Call): Effect.Effect<Reply, UnsupportedError> =>
     isBrowser(call.request)
       ? Effect.succeed({ status: 302, headers: { location: consolePath(base), "cache-control": "no-store" } })
-      : Effect.fail(nothingAt(call.request.url))
+      : Effect.fail(nothingAtError(call.request.url))
 
   /** Cookies that delete the sessions of this engine from the browser. */
   const deletingCookies = (request: Call["request"]): ReadonlyArray<string> =>
     cookies.names(request.headers.cookie).map((name) => `${name}=; ${attributesOf(request, base)}; Max-Age=0`)
 
   return [
-    replyRoute(pages.root, toConsole, { isPage: true }),
+    replyRoute(pages.root, redirectToConsole, { isPage: true }),
     replyRoute(
       pages.consoleRoot,
       () => Effect.succeed({ status: 302, headers: { location: consolePath(base) } }),
@@ -65,7 +65,7 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
           if (file !== undefined) return Effect.succeed(fileReply(file, call.request, FOREVER))
           // any other path belongs to the page, whose script finds out what to show
           return /\.(js|css|map|svg|txt)$/.test(name)
-            ? Effect.fail(nothingAt(call.request.url))
+            ? Effect.fail(nothingAtError(call.request.url))
             : Effect.succeed(fileReply(found.page, call.request, "no-cache"))
         }),
       { isPage: true }
@@ -176,7 +176,7 @@ const notBuilt: Reply = {
 
 const isBrowser = ({ headers }: IncomingMessage): boolean => headers.accept?.includes("text/html") === true
 
-const nothingAt = (url = "/"): UnsupportedError =>
+const nothingAtError = (url = "/"): UnsupportedError =>
   new UnsupportedError(`There is nothing at GET ${url.slice(0, 256)}`, { code: "ROUTE_NOT_FOUND" })
 
 const attributesOf = ({ headers, socket }: IncomingMessage, base: string): string => {

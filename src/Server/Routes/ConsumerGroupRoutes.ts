@@ -25,7 +25,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
   const groupsOf = (call: Call): EngineConsumerGroups => engine.consumerGroups.in(call.environment)
 
   /** Makes the answer about one group. The path has the name of the group, and the query has its namespace and pattern. */
-  const controlling =
+  const answerAboutGroup =
     (
       control: (
         groups: EngineConsumerGroups,
@@ -35,13 +35,13 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
     ) =>
     (call: Call): Effect.Effect<ConsumerGroup, IronflowError> => {
       const group = variable(call, "name")
-      const choice = choiceIn(call.query)
-      return authorized(call, group, choice, () => control(groupsOf(call), group, choice))
+      const choice = readChoice(call.query)
+      return ifAuthorized(call, group, choice, () => control(groupsOf(call), group, choice))
     }
 
-  const page = (
+  const readPage = (
     call: Call,
-    { status, ...query }: ReturnType<typeof listOf>
+    { status, ...query }: ReturnType<typeof toListQuery>
   ): Effect.Effect<GroupPage, IronflowError> =>
     // this engine keeps no groups that were deleted
     status === "deleted"
@@ -54,14 +54,14 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
         })
 
   /**
-   * Runs `then`, unless a policy denies the caller the events of the group's pattern: responses about a group
-   * count these events.
+   * Runs `answer`, unless a policy denies the caller the events of the group's pattern: a response about a group says
+   * how many of these events there are.
    */
-  const authorized = <A>(
+  const ifAuthorized = <A>(
     call: Call,
     name: string,
     choice: { readonly namespace?: string; readonly pattern?: string },
-    then: () => Effect.Effect<A, IronflowError>
+    answer: () => Effect.Effect<A, IronflowError>
   ): Effect.Effect<A, IronflowError> =>
     (["subscription:read", "topic:read", "stream:read"] as const).some((action) =>
       call.caller?.isDenied(action)
@@ -71,10 +71,10 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
             checked(() => {
               if (call.caller !== undefined) checkGroupNotDenied(call.caller, call.environment, pattern)
             }),
-            Effect.suspend(then)
+            Effect.suspend(answer)
           )
         )
-      : then()
+      : answer()
 
   /**
    * Fails when the caller may not subscribe to the pattern: through a group, the caller could count or read
@@ -93,8 +93,8 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
   return [
     answerRoute(callSpecs.restListConsumerGroups, (call) =>
       Effect.flatMap(
-        checked(() => listOf(readList(Object.fromEntries(call.query)))),
-        (query) => page(call, query)
+        checked(() => toListQuery(readList(Object.fromEntries(call.query)))),
+        (query) => readPage(call, query)
       )
     ),
     bodyRoute(callSpecs.restCreateConsumerGroup, "Consumer group", (config, call) =>
@@ -103,20 +103,22 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
     ),
     answerRoute(
       callSpecs.restGetConsumerGroup,
-      controlling((groups, name, choice) => groups.get(name, choice))
+      answerAboutGroup((groups, name, choice) => groups.get(name, choice))
     ),
     bodyRoute(callSpecs.restUpdateConsumerGroup, "Consumer group", (change, call) =>
       // the engine checks the values of `change`
-      controlling((groups, name, choice) => groups.update(name, change as ConsumerGroupUpdate, choice))(call)
-    ),
-    bodyRoute(callSpecs.restPauseConsumerGroup, "Pause", (pause, call) =>
-      controlling((groups, name, choice) => groups.pause(name, { ...choice, ...withoutEmptyTexts(pause) }))(
+      answerAboutGroup((groups, name, choice) => groups.update(name, change as ConsumerGroupUpdate, choice))(
         call
       )
     ),
+    bodyRoute(callSpecs.restPauseConsumerGroup, "Pause", (pause, call) =>
+      answerAboutGroup((groups, name, choice) =>
+        groups.pause(name, { ...choice, ...withoutEmptyTexts(pause) })
+      )(call)
+    ),
     answerRoute(
       callSpecs.restResumeConsumerGroup,
-      controlling((groups, name, choice) => groups.resume(name, choice))
+      answerAboutGroup((groups, name, choice) => groups.resume(name, choice))
     ),
     answerRoute(callSpecs.groupDeadLetters, (call) =>
       Effect.gen(function* () {
@@ -125,7 +127,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
           limit: readNumber(call, "limit", 100)
         }))
         const name = variable(call, "name")
-        const choice = choiceIn(call.query)
+        const choice = readChoice(call.query)
         const groups = groupsOf(call)
         const { pattern } = yield* groups.get(name, choice)
         yield* checkSubscribing(call, pattern)
@@ -134,9 +136,9 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
     ),
     bodyRoute(callSpecs.retryGroupDeadLetters, "Retry", ({ position }, call) => {
       const name = variable(call, "name")
-      const choice = choiceIn(call.query)
+      const choice = readChoice(call.query)
       return Effect.map(
-        authorized(call, name, choice, () =>
+        ifAuthorized(call, name, choice, () =>
           position === undefined
             ? groupsOf(call).retryDeadLetters(name, choice)
             : Effect.as(groupsOf(call).retryDeadLetter(name, position, choice), 1)
@@ -145,7 +147,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
       )
     }),
     answerRoute(callSpecs.restDeleteConsumerGroup, (call) =>
-      Effect.as(groupsOf(call).delete(variable(call, "name"), choiceIn(call.query)), undefined)
+      Effect.as(groupsOf(call).delete(variable(call, "name"), readChoice(call.query)), undefined)
     ),
 
     bodyRoute(
@@ -155,21 +157,21 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
         create(call, { name, pattern, ...withoutEmptyTexts({ namespace }), ...withoutZeros(settings) })
     ),
     bodyRoute(callSpecs.getConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
-      authorized(call, name, withoutEmptyTexts(choice), () =>
+      ifAuthorized(call, name, withoutEmptyTexts(choice), () =>
         groupsOf(call).get(name, withoutEmptyTexts(choice))
       )
     ),
     bodyRoute(callSpecs.listConsumerGroups, "Consumer groups", (query, call) =>
       Effect.flatMap(
-        checked(() => listOf(query)),
-        (query) => page(call, query)
+        checked(() => toListQuery(query)),
+        (query) => readPage(call, query)
       )
     ),
     bodyRoute(callSpecs.updateConsumerGroup, "UpdateConsumerGroup", (update, call) =>
       Effect.flatMap(
-        checked(() => changeIn(update)),
+        checked(() => readChange(update)),
         ({ change, choice, name }) =>
-          authorized(call, name, choice, () => groupsOf(call).change(name, change, choice))
+          ifAuthorized(call, name, choice, () => groupsOf(call).change(name, change, choice))
       )
     ),
     bodyRoute(callSpecs.deleteConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
@@ -194,7 +196,7 @@ const withoutEmptyTexts = <A extends { readonly [name: string]: string | undefin
   // the filter keeps only members of `texts` that have a string
   Object.fromEntries(Object.entries(texts).filter(([, text]) => text !== undefined && text !== "")) as never
 
-const choiceIn = (query: URLSearchParams) =>
+const readChoice = (query: URLSearchParams) =>
   withoutEmptyTexts({
     namespace: query.get("namespace") ?? undefined,
     pattern: query.get("pattern") ?? undefined
@@ -202,7 +204,7 @@ const choiceIn = (query: URLSearchParams) =>
 
 const readList = decoder(ListGroups, "Consumer groups")
 
-const listOf = ({ limit, status, ...query }: ReturnType<typeof readList>) => {
+const toListQuery = ({ limit, status, ...query }: ReturnType<typeof readList>) => {
   if (limit !== undefined && limit < 0)
     throw new ValidationError(`The limit must be an integer, at least 0, got ${limit}`)
   return {
@@ -223,21 +225,21 @@ const withoutZeros = ({ filter, maxInflight, ...settings }: Settings): Settings 
 })
 
 /** The name of each setting by its name in a field mask, which may have either spelling (`max_inflight`, `maxInflight`). */
-const maskable: ReadonlyMap<string, string> = new Map([
+const settingsByMaskPath: ReadonlyMap<string, string> = new Map([
   ["status", "status"],
   ...Object.entries(membersOf(ConnectSettings)).flatMap(([name, { wireName = name }]) =>
     [wireName, otherCase(wireName) ?? wireName].map((field) => [field, name] as const)
   )
 ])
 
-const changeIn = ({ by, group, reason, updateMask }: ConnectUpdate) => {
+const readChange = ({ by, group, reason, updateMask }: ConnectUpdate) => {
   const { name, namespace, pattern, status, ...settings } = group
   const newSettings: { readonly [name: string]: unknown } = {
     ...withoutZeros(settings),
     ...(status === undefined ? {} : { status })
   }
   const maskedNames = pathsOf(updateMask)?.map((path) => {
-    const name = maskable.get(path)
+    const name = settingsByMaskPath.get(path)
     if (name !== undefined) return name
     throw new ValidationError(
       `UpdateConsumerGroup: \`updateMask\` names ${JSON.stringify(path.slice(0, 64))}, which cannot be changed`

@@ -104,10 +104,7 @@ const members = new Set(
   Object.keys(membersOf(callSpecs.listEvents.body!)).flatMap((name) => [name, otherCase(name) ?? name])
 )
 
-/**
- * Refuses unknown filters and an empty cursor. If they were ignored, the list would be longer than was
- * intended.
- */
+/** Refuses unknown filters and an empty cursor. If they were ignored, the list would have events that were not asked for. */
 const checkMembers = (body: unknown): void => {
   const unknownName = isObject(body) ? Object.keys(body).find((name) => !members.has(name)) : undefined
   // gives an unknown member the message of an unknown option

@@ -72,7 +72,7 @@ export const eventRoutes = (engine: EngineService, closing: Effect.Effect<void>)
   ]
 }
 
-/** The most events in one `TriggerBatch`. */
+/** Maximum number of events in one `TriggerBatch`. */
 export const BATCH_EVENTS = 1000
 
 /** The options of an emit. Some clients send zero or the empty string for no value: these are left out. */

@@ -28,7 +28,7 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const kvOf = (call: Call) => engine.kv.in(call.environment)
   const bucket = (call: Call): string => variable(call, "bucket")
   const keysOf = (call: Call) => engine.kv.storedKeys(call.environment, bucket(call))
-  const writing = (call: Call, read: () => Array<KvWriteRow>) =>
+  const writeKeys = (call: Call, read: () => Array<KvWriteRow>) =>
     Effect.flatMap(checked(read), (writes) => keysOf(call).write(writes))
 
   return [
@@ -37,7 +37,7 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       callSpecs.listBuckets,
       (call, page) => visibleItems(call, engine.kv.bucketsPage(call.environment, page)),
       () => ({
-        all: (buckets, count) => `{"buckets":[${buckets}],"count":${count}}`,
+        encodeAll: (buckets, count) => `{"buckets":[${buckets}],"count":${count}}`,
         maxItems: BUCKETS_PAGE
       })
     ),
@@ -77,15 +77,15 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       callSpecs.putKey,
       (call) =>
         Effect.map(
-          writing(call, () => readPut(call)),
+          writeKeys(call, () => readPut(call)),
           ([revision = 0]) => ({ revision })
         ),
-      { reads: "bytes" }
+      { bodyForm: "bytes" }
     ),
-    answerRoute(callSpecs.deleteKey, (call) => Effect.asVoid(writing(call, () => [readDelete(call)]))),
+    answerRoute(callSpecs.deleteKey, (call) => Effect.asVoid(writeKeys(call, () => [readDelete(call)]))),
     bodyRoute(callSpecs.writeKeys, "Write", ({ writes }, call) =>
       Effect.map(
-        writing(call, () => {
+        writeKeys(call, () => {
           const read = readWrites(writes)
           // a delete among the writes needs a permission of its own
           if (read.some(({ value }) => value === undefined)) {
@@ -125,20 +125,20 @@ const readDelete = (call: Call): KvWriteRow => {
 
 /** The revision that the key must have: 0 when the key must not exist, `undefined` when any revision will do. */
 const readPrecondition = ({ request }: Call): number | undefined => {
-  const none = request.headers["if-none-match"]
-  const match = request.headers["if-match"]
-  if (none !== undefined && match !== undefined) {
+  const ifNoneMatch = request.headers["if-none-match"]
+  const ifMatch = request.headers["if-match"]
+  if (ifNoneMatch !== undefined && ifMatch !== undefined) {
     throw new ValidationError("If-Match and If-None-Match contradict each other: send one of them")
   }
-  if (none !== undefined) {
-    if (none.trim() === "*") return 0
-    throw new ValidationError(`If-None-Match can only be *, got ${JSON.stringify(none.slice(0, 64))}`)
+  if (ifNoneMatch !== undefined) {
+    if (ifNoneMatch.trim() === "*") return 0
+    throw new ValidationError(`If-None-Match can only be *, got ${JSON.stringify(ifNoneMatch.slice(0, 64))}`)
   }
-  if (match === undefined) return undefined
-  const digits = /^\s*"?(\d{1,16})"?\s*$/.exec(match)?.[1]
+  if (ifMatch === undefined) return undefined
+  const digits = /^\s*"?(\d{1,16})"?\s*$/.exec(ifMatch)?.[1]
   if (digits !== undefined) return checkRevision(Number(digits))
   throw new ValidationError(
-    `If-Match must be a revision in plain digits, got ${JSON.stringify(match.slice(0, 64))}`
+    `If-Match must be a revision in plain digits, got ${JSON.stringify(ifMatch.slice(0, 64))}`
   )
 }
 

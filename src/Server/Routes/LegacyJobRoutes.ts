@@ -12,7 +12,7 @@ import { decoder, encoder } from "../../Protocol/ServerCodec.ts"
 import type { Job, TurnAck, WorkerRegistration } from "../../Protocol/Worker.ts"
 import { RegisteredForJobs, type RegisterRequest, callSpecs } from "../../Protocol/Workers.ts"
 import {
-  boundTo,
+  keyEnvironment,
   type Call,
   checkWorkerEnvironment,
   environmentOfRun,
@@ -22,11 +22,11 @@ import {
   type Route,
   variable
 } from "../Http/Route.ts"
-import { functionsOf } from "../Workers/LegacyFunctions.ts"
+import { findFunctions } from "../Workers/LegacyFunctions.ts"
 import { applyUpdate } from "../Workers/LegacyUpdates.ts"
 import { answerRoute, bodyRoute, replyRoute } from "./CallRoute.ts"
 
-/** The most jobs in one response to a legacy worker. */
+/** Maximum number of jobs in one response to a legacy worker. */
 const MAX_JOBS = 100
 
 const readJobUpdate = decoder(callSpecs.updateJob.body!, "Update")
@@ -45,7 +45,7 @@ export const registerLegacy = (
       workerId,
       environment: call.environment,
       hostname: request.hostname ?? "unknown",
-      functions: functionsOf(engine.functions, call.environment, request.functionIds ?? []),
+      functions: findFunctions(engine.functions, call.environment, request.functionIds ?? []),
       // legacy workers send 0 for a number that is not set
       maxConcurrentJobs: yield* checked(() => checkMaxConcurrentJobs(request.maxConcurrentJobs || 10)),
       labels: request.labels ?? {},
@@ -64,7 +64,7 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
   /** The legacy worker of the call; `undefined` when no environment of the caller has this worker. */
   const legacyWorker = (call: Call) =>
     checked(() => {
-      const worker = workers.legacyWorker(variable(call, "id"), boundTo(call))
+      const worker = workers.legacyWorker(variable(call, "id"), keyEnvironment(call))
       if (worker !== undefined) checkWorkerEnvironment(call, worker.environment, worker.workerId)
       return worker
     })
@@ -103,7 +103,7 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
       const update = yield* checked(() => readJobUpdate(call.body))
       const environment = yield* environmentOfRun(engine.runs, call, job.runId, variable(call, "id"))
       return yield* answerAck(
-        yield* applyUpdate(engine, environment, job, update, boundTo(call), call.caller)
+        yield* applyUpdate(engine, environment, job, update, keyEnvironment(call), call.caller)
       )
     })
 
@@ -112,7 +112,11 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
     Effect.gen(function* () {
       const job = yield* readJob(call, "staleRenewals")
       const environment = yield* environmentOfRun(engine.runs, call, job.runId, variable(call, "id"))
-      const lostIds = yield* engine.turns.extend([job.jobId], LEGACY_LEASE_MS, leasesIn(call, environment))
+      const lostIds = yield* engine.turns.extend(
+        [job.jobId],
+        LEGACY_LEASE_MS,
+        leaseEnvironment(call, environment)
+      )
       if (lostIds.length === 0) return {}
       engine.turns.countStale("staleRenewals")
       return yield* staleJob(job.jobId)
@@ -129,7 +133,7 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
         const jobIds = jobs.flatMap(({ jobId }) => readJobId(jobId)?.jobId ?? [])
         // includes jobs of a worker that has not registered again since the engine was restarted
         if (jobIds.length > 0) {
-          const environment = worker?.environment ?? leasesIn(call, call.environment)
+          const environment = worker?.environment ?? leaseEnvironment(call, call.environment)
           yield* engine.turns.extend(jobIds, LEGACY_LEASE_MS, environment)
         }
         return worker === undefined ? yield* unknownWorker(variable(call, "id")) : {}
@@ -142,7 +146,7 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
  * The environment in which the call may extend leases: the one for which the permissions of its key were checked.
  * `undefined` without a key: then the call may extend leases in any environment.
  */
-const leasesIn = (call: Call, environment: string): string | undefined =>
+const leaseEnvironment = (call: Call, environment: string): string | undefined =>
   call.caller?.key === undefined ? undefined : environment
 
 const readAvailable = (text: string | null): number | undefined => {

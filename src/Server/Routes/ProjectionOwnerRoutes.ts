@@ -24,7 +24,7 @@ import type { ProjectionSave, SaveBody } from "../../Protocol/ProjectionOwners.t
 import { callSpecs } from "../../Protocol/ProjectionOwners.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { ProjectionToken } from "../../Engine/Projections/ProjectionRecords.ts"
-import { checkHandedOut, checkMaySubscribe } from "./ProjectionRunnerRoutes.ts"
+import { checkMayReceive, checkMaySubscribe } from "./ProjectionRunnerRoutes.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import { bodyRoute } from "./CallRoute.ts"
@@ -78,9 +78,9 @@ export const projectionOwnerRoutes = (
       return Effect.ignore(projections.renew(token, PRESENCE_MS))
     })
 
-  const unlessClosing = <A>(self: Effect.Effect<A, IronflowError>): Effect.Effect<A, IronflowError> =>
+  const unlessClosing = <A>(answer: Effect.Effect<A, IronflowError>): Effect.Effect<A, IronflowError> =>
     Effect.raceFirst(
-      self,
+      answer,
       Effect.andThen(
         closing,
         Effect.suspend(() =>
@@ -122,13 +122,13 @@ export const projectionOwnerRoutes = (
           Effect.onInterrupt(projections.read(token, request.limit, WAIT_MS), () => shorten(token))
         )
         if (batch === undefined) return {}
-        yield* checked(() => checkHandedOut(call, [...batch.events, ...batch.retries]))
+        yield* checked(() => checkMayReceive(call, [...batch.events, ...batch.retries]))
         return { batch }
       })
     ),
     bodyRoute(callSpecs.projectionStates, "States", (request, call) =>
       Effect.gen(function* () {
-        yield* checked(() => checkLength("partitions", request.partitions, PARTITIONS))
+        yield* checked(() => checkLength("partitions", request.partitions, MAX_PARTITIONS))
         const states = yield* projections.states(tokenOf(call, request), request.partitions)
         return states === undefined ? {} : { states }
       })
@@ -151,12 +151,12 @@ export const projectionOwnerRoutes = (
   ]
 }
 
-/** The most partitions whose states one request may read or save. A batch has no more. */
-const PARTITIONS = maxReadEvents
+/** Maximum number of partitions whose states one request may read or save. A batch has no more. */
+const MAX_PARTITIONS = maxReadEvents
 
 const checkSave = (save: SaveBody): ProjectionSave => {
-  checkLength("states", save.states, PARTITIONS)
-  checkLength("deadLetters", save.deadLetters, PARTITIONS)
+  checkLength("states", save.states, MAX_PARTITIONS)
+  checkLength("deadLetters", save.deadLetters, MAX_PARTITIONS)
   checkLength("resolved", save.resolved, declaredListLength)
   const counts = new ShapeCounts()
   for (const { partition, state } of save.states) {

@@ -26,7 +26,7 @@ import {
   RebuildRequest,
   callSpecs
 } from "../../Protocol/Projections.ts"
-import { Named, callSpecs as service } from "../../Protocol/ProjectionService.ts"
+import { NamedProjection, callSpecs as service } from "../../Protocol/ProjectionService.ts"
 import { decoder } from "../../Protocol/ServerCodec.ts"
 import { mayHaveEvent } from "../../Engine/Access/WorkerAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
@@ -38,15 +38,15 @@ import { type Call, readNumber, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import { answerRoute, pageRoute, bodyRoute } from "./CallRoute.ts"
 
-/** The most projections that one request waits for. */
-const BATCH = 16
+/** Maximum number of projections that one request waits for. */
+const MAX_BATCH = 16
 
-/** The most states in one response. */
-const MOST_STATES = 1000
+/** Maximum number of states in one response. */
+const MAX_STATES = 1000
 
 type Api = Raw<ProjectionsApi<EffectKind>>
 
-const listedIn = (engine: EngineService) => (call: Call, page: PageQuery) =>
+const readListPage = (engine: EngineService) => (call: Call, page: PageQuery) =>
   visibleItems(call, engine.projections.listPage(call.environment)(page))
 
 /** Makes the routes. `closing` succeeds when the server is about to stop. Waiting calls then end. */
@@ -58,19 +58,19 @@ export const projectionRoutes = (
   const nameOf = (call: Call): string => variable(call, "name")
 
   return [
-    pageRoute(callSpecs.listProjections, listedIn(engine), (call) =>
+    pageRoute(callSpecs.listProjections, readListPage(engine), (call) =>
       // a web page expects an object around the list, and a program expects the bare list
-      isFromPage(call) ? { all: (items) => `{"projections":[${items}]}` } : {}
+      isFromPage(call) ? { encodeAll: (items) => `{"projections":[${items}]}` } : {}
     ),
     answerRoute(callSpecs.restGetProjection, (call) => get(apiOf(call), call)),
     answerRoute(callSpecs.projectionStatus, (call) => apiOf(call).status(nameOf(call))),
     answerRoute(callSpecs.deleteProjection, (call) => Effect.as(apiOf(call).delete(nameOf(call)), undefined)),
     bodyRoute(callSpecs.pauseProjection, "Pause", (options, call) =>
-      asManager(call, apiOf(call).pause(nameOf(call), pauseOf(options)))
+      hideErrors(call, apiOf(call).pause(nameOf(call), pauseOf(options)))
     ),
-    answerRoute(callSpecs.resumeProjection, (call) => asManager(call, apiOf(call).resume(nameOf(call)))),
+    answerRoute(callSpecs.resumeProjection, (call) => hideErrors(call, apiOf(call).resume(nameOf(call)))),
     bodyRoute(callSpecs.rebuildProjection, "Rebuild", (options, call) =>
-      Effect.map(asManager(call, rebuild(apiOf(call), nameOf(call), options)), (info) => ({
+      Effect.map(hideErrors(call, rebuild(apiOf(call), nameOf(call), options)), (info) => ({
         ...rebuildOf(info),
         ...info
       }))
@@ -92,19 +92,21 @@ export const projectionRoutes = (
           minSeq: readNumber(call, "minSeq", 0),
           timeoutMs: readNumber(call, "timeout", MAX_WAIT_MS)
         }))
-        return yield* catchup(apiOf(call), nameOf(call), minSeq, timeoutMs, closing)
+        return yield* waitForCatchup(apiOf(call), nameOf(call), minSeq, timeoutMs, closing)
       })
     ),
     bodyRoute(callSpecs.projectionCatchupBatch, "Catchup", ({ items, timeoutMs = MAX_WAIT_MS }, call) =>
-      items.length > BATCH
+      items.length > MAX_BATCH
         ? Effect.fail(
-            new ValidationError(`One request can wait for at most ${BATCH} projections, got ${items.length}`)
+            new ValidationError(
+              `One request can wait for at most ${MAX_BATCH} projections, got ${items.length}`
+            )
           )
         : Effect.map(
             Effect.forEach(
               items,
               ({ minSeq, name }) =>
-                Effect.match(catchup(apiOf(call), name, minSeq, timeoutMs, closing), {
+                Effect.match(waitForCatchup(apiOf(call), name, minSeq, timeoutMs, closing), {
                   onSuccess: (result) => ({ result }),
                   onFailure: ({ code, message }) => ({ error: { code, message } })
                 }),
@@ -124,7 +126,7 @@ export const projectionRoutes = (
           since: query.get("since") ?? undefined,
           partition: query.get("partition") ?? undefined,
           after: query.get("after") ?? undefined,
-          limit: Math.min(Math.max(1, limit), MOST_STATES)
+          limit: Math.min(Math.max(1, limit), MAX_STATES)
         })
         return { ...page, states: states.map(({ result, revision }) => ({ ...stateRow(result), revision })) }
       })
@@ -160,15 +162,15 @@ const connectRoutes = (engine: EngineService, closing: Effect.Effect<void>): Rea
   const apiOf = (call: Call): Api => engine.projections.client(call.environment)
 
   return [
-    pageRoute(service.connectListProjections, listedIn(engine)),
+    pageRoute(service.connectListProjections, readListPage(engine)),
     bodyRoute(service.getProjectionStatus, "Projection", ({ name }, call) => apiOf(call).status(name)),
     bodyRoute(service.connectResumeProjection, "Projection", ({ name }, call) =>
-      asManager(call, apiOf(call).resume(name))
+      hideErrors(call, apiOf(call).resume(name))
     ),
     answerRoute(service.connectPauseProjection, (call) =>
       Effect.flatMap(
         checked(() => ({ options: readPause(call.body), ...readName(call.body) })),
-        ({ name, options }) => asManager(call, apiOf(call).pause(name, pauseOf(options)))
+        ({ name, options }) => hideErrors(call, apiOf(call).pause(name, pauseOf(options)))
       )
     ),
     answerRoute(service.connectRebuildProjection, (call) =>
@@ -181,7 +183,7 @@ const connectRoutes = (engine: EngineService, closing: Effect.Effect<void>): Rea
       service.waitProjectionCatchup,
       "WaitProjectionCatchup",
       ({ minSeq, name, timeoutMs = MAX_WAIT_MS }, call) =>
-        catchup(apiOf(call), name, minSeq, timeoutMs, closing)
+        waitForCatchup(apiOf(call), name, minSeq, timeoutMs, closing)
     ),
     bodyRoute(service.waitForEvent, "WaitForEvent", (request, call) =>
       waitForEvent(engine, request, call, closing)
@@ -191,7 +193,7 @@ const connectRoutes = (engine: EngineService, closing: Effect.Effect<void>): Rea
 
 // the name has a decoder of its own, so that its errors are about the projection and not about the rest of
 // the body
-const readName = decoder(Named, "Projection")
+const readName = decoder(NamedProjection, "Projection")
 const readPause = decoder(Pause, "Pause")
 const readRebuild = decoder(RebuildRequest, "Rebuild")
 
@@ -209,7 +211,7 @@ const waitForEvent = (
   Effect.flatMap(engine.log.positionOf(environment, eventId), (position) =>
     position === undefined
       ? Effect.fail(new EventNotFoundError(eventId))
-      : catchup(engine.projections.client(environment), projection, position, timeoutMs, closing)
+      : waitForCatchup(engine.projections.client(environment), projection, position, timeoutMs, closing)
   )
 
 /** Leaves out empty strings, which some clients send for no value. */
@@ -271,7 +273,7 @@ const rebuild = (
 /**
  * Hides errors from a caller who may manage the projection but not read it, since errors may contain data.
  */
-const asManager = <E>(
+const hideErrors = <E>(
   { caller, environment }: Call,
   changed: Effect.Effect<ProjectionStatusInfo, E>
 ): Effect.Effect<ProjectionStatusInfo, E> =>
@@ -298,7 +300,7 @@ const rebuildOf = (info: ProjectionStatusInfo) => ({
  * Waits until the projection has reached the position, within the limit of a request. A timeout is a result,
  * and not a failure.
  */
-const catchup = (
+const waitForCatchup = (
   api: Api,
   name: string,
   minSeq: number,
@@ -306,8 +308,8 @@ const catchup = (
   closing: Effect.Effect<void>
 ): Effect.Effect<CatchupAnswer, IronflowError> =>
   Effect.gen(function* () {
-    const waited = api.waitForCatchup(name, { after: minSeq, timeout: Math.min(timeoutMs, MAX_WAIT_MS) })
-    const behind = yield* Effect.raceFirst(Effect.as(waited, undefined), closing).pipe(
+    const wait = api.waitForCatchup(name, { after: minSeq, timeout: Math.min(timeoutMs, MAX_WAIT_MS) })
+    const behindError = yield* Effect.raceFirst(Effect.as(wait, undefined), closing).pipe(
       Effect.as(undefined),
       Effect.catchIf(
         (error): error is ProjectionBehindError => error instanceof ProjectionBehindError,
@@ -315,7 +317,8 @@ const catchup = (
       )
     )
     const info = yield* api.status(name)
-    const caughtUp = behind === undefined && (info.lastEventSeq >= minSeq || (yield* isAt(api, name, minSeq)))
+    const caughtUp =
+      behindError === undefined && (info.lastEventSeq >= minSeq || (yield* hasReached(api, name, minSeq)))
     return {
       caughtUp,
       timedOut: !caughtUp,
@@ -329,7 +332,7 @@ const catchup = (
   })
 
 /** Whether everything up to `target` is projected, even if the position of the last save is before `target`. */
-const isAt = (api: Api, name: string, target: number): Effect.Effect<boolean, IronflowError> =>
+const hasReached = (api: Api, name: string, target: number): Effect.Effect<boolean, IronflowError> =>
   Effect.match(api.waitForCatchup(name, { after: target, timeout: 0 }), {
     onSuccess: () => true,
     onFailure: () => false

@@ -5,7 +5,7 @@
  * state, which the messages of that stream could not carry for a projection with partitions.
  */
 import * as Effect from "effect/Effect"
-import { object } from "../../Client/HttpCalls.ts"
+import { jsonObject } from "../../Client/HttpCalls.ts"
 import { type IronflowError, ProjectionSaveRefusedError, ValidationError } from "../../Errors.ts"
 import { encodeJson } from "../../Json.ts"
 import { checkSize, projectionStateBytes } from "../../Limits.ts"
@@ -60,7 +60,7 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
             name,
             batchSize || DEFAULT_BATCH
           )
-          yield* checked(() => checkHandedOut(call, events))
+          yield* checked(() => checkMayReceive(call, events))
           return rawJson({
             events: events.length === 0 ? undefined : `[${events.map(encodeEvent).join(",")}]`,
             currentState: events.length === 0 ? undefined : state,
@@ -109,7 +109,7 @@ export const checkMaySubscribe = ({ caller, environment }: Call, events: Readonl
  * Checks that the caller may have these events: the projection may have been registered by another caller.
  * Throws `UnauthorizedError`.
  */
-export const checkHandedOut = (
+export const checkMayReceive = (
   { caller, environment }: Call,
   events: ReadonlyArray<ProjectionLogEvent>
 ): void => {
@@ -155,7 +155,7 @@ const answer = (name: string, saved: ProjectionSaved): Effect.Effect<{ ok: boole
 
 /** Encodes an event. Its data is sent as it is stored, and not parsed. */
 const encodeEvent = (event: ProjectionLogEvent): string =>
-  object({
+  jsonObject({
     id: JSON.stringify(event.id),
     name: JSON.stringify(event.name),
     data: event.data,
@@ -169,5 +169,5 @@ const encodeEvent = (event: ProjectionLogEvent): string =>
 
 const rawJson = (members: { readonly [name: string]: string | undefined }): Reply => ({
   status: 200,
-  text: object(members)
+  text: jsonObject(members)
 })

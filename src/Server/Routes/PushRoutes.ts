@@ -5,7 +5,7 @@ import { isObject } from "../../Json.ts"
 import { callSpecs, type TurnUpdate } from "../../Protocol/Push.ts"
 import { permittedReports, checkRegistering } from "../../Engine/Access/WorkerAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
-import { boundTo, type Call, environmentOfRun, json, type Route, variable } from "../Http/Route.ts"
+import { keyEnvironment, type Call, environmentOfRun, json, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import { answerRoute, listRoute, replyRoute } from "./CallRoute.ts"
 import { checkReport } from "../../Protocol/TurnReports.ts"
@@ -24,9 +24,9 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
       const update = { ...read, ops: reports[0]?.ops ?? [] }
       // a report is stored even if the client hangs up; a call that only waits for notices ends when the client hangs up
       const updated = yield* update.ops.length > 0
-        ? Effect.uninterruptible(engine.push.update(jobId, update, boundTo(call)))
+        ? Effect.uninterruptible(engine.push.update(jobId, update, keyEnvironment(call)))
         : Effect.raceFirst(
-            engine.push.update(jobId, update, boundTo(call)),
+            engine.push.update(jobId, update, keyEnvironment(call)),
             Effect.as(closing, { ack: { _tag: "Accepted" as const, outcomes: [] }, notices: [] })
           )
       return json({ ...updated, ack: answered([updated.ack])[0] })

@@ -14,9 +14,9 @@ import { show } from "../../Show.ts"
 
 interface Names {
   /** The names as the route defines them. */
-  readonly all: ReadonlyArray<string>
+  readonly declared: ReadonlyArray<string>
   /** The names in any letter case, and alternative names. */
-  readonly known: ReadonlySet<string>
+  readonly accepted: ReadonlySet<string>
 }
 
 const inEitherCase = (names: ReadonlyArray<string>): ReadonlySet<string> =>
@@ -27,23 +27,23 @@ const namesOf = (codec: Node): Names => {
     field.wireName ?? name,
     ...(field.legacyNames ?? [])
   ])
-  return { all: entries.map(([name]) => name!), known: inEitherCase(entries.flat()) }
+  return { declared: entries.map(([name]) => name!), accepted: inEitherCase(entries.flat()) }
 }
 
 /** Throws `ValidationError` when the body has a member that the codec does not have. */
 export const checkBodyMembers = (codec: Node, body: unknown, what: string): void => {
   if (!isObject(body)) return
-  const { all, known } = namesOf(codec)
-  const unknownName = Object.keys(body).find((name) => !known.has(name))
+  const { declared, accepted } = namesOf(codec)
+  const unknownName = Object.keys(body).find((name) => !accepted.has(name))
   if (unknownName === undefined) return
-  const suggestion = nearest(unknownName, all)
+  const suggestion = nearest(unknownName, declared)
   throw new ValidationError(
-    `${what} has no member ${show(unknownName)}${suggestion === undefined ? "." : `: did you mean ${show(suggestion)}?`} Use ${all.join(", ")}`
+    `${what} has no member ${show(unknownName)}${suggestion === undefined ? "." : `: did you mean ${show(suggestion)}?`} Use ${declared.join(", ")}`
   )
 }
 
-const bodies = new WeakMap<CallSpec, Names>()
-const queries = new WeakMap<CallSpec, Names>()
+const bodyNames = new WeakMap<CallSpec, Names>()
+const queryNames = new WeakMap<CallSpec, Names>()
 
 /**
  * Routes whose bodies are not checked here: lists of events check all members, and workers of any version
@@ -54,9 +54,9 @@ const exemptRoutes = new Set<CallSpec>([eventSpecs.listEvents, functionSpecs.reg
 /** Throws `ValidationError` when a member of the body is unknown and resembles a known one. */
 export const checkBodySpelling = (spec: CallSpec, body: unknown, what: string): void => {
   if (spec.body === undefined || spec.fromWorker === true || exemptRoutes.has(spec) || !isObject(body)) return
-  let names = bodies.get(spec)
-  if (names === undefined) bodies.set(spec, (names = namesOf(spec.body)))
-  if (names.all.length > 0) checkSpelling(Object.keys(body), names, `${what} has no member`)
+  let names = bodyNames.get(spec)
+  if (names === undefined) bodyNames.set(spec, (names = namesOf(spec.body)))
+  if (names.declared.length > 0) checkSpelling(Object.keys(body), names, `${what} has no member`)
 }
 
 /**
@@ -65,21 +65,25 @@ export const checkBodySpelling = (spec: CallSpec, body: unknown, what: string): 
  */
 export const checkQuerySpelling = (spec: CallSpec, query: URLSearchParams): void => {
   if (spec === runSpecs.restRuns) return
-  let names = queries.get(spec)
+  let names = queryNames.get(spec)
   if (names === undefined) {
-    const all = [...(spec.query ?? []), ...(spec.page === undefined ? [] : ["limit", "cursor"])]
+    const declared = [...(spec.query ?? []), ...(spec.page === undefined ? [] : ["limit", "cursor"])]
     // `env` and `token` are for WebSockets, for which browsers cannot set headers
-    queries.set(spec, (names = { all, known: inEitherCase([...all, "env", "token"]) }))
+    queryNames.set(spec, (names = { declared, accepted: inEitherCase([...declared, "env", "token"]) }))
   }
-  if (names.all.length > 0)
+  if (names.declared.length > 0)
     checkSpelling([...query.keys()], names, `${spec.method} ${spec.path} has no query parameter`)
 }
 
 /** `problem` is the message up to the misspelled name. */
-const checkSpelling = (names: ReadonlyArray<string>, { all, known }: Names, problem: string): void => {
+const checkSpelling = (
+  names: ReadonlyArray<string>,
+  { declared, accepted }: Names,
+  problem: string
+): void => {
   for (const name of names) {
-    if (known.has(name) || isOfLater(name)) continue
-    const suggestion = nearest(name, all)
+    if (accepted.has(name) || isOfLater(name)) continue
+    const suggestion = nearest(name, declared)
     if (suggestion === undefined) continue
     throw new ValidationError(`${problem} ${show(name)}: did you mean ${show(suggestion)}?`)
   }

@@ -16,10 +16,10 @@ const readList = decoder(ListRunsRequest, "ListRuns")
 /** What some programs send for a status that is not set. */
 const NO_STATUS = "RUN_STATUS_UNSPECIFIED"
 
-const firstFilters = ["function_id", "status"] as const
+const singleFilters = ["function_id", "status"] as const
 
 /** The parameters that may be repeated. */
-const repeatable: ReadonlySet<string> = new Set(listFilters.filter((name) => name.endsWith("s")))
+const repeatableFilters: ReadonlySet<string> = new Set(listFilters.filter((name) => name.endsWith("s")))
 
 const members: ReadonlySet<string> = new Set(
   Object.keys(membersOf(ListRunsRequest)).flatMap((name) => [name, otherCase(name) ?? name])
@@ -55,31 +55,31 @@ export const readListBody = (body: unknown): ListRuns => {
   return readList(body)
 }
 
-const filtersOf = {
+const filterDecoders = {
   Bulk: decoder(ListRunsRequest, "Bulk: `filters`"),
   CountRuns: decoder(ListRunsRequest, "CountRuns: `filters`"),
   Erase: decoder(ListRunsRequest, "Erase: `runs`")
 }
 
-const callOf = { Bulk: "bulk", CountRuns: "countRuns", Erase: "erase" } as const
+const methodNames = { Bulk: "bulk", CountRuns: "countRuns", Erase: "erase" } as const
 
 /**
  * Reads the filters of a bulk operation, an erasure or a count, none of which has pages. Unknown and empty filters are
  * always refused.
  */
-export const readFilters = (what: keyof typeof filtersOf, filters: unknown): ListRuns => {
+export const readFilters = (what: keyof typeof filterDecoders, filters: unknown): ListRuns => {
   if (isObject(filters)) {
     for (const [name, value] of Object.entries(filters)) {
       if (members.has(name) && name !== "limit" && name !== "cursor") {
-        refuseBlankFilter(callOf[what], name, value === NO_STATUS ? "" : value)
+        refuseBlankFilter(methodNames[what], name, value === NO_STATUS ? "" : value)
         continue
       }
       throw new ValidationError(
-        `${what} has no filter ${show(name)}: use ${[...firstFilters, ...filterNames].join(", ")}`
+        `${what} has no filter ${show(name)}: use ${[...singleFilters, ...filterNames].join(", ")}`
       )
     }
   }
-  return filtersOf[what](filters)
+  return filterDecoders[what](filters)
 }
 
 /** Reads a request for a list from the query of its URL. */
@@ -91,7 +91,7 @@ export const readListQuery = (query: URLSearchParams): ListRuns => {
       const values = query.getAll(name).filter((value) => value !== "")
       if (values.length === 0) return []
       if (name === "attributes") return [[name, attributesOf(values)]]
-      return [[name, repeatable.has(name) ? values : values.at(-1)]]
+      return [[name, repeatableFilters.has(name) ? values : values.at(-1)]]
     })
   )
   return readList({

@@ -37,7 +37,7 @@ export const runRoutes = (
   giveUpAfter: (ms: number) => GiveUp
 ): ReadonlyArray<Route> => {
   const apiOf = (call: Call): Api => engine.client(call.environment)
-  const withoutDenied = withoutDeniedIn(engine)
+  const hideDeniedInputs = makeHideDeniedInputs(engine)
   /**
    * Answers with what the caller may read of a run: a caller who is allowed to control a run is not always allowed to
    * read it.
@@ -45,25 +45,25 @@ export const runRoutes = (
   const asReadable = (call: Call, run: Run): Effect.Effect<Run, IronflowError> =>
     call.caller?.may("run:read", `run:${run.id}`, call.environment) === false
       ? Effect.succeed(withoutData(run))
-      : Effect.map(withoutDenied(call, [run]), ([shown = run]) => shown)
+      : Effect.map(hideDeniedInputs(call, [run]), ([shown = run]) => shown)
 
   /** Makes the route of a call about one run. Some clients send the id of the run as `id`, and some as `runId`. */
-  const aboutRun = <A, B extends RunId>(
+  const runRoute = <A, B extends RunId>(
     spec: CallSpec<A, B>,
     what: string,
-    ask: (api: Api, id: string, body: B, call: Call) => Effect.Effect<A, IronflowError>
+    handle: (api: Api, id: string, body: B, call: Call) => Effect.Effect<A, IronflowError>
   ): Route =>
     bodyRoute(
       spec,
       what,
-      withRunId(what, (id, body, call) => ask(apiOf(call), id, body, call))
+      withRunId(what, (id, body, call) => handle(apiOf(call), id, body, call))
     )
   const controlRoute = <B extends RunId>(
     spec: CallSpec<WireRun, B>,
     what: string,
     control: (api: Api, id: string, body: B, call: Call) => Effect.Effect<Run, IronflowError>
   ): Route =>
-    aboutRun(spec, what, (api, id, body, call) =>
+    runRoute(spec, what, (api, id, body, call) =>
       Effect.map(
         Effect.flatMap(control(api, id, body, call), (run) => asReadable(call, run)),
         encodeRun
@@ -72,7 +72,7 @@ export const runRoutes = (
 
   const stepsOf = (call: Call, id: string, page: PageQuery) =>
     Effect.map(engine.runs.stepsPage(call.environment, id, page), ({ items, ...next }) => ({
-      items: items.map((step) => withoutEvent(call, step)),
+      items: items.map((step) => hideDeniedEvent(call, step)),
       ...next
     }))
   const replySteps = pagedReply(callSpecs.getRunSteps)
@@ -88,7 +88,7 @@ export const runRoutes = (
       const shown = page.runs.filter(({ id }) => call.shows(id))
       const shownDamaged = damaged.filter(({ id }) => call.shows(id))
       const hidden = page.runs.length - shown.length + (damaged.length - shownDamaged.length)
-      const runs = yield* withoutDenied(call, shown)
+      const runs = yield* hideDeniedInputs(call, shown)
       return {
         ...page,
         runs: runs.map(encodeRun),
@@ -98,9 +98,9 @@ export const runRoutes = (
     })
 
   return [
-    aboutRun(callSpecs.getRun, "GetRun", (api, id, _, call) =>
+    runRoute(callSpecs.getRun, "GetRun", (api, id, _, call) =>
       Effect.map(
-        Effect.flatMap(api.getRun(id), (run) => withoutDenied(call, [run])),
+        Effect.flatMap(api.getRun(id), (run) => hideDeniedInputs(call, [run])),
         ([run]) => encodeRun(run!)
       )
     ),
@@ -127,7 +127,7 @@ export const runRoutes = (
             ...how
           }
         }),
-        (options) => engine.runs.count(call.environment, options, limitsOf(call))
+        (options) => engine.runs.count(call.environment, options, visibleRuns(call))
       )
     ),
     controlRoute(callSpecs.cancelRun, "CancelRun", (api, id, { reason }) => api.cancelRun(id, reason)),
@@ -136,7 +136,7 @@ export const runRoutes = (
     ),
     controlRoute(callSpecs.resumeRun, "ResumeRun", resumeRun),
     controlRoute(callSpecs.restResumeRun, "Resume", resumeRun),
-    aboutRun(callSpecs.pauseRun, "PauseRun", (api, id, { reason }, call) =>
+    runRoute(callSpecs.pauseRun, "PauseRun", (api, id, { reason }, call) =>
       Effect.map(
         Effect.flatMap(api.pauseRun(id, reason), (run) => asReadable(call, run)),
         (run) => ({
@@ -160,7 +160,7 @@ export const runRoutes = (
         Effect.map(
           engine.runs.auditPage(call.environment, variable(call, "id"), page),
           ({ items, ...next }) => ({
-            items: items.map((event) => ({ ...event, details: withoutEvent(call, event.details) })),
+            items: items.map((event) => ({ ...event, details: hideDeniedEvent(call, event.details) })),
             ...next
           })
         ),
@@ -203,7 +203,7 @@ export const runRoutes = (
 }
 
 /** What the caller may see of runs; `undefined` when that is everything. */
-const limitsOf = ({ caller, environment }: Call): Visibility | undefined =>
+const visibleRuns = ({ caller, environment }: Call): Visibility | undefined =>
   caller === undefined || (caller.mayAll("run:read") && !isDeniedInputs(caller))
     ? undefined
     : visibleTo(caller, environment)
@@ -211,7 +211,7 @@ const limitsOf = ({ caller, environment }: Call): Visibility | undefined =>
 const nonEmpty = (text: string | undefined): string | undefined => (text === "" ? undefined : text)
 
 /** Leaves out the inputs that the caller may not have: see `mayKnowInput`. */
-const withoutDeniedIn =
+const makeHideDeniedInputs =
   (engine: EngineService) =>
   (
     { caller, environment }: Call,
@@ -228,7 +228,7 @@ const withoutDeniedIn =
         )
 
 /** Leaves out the output of a step that has waited for an event, if a policy denies the caller that event. */
-const withoutEvent = <A extends { readonly kind?: unknown; readonly output?: unknown }>(
+const hideDeniedEvent = <A extends { readonly kind?: unknown; readonly output?: unknown }>(
   { caller, environment }: Call,
   step: A
 ): Omit<A, "output"> => {
@@ -260,16 +260,16 @@ const resumeRun = (
     return yield* api.resumeRun(id, nonEmpty(fromStep))
   })
 
-/** Passes the id of a run on to `then`. Fails with `ValidationError` when the request has none. */
+/** Passes the id of a run on to `handle`. Fails with `ValidationError` when the request has none. */
 const withRunId =
   <A, B extends RunId>(
     what: string,
-    then: (id: string, body: B, call: Call) => Effect.Effect<A, IronflowError>
+    handle: (id: string, body: B, call: Call) => Effect.Effect<A, IronflowError>
   ) =>
   (body: B, call: Call): Effect.Effect<A, IronflowError> => {
     const id = body.id || body.runId
     return id
-      ? then(id, body, call)
+      ? handle(id, body, call)
       : Effect.fail(new ValidationError(`${what}: \`id\` must be the id of a run, got ${show(id)}`))
   }
 
@@ -295,7 +295,9 @@ const waitForRun = (
     return Effect.flatMap(engine.runs.awaitEnd(call.environment, id, giveUp), (run) =>
       run === undefined
         ? Effect.succeed(noContent)
-        : Effect.map(withoutDeniedIn(engine)(call, [run]), ([run]) => json(encodeAnswer(encodeRun(run!))))
+        : Effect.map(makeHideDeniedInputs(engine)(call, [run]), ([run]) =>
+            json(encodeAnswer(encodeRun(run!)))
+          )
     )
   })
 

@@ -28,8 +28,10 @@ export const readinessOf = (engine: EngineService, isDraining: boolean) =>
       ...(isDraining ? { server: { status: "draining", message: "The server is about to stop" } } : {}),
       ...(cannotWrite(store) ? { store: { status: store.status, message: unwritable[store.status] } } : {})
     }
-    const [why] = Object.values(components)
-    return why === undefined ? { status: "ready", timestamp } : { status: why.status, components, timestamp }
+    const [problem] = Object.values(components)
+    return problem === undefined
+      ? { status: "ready", timestamp }
+      : { status: problem.status, components, timestamp }
   })
 
 const cannotWrite = (store: StoreHealth): store is Exclude<StoreHealth, { readonly status: "ok" }> =>

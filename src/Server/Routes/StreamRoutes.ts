@@ -32,7 +32,7 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   return [
     bodyRoute(callSpecs.appendEvent, "AppendEvent", ({ entityId, entityType, ...request }, call) => {
       const { data, name, ...options } = eventOf(request)
-      return appending(
+      return ifMayEmit(
         call,
         [name],
         streamsOf(call).append(entityId, { name, data, entityType }, { ...conditionsOf(request), ...options })
@@ -40,7 +40,7 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     }),
     bodyRoute(callSpecs.appendEvents, "AppendEvents", ({ entityId, entityType, ...request }, call) => {
       const events = request.events.map(eventOf)
-      return appending(
+      return ifMayEmit(
         call,
         events.map(({ name }) => name),
         streamsOf(call).appendAll(entityId, { entityType, events }, conditionsOf(request))
@@ -48,8 +48,8 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     }),
     bodyRoute(callSpecs.readStream, "ReadStream", ({ entityId, ...request }, call) =>
       Effect.gen(function* () {
-        const options = yield* checked(() => readingOf("ReadStream", { entityId, ...request }))
-        const mayHave = yield* readableIn(streamsOf(call), entityId, call)
+        const options = yield* checked(() => toReadOptions("ReadStream", { entityId, ...request }))
+        const mayHave = yield* readableEvents(streamsOf(call), entityId, call)
         const { events, totalCount } = yield* streamsOf(call).read(entityId, options)
         return { events: events.filter(mayHave), totalCount }
       })
@@ -57,8 +57,8 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     bodyRoute(callSpecs.getEntityHistory, "GetEntityHistory", (request, call) =>
       Effect.gen(function* () {
         const { entityId } = request
-        const options = yield* checked(() => readingOf("GetEntityHistory", request))
-        const mayHave = yield* readableIn(streamsOf(call), entityId, call)
+        const options = yield* checked(() => toReadOptions("GetEntityHistory", request))
+        const mayHave = yield* readableEvents(streamsOf(call), entityId, call)
         const { entries, info, nextVersion } = yield* engine.streams.history(
           call.environment,
           entityId,
@@ -83,19 +83,19 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       streamsOf(call).getInfo(entityId)
     ),
     bodyRoute(callSpecs.listStreams, "ListStreams", (request, call) =>
-      visibleStreams(call, streamsOf(call).listStreams(nonZero(request)))
+      visibleStreams(call, streamsOf(call).listStreams(withoutZeros(request)))
     ),
     answerRoute(callSpecs.restStreams, (call) =>
       Effect.flatMap(
         checked(() => readListQuery(Object.fromEntries(call.query))),
-        (query) => visibleStreams(call, streamsOf(call).listStreams(nonZero(query)))
+        (query) => visibleStreams(call, streamsOf(call).listStreams(withoutZeros(query)))
       )
     ),
     // unlike `ReadStream`, this call requires that the stream exists
     answerRoute(callSpecs.restStreamHistory, (call) =>
       Effect.gen(function* () {
         const entityId = variable(call, "id")
-        const mayHave = yield* readableIn(streamsOf(call), entityId, call)
+        const mayHave = yield* readableEvents(streamsOf(call), entityId, call)
         const { events, totalCount } = yield* streamsOf(call).read(entityId)
         if (totalCount === 0) return yield* Effect.fail(new StreamNotFoundError(entityId))
         return {
@@ -123,7 +123,7 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
 }
 
 /** Runs the append, if the caller may also emit the appended events. */
-const appending = <A>(
+const ifMayEmit = <A>(
   { caller, environment }: Call,
   names: ReadonlyArray<string>,
   append: Effect.Effect<A, IronflowError>
@@ -136,7 +136,7 @@ const appending = <A>(
   )
 
 /** Makes a function that checks whether the caller, who may read the stream, may also read an event of the stream. */
-const readableIn = (
+const readableEvents = (
   streams: Raw<UntypedStreams>,
   entityId: string,
   { caller, environment }: Call
@@ -169,7 +169,7 @@ const visibleStreams = <
 const readListQuery = decoder(ListStreams, "Streams")
 
 /** Leaves out zero and the empty string, which some clients send for no value. */
-const nonZero = ({ entityType, limit, offset }: ListStreamsRequest) => ({
+const withoutZeros = ({ entityType, limit, offset }: ListStreamsRequest) => ({
   ...(entityType === undefined || entityType === "" ? {} : { entityType }),
   ...(limit === undefined || limit === 0 ? {} : { limit }),
   ...(offset === undefined ? {} : { offset })
@@ -193,7 +193,7 @@ const conditionsOf = ({ expectedVersion = 0, idempotencyKey }: AppendConditions)
 })
 
 /** The options for reading a stream. Throws `ValidationError`, in which `what` names the call. */
-const readingOf = (
+const toReadOptions = (
   what: string,
   { direction = "", fromVersion, limit }: ReadStreamRequest
 ): ReadStreamOptions => {

@@ -11,8 +11,15 @@ import type { CallSpec } from "../../Protocol/CallSpec.ts"
 import { isSealed } from "../../Protocol/Seal.ts"
 import { readReports } from "../../Protocol/TurnReports.ts"
 import { callSpecs } from "../../Protocol/Workers.ts"
-import { boundTo, type Call, checkWorkerEnvironment, noContent, type Route, variable } from "../Http/Route.ts"
-import { checkSeal, encodeDelivered, sealed } from "../Workers/TurnMessages.ts"
+import {
+  keyEnvironment,
+  type Call,
+  checkWorkerEnvironment,
+  noContent,
+  type Route,
+  variable
+} from "../Http/Route.ts"
+import { checkSeal, encodeDelivered, sealAnswer } from "../Workers/TurnMessages.ts"
 import { watchedConnection } from "../Workers/WatchedConnections.ts"
 import { replyRoute } from "./CallRoute.ts"
 
@@ -33,13 +40,13 @@ export const turnRoutes = (workers: RemoteWorkers): ReadonlyArray<Route> => {
     replyRoute(spec, (call) =>
       Effect.gen(function* () {
         const request = yield* checked(() => read(call.body))
-        const worker = yield* workers.turnWorker(variable(call, "id"), request.session, boundTo(call))
+        const worker = yield* workers.turnWorker(variable(call, "id"), request.session, keyEnvironment(call))
         yield* checked(() => {
           checkWorkerEnvironment(call, worker.environment, worker.workerId)
           checkSeal(worker, isSealed(call.body))
         })
         const text = yield* answer(worker, request, call)
-        return typeof text === "string" ? { status: 200, text: sealed(worker, text) } : noContent
+        return typeof text === "string" ? { status: 200, text: sealAnswer(worker, text) } : noContent
       })
     )
 

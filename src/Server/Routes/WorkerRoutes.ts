@@ -13,14 +13,14 @@ import { TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
 import { isSealed } from "../../Protocol/Seal.ts"
 import { type RegisterRequest, callSpecs } from "../../Protocol/Workers.ts"
 import {
-  boundTo,
+  keyEnvironment,
   type Call,
   checkWorkerEnvironment,
   type Reply,
   type Route,
   variable
 } from "../Http/Route.ts"
-import { sealed } from "../Workers/TurnMessages.ts"
+import { sealAnswer } from "../Workers/TurnMessages.ts"
 import { registerTurns } from "../Workers/TurnRegistration.ts"
 import { legacyJobRoutes, registerLegacy } from "./LegacyJobRoutes.ts"
 import { answerRoute, replyRoute, withBody } from "./CallRoute.ts"
@@ -46,7 +46,10 @@ export const workerRoutes = (
               maxBodyBytes,
               caller: call.caller
             }),
-            ({ response, worker }): Reply => ({ status: 200, text: sealed(worker, JSON.stringify(response)) })
+            ({ response, worker }): Reply => ({
+              status: 200,
+              text: sealAnswer(worker, JSON.stringify(response))
+            })
           )
         : yield* registerLegacy(engine, workers, call, workerId, request)
     })
@@ -55,10 +58,10 @@ export const workerRoutes = (
     Effect.gen(function* () {
       const id = variable(call, "id")
       yield* checked(() => {
-        const environment = workers.environmentOf(id, boundTo(call))
+        const environment = workers.environmentOf(id, keyEnvironment(call))
         if (environment !== undefined) checkWorkerEnvironment(call, environment, id)
       })
-      yield* workers.dismiss(id, call.query.get("session"), boundTo(call))
+      yield* workers.dismiss(id, call.query.get("session"), keyEnvironment(call))
     })
 
   return [
@@ -71,6 +74,6 @@ export const workerRoutes = (
 
 /** The environment that the request names, or that its key is bound to; `undefined` when there is neither. */
 const environmentIn = (call: Call): string | undefined =>
-  call.request.headers[ENVIRONMENT_HEADER] === undefined && boundTo(call) === undefined
+  call.request.headers[ENVIRONMENT_HEADER] === undefined && keyEnvironment(call) === undefined
     ? undefined
     : call.environment

@@ -33,14 +33,12 @@ import {
   type SocketRoute
 } from "../Ws/Upgrades.ts"
 
-/**
- * The most calls of one worker that wait for their answers. A worker of this package has a handful of them.
- */
+/** Maximum number of calls of one worker that wait for their answers. A worker of this package has a handful of them. */
 const MAX_CALLS = 1024
 
 /**
- * The most bytes that a worker may leave unread, not counting the last push. With more unread bytes the socket is
- * closed, since the worker does not read.
+ * Maximum number of bytes that a worker may leave unread, not counting the last push. With more unread bytes the socket
+ * is closed, since the worker does not read.
  */
 const MAX_UNREAD_BYTES = 64 * 1024 * 1024
 
@@ -81,7 +79,7 @@ export const make = (
             if (connection === undefined) return
             if (message._tag === "Exit") connection.calls--
             send(connection.socket, encodeFromServer(message, connection.isSealed))
-            connection.flow.sent()
+            connection.flow.onSent()
           }),
         end: (clientId) => Effect.sync(() => connections.get(clientId)?.socket.close()),
         clientIds: Effect.sync(() => new Set(connections.keys())),
@@ -106,7 +104,7 @@ export const make = (
         connectionOf(client.id).pipe(
           Effect.flatMap(({ stream }) => stream.call(call, payload)),
           Effect.map((text) => new JsonFragment(text)),
-          encodingFailures
+          encodeFailures
         )
 
     const handlers = workerRpcs.toLayer({
@@ -121,7 +119,7 @@ export const make = (
               return pushes
             })
           ),
-          encodingFailures
+          encodeFailures
         ),
       report: answer("report"),
       room: answer("room"),
@@ -215,29 +213,30 @@ const ID_LENGTH = 64
  */
 const readMessage = (text: string): FromClientEncoded => {
   const message = readSealed(text, (text) => safeJsonParse(checkShape("the message of the worker", text)))
-  const bad = (problem: string): ValidationError => new ValidationError(`A message of a worker ${problem}`)
-  if (!isObject(message)) throw bad("must be a JSON object")
+  const invalid = (problem: string): ValidationError =>
+    new ValidationError(`A message of a worker ${problem}`)
+  if (!isObject(message)) throw invalid("must be a JSON object")
   const { _tag, headers, id, requestId, tag } = message
   switch (_tag) {
     case "Request":
-      if (!isId(id)) throw bad(`must have a number or a short text as \`id\`, got ${show(id)}`)
+      if (!isId(id)) throw invalid(`must have a number or a short text as \`id\`, got ${show(id)}`)
       if (typeof tag !== "string" || !workerRpcs.requests.has(tag))
-        throw bad(`must name a call, got ${show(tag)}`)
+        throw invalid(`must name a call, got ${show(tag)}`)
       if (!Array.isArray(headers) || !headers.every(isPair)) {
-        throw bad(`must have \`headers\` in pairs of texts, got ${show(headers)}`)
+        throw invalid(`must have \`headers\` in pairs of texts, got ${show(headers)}`)
       }
       break
     case "Ack":
     case "Interrupt":
       if (!isId(requestId)) {
-        throw bad(`must have a number or a short text as \`requestId\`, got ${show(requestId)}`)
+        throw invalid(`must have a number or a short text as \`requestId\`, got ${show(requestId)}`)
       }
       break
     case "Ping":
     case "Eof":
       break
     default:
-      throw bad(`must have a \`_tag\` that effect/rpc knows, got ${show(_tag)}`)
+      throw invalid(`must have a \`_tag\` that effect/rpc knows, got ${show(_tag)}`)
   }
   // the fields that effect/rpc reads were checked above
   return message as unknown as FromClientEncoded
@@ -250,9 +249,7 @@ const isPair = (value: unknown): boolean =>
   Array.isArray(value) && value.length === 2 && value.every((part) => typeof part === "string")
 
 /** Encodes the failure of the effect as it is encoded over HTTP. A defect becomes an internal error. */
-const encodingFailures = <A, R>(
-  effect: Effect.Effect<A, IronflowError, R>
-): Effect.Effect<A, CallFailure, R> =>
+const encodeFailures = <A, R>(effect: Effect.Effect<A, IronflowError, R>): Effect.Effect<A, CallFailure, R> =>
   Effect.catchCause(effect, (cause) => {
     if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt
     const error = Cause.squash(cause)

@@ -3,7 +3,7 @@ import type { FunctionsService } from "../../Engine/Functions/Functions.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 
 /** The registrations of the functions with these ids. Unknown ids are left out. */
-export const functionsOf = (
+export const findFunctions = (
   functions: FunctionsService,
   environment: string,
   ids: ReadonlyArray<string>

@@ -7,7 +7,7 @@ import { permittedReports } from "../../Engine/Access/WorkerAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import {
   type Attempts,
-  failTooLarge,
+  failTooLargeOps,
   needsAttempts,
   readUpdate,
   type Update
@@ -34,7 +34,7 @@ export const applyUpdate = (
       checked(() => readUpdate(job.runId, update, attempts, now)),
       (error) => error instanceof LimitExceededError,
       // the worker drops the job whatever the answer is, so a result that cannot be stored ends the run
-      (error) => Effect.succeed(failTooLarge(error))
+      (error) => Effect.succeed(failTooLargeOps(error))
     )
     const { answered, reports } = permittedReports(caller, environment, [{ ...job, ops }])
     const [ack] = answered(yield* engine.turns.report(reports, boundTo))

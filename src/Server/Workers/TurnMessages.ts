@@ -2,7 +2,7 @@
 import type { Delivered, WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
 import type { JsonText } from "../../Json.ts"
 import type { Delivery } from "../../Protocol/Http/Turns.ts"
-import { damaged, seal } from "../../Protocol/Seal.ts"
+import { damagedError, seal } from "../../Protocol/Seal.ts"
 
 /** The JSON of a delivery. */
 export const encodeDelivery = (delivery: Delivery): JsonText =>
@@ -16,9 +16,9 @@ export const encodeDelivered = ({ deliveries, isClosing }: Delivered): JsonText 
 
 /** Throws an `IronflowError` when a message has no seal although its worker seals all messages. */
 export const checkSeal = ({ seals }: WorkerConnection, isSealed: boolean): void => {
-  if (seals && !isSealed) throw damaged()
+  if (seals && !isSealed) throw damagedError()
 }
 
 /** The response, with a seal if the worker seals its messages. */
-export const sealed = ({ seals }: WorkerConnection, answer: JsonText, about?: string): JsonText =>
+export const sealAnswer = ({ seals }: WorkerConnection, answer: JsonText, about?: string): JsonText =>
   seals ? seal(answer, about) : answer

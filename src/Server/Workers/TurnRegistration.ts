@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../../Errors.ts"
 import { checkFunctionCount, checkMaxConcurrentJobs, checkName, keyLength } from "../../Limits.ts"
 import { type RegisterTurnsResponse, TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
-import { damaged } from "../../Protocol/Seal.ts"
+import { damagedError } from "../../Protocol/Seal.ts"
 import type { WorkerRegistration } from "../../Protocol/Worker.ts"
 import type { RegisterRequest } from "../../Protocol/Workers.ts"
 import type { Caller } from "../../Engine/Access/Access.ts"
@@ -53,14 +53,14 @@ export const registerTurns = (
 > =>
   Effect.gen(function* () {
     const { caller, connection, maxBodyBytes, stream, transport } = origin
-    const announced = yield* checked(() => readAnnouncement(request, origin))
+    const announcement = yield* checked(() => readAnnouncement(request, origin))
     const { worker, lost } = yield* workers.registerTurnWorker({
-      ...announced,
+      ...announcement,
       connection: watchedConnection(connection),
       encode: encodeDelivery,
       transport,
       ...(stream === undefined ? {} : { stream }),
-      ...(caller === undefined ? {} : { limits: limitsOf(caller, announced.registration.environment) })
+      ...(caller === undefined ? {} : { limits: limitsOf(caller, announcement.registration.environment) })
     })
     const { leaseMs } = workers
     const response: RegisterTurnsResponse = {
@@ -73,7 +73,7 @@ export const registerTurns = (
       lost,
       ...(worker.since === undefined ? {} : { since: worker.since })
     }
-    return { worker, registration: announced.registration, response }
+    return { worker, registration: announcement.registration, response }
   })
 
 const readAnnouncement = (
@@ -81,22 +81,22 @@ const readAnnouncement = (
   { caller, environment, isSealed, workerId }: Origin
 ) => {
   const seals = capabilities?.seals === true
-  if (seals && !isSealed) throw damaged()
+  if (seals && !isSealed) throw damagedError()
   if (registration === undefined || instance === undefined || instance === "") {
     throw new ValidationError("Register: a worker that speaks turns must send `registration` and `instance`")
   }
   if (workerId === undefined) checkName("worker id", registration.workerId)
   else if (registration.workerId !== workerId) {
     // a worker that seals sends the same id in both places, so one of the two was damaged
-    if (seals) throw damaged()
+    if (seals) throw damagedError()
     throw new ValidationError(
       `Register: \`registration.workerId\` is "${registration.workerId}" and the path says "${workerId}"`
     )
   }
   // a worker names its environment in the request and in the registration; the two must agree, unless the worker's key
   // is bound to an environment
-  const isOther = environment !== undefined && environment !== registration.environment
-  if (seals && isOther && caller?.key?.environment === undefined) throw damaged()
+  const isOtherEnvironment = environment !== undefined && environment !== registration.environment
+  if (seals && isOtherEnvironment && caller?.key?.environment === undefined) throw damagedError()
   checkFunctionCount(registration.functions)
   checkMaxConcurrentJobs(registration.maxConcurrentJobs)
   const checkedRegistration: WorkerRegistration = {

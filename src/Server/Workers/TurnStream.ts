@@ -17,7 +17,7 @@ import { type RemoteWorkers, unknownWorker } from "../../Engine/Workers/RemoteWo
 import type { WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import { readReports } from "../../Protocol/TurnReports.ts"
-import { checkSeal, encodeDelivered, sealed } from "./TurnMessages.ts"
+import { checkSeal, encodeDelivered, sealAnswer } from "./TurnMessages.ts"
 import { registerTurns } from "./TurnRegistration.ts"
 
 /** What a stream needs to know of its transport. */
@@ -38,23 +38,23 @@ export interface StreamConnection {
   readonly end: () => void
 }
 
-const registerRequest = decoder(Register, "Register")
-const roomRequest = decoder(Room, "Room")
-const lateRequest = decoder(LateTurnBody, "Late")
-const leaveRequest = decoder(DeregisterBody, "Leave")
+const readRegister = decoder(Register, "Register")
+const readRoom = decoder(Room, "Room")
+const readLate = decoder(LateTurnBody, "Late")
+const readLeave = decoder(DeregisterBody, "Leave")
 
 /** The JSON of a response without content. */
 const DONE = '{"ok":true}'
 
 export class TurnStream {
   readonly #workers: RemoteWorkers
-  readonly #carrier: StreamConnection
+  readonly #streamConnection: StreamConnection
   #worker: WorkerConnection | undefined
   #registration: WorkerRegistration | undefined
 
-  constructor(workers: RemoteWorkers, carrier: StreamConnection) {
+  constructor(workers: RemoteWorkers, streamConnection: StreamConnection) {
     this.#workers = workers
-    this.#carrier = carrier
+    this.#streamConnection = streamConnection
   }
 
   /**
@@ -68,14 +68,14 @@ export class TurnStream {
           "A stream takes one registration, and the worker has already registered on this stream"
         )
       }
-      const request = yield* checked(() => registerRequest(body))
+      const request = yield* checked(() => readRegister(body))
       if ((request.capabilities?.turns ?? 0) < TURNS_VERSION) {
         return yield* new ValidationError(
           `This engine exchanges turns in version ${TURNS_VERSION} of the protocol, and the worker does not: use the same version of ` +
             "@ironflow/node for the worker and the engine"
         )
       }
-      const { caller, connection, end, environment, maxBodyBytes, transport, wake } = this.#carrier
+      const { caller, connection, end, environment, maxBodyBytes, transport, wake } = this.#streamConnection
       yield* checked(() => caller.checkAlive())
       const { registration, response, worker } = yield* registerTurns(this.#workers, request, {
         environment,
@@ -95,7 +95,7 @@ export class TurnStream {
 
   /** Throws an `IronflowError` when the worker may no longer use the stream. */
   check(): void {
-    if (this.#registration !== undefined) checkWorker(this.#carrier.caller, this.#registration)
+    if (this.#registration !== undefined) checkWorker(this.#streamConnection.caller, this.#registration)
   }
 
   /** Throws an `IronflowError` when a message has no seal although the worker seals all messages. */
@@ -104,8 +104,8 @@ export class TurnStream {
   }
 
   /** The message, with a seal if the worker seals. For a transport that does not seal its frames itself. */
-  sealed(text: JsonText, about?: string): JsonText {
-    return this.#worker === undefined ? text : sealed(this.#worker, text, about)
+  seal(text: JsonText, about?: string): JsonText {
+    return this.#worker === undefined ? text : sealAnswer(this.#worker, text, about)
   }
 
   /** Whether there is something to push. */
@@ -130,7 +130,7 @@ export class TurnStream {
             checked(() => readReports(body)),
             (request) => {
               const { answered, reports } = permittedReports(
-                this.#carrier.caller,
+                this.#streamConnection.caller,
                 worker.environment,
                 request.reports
               )
@@ -142,17 +142,17 @@ export class TurnStream {
           )
         case "room":
           return Effect.flatMap(
-            checked(() => roomRequest(body)),
+            checked(() => readRoom(body)),
             (request) => Effect.as(worker.room(request), DONE)
           )
         case "late":
           return Effect.flatMap(
-            checked(() => lateRequest(body)),
+            checked(() => readLate(body)),
             (request) => Effect.as(worker.late(request), DONE)
           )
         case "leave":
           return Effect.flatMap(
-            checked(() => leaveRequest(body)),
+            checked(() => readLeave(body)),
             ({ session }) => Effect.as(this.#workers.dismiss(worker.workerId, session), DONE)
           )
       }

@@ -22,7 +22,7 @@ import { sockets } from "../../Protocol/Server.ts"
 import type { Visitor } from "../Http/AccessCheck.ts"
 import type { Reply } from "../Http/Route.ts"
 import { hasTime, callWhenTime } from "../../Engine/EventLoop.ts"
-import { CONNECTION_UNREAD_BYTES, tooManyUnread } from "../Http/UnreadResponses.ts"
+import { CONNECTION_UNREAD_BYTES, tooManyUnreadError } from "../Http/UnreadResponses.ts"
 import {
   closeFor,
   GOING_AWAY,
@@ -56,7 +56,7 @@ export interface ChannelOptions {
   readonly onClosing: (listener: () => void) => () => void
 }
 
-/** The most bytes of responses that a client may leave unread. */
+/** Maximum number of bytes of responses that a client may leave unread. */
 const MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 
 /**
@@ -79,7 +79,7 @@ const PROTOCOL_ERROR = 1002
 export const channelRoute = (options: ChannelOptions): SocketRoute => ({
   spec: sockets.channel,
   maxFrameBytes: MAX_FRAME_BYTES,
-  leavesByItself: true,
+  closesItself: true,
   open: (socket, call) => serve(socket, call, options)
 })
 
@@ -95,10 +95,10 @@ const serve = (
     if (socket.readyState !== socket.OPEN) return
     if (socket.bufferedAmount > MAX_BUFFERED_BYTES) return socket.terminate()
     socket.send(frame)
-    flow.sent()
-    leaveWhenDone()
+    flow.onSent()
+    closeWhenDone()
   })
-  const leaveWhenDone = (): void => {
+  const closeWhenDone = (): void => {
     if (!isClosing || calls.size > 0) return
     isClosing = false
     outgoing.flush()
@@ -118,7 +118,7 @@ const serve = (
     if (calls.has(id)) return false
     const call: ChannelCall = { method, url, body, trace, request, visitor }
     if (calls.size >= MAX_CALLS) {
-      respond(id, options.refuse(call, tooMany()))
+      respond(id, options.refuse(call, tooManyCallsError()))
       return true
     }
     const fiber = options.run(options.answer(call))
@@ -126,16 +126,16 @@ const serve = (
     fiber.addObserver((exit) => {
       calls.delete(id)
       // a call that was cancelled gets no response
-      if (!Exit.isSuccess(exit)) return leaveWhenDone()
+      if (!Exit.isSuccess(exit)) return closeWhenDone()
       const hasRoom = flow.makeRoomFor(exit.value.text?.length ?? 0)
-      respond(id, hasRoom ? exit.value : options.refuse(call, tooManyUnread()))
+      respond(id, hasRoom ? exit.value : options.refuse(call, tooManyUnreadError()))
     })
     return true
   }
 
   const stopListening = options.onClosing(() => {
     isClosing = true
-    leaveWhenDone()
+    closeWhenDone()
   })
   let deadline: NodeJS.Timeout | undefined
   // the socket does not close at once: a call may have rotated its own API key, and only the response to that call has
@@ -145,7 +145,7 @@ const serve = (
     isKeyEnded = true
     isClosing = true
     deadline = setTimeout(() => socket.terminate(), LAST_ANSWERS_MS).unref()
-    leaveWhenDone()
+    closeWhenDone()
   })
   socket.on("close", () => {
     stopListening()
@@ -181,10 +181,10 @@ const serve = (
         continue
       }
       if (socket.readyState !== socket.OPEN) return dropMessages()
-      if (flow.isUnread || outgoing.length > CONNECTION_UNREAD_BYTES) {
+      if (flow.hasTooMuchUnread || outgoing.length > CONNECTION_UNREAD_BYTES) {
         outgoing.flush()
         flow.pause(takeMessages)
-        if (flow.isUnread) return flow.whenRead(takeMessages)
+        if (flow.hasTooMuchUnread) return flow.whenRead(takeMessages)
       }
       if (!hasTime() || startedGets === GETS_PER_TURN) {
         startedGets = 0
@@ -207,7 +207,7 @@ const serve = (
   }
 }
 
-const tooMany = (): IronflowError =>
+const tooManyCallsError = (): IronflowError =>
   new UnavailableError(
     `More than ${MAX_CALLS} calls of this connection wait for an answer: wait until some of them are answered`,
     {

@@ -46,7 +46,7 @@ export class Flow {
   readonly #listeners: ReadonlyArray<(chunk: Buffer) => void>
   readonly #sendBuffer: SendBuffer
   /** The reasons for which nothing is passed on now. */
-  readonly #pauses = new Set<object>()
+  readonly #pauseReasons = new Set<object>()
   /** The bytes that were received and not passed on. */
   #rest: Buffer = Buffer.alloc(0)
   /** Whether the rest will be passed on as soon as there is time. */
@@ -58,7 +58,7 @@ export class Flow {
   #frameBytes = 0
   #input: PendingInput | undefined
   #cancelDeadline: () => void = () => undefined
-  #onRead: Array<() => void> = []
+  #readListeners: Array<() => void> = []
   #cancelUnread: () => void = () => undefined
 
   /** Takes over a socket that `ws` already listens to. The client may leave `maxUnread` bytes unread. */
@@ -82,7 +82,7 @@ export class Flow {
       this.#isGone = true
       while (socket.read() !== null);
     })
-    socket.on("drain", () => this.#wasRead())
+    socket.on("drain", () => this.#onAllRead())
     for (const event of ["message", "ping", "pong"] as const) webSocket.on(event, () => this.#onWholeFrame())
     webSocket.once("close", () => {
       this.#onWholeFrame()
@@ -93,7 +93,7 @@ export class Flow {
   }
 
   /** Whether the client has left so much unread that nothing should be added. */
-  get isUnread(): boolean {
+  get hasTooMuchUnread(): boolean {
     return this.#socket.writableLength > this.#maxUnread
   }
 
@@ -112,44 +112,45 @@ export class Flow {
   }
 
   /** Notes that something was sent. */
-  sent(): void {
+  onSent(): void {
     this.weigh(this.#socket.writableLength)
   }
 
   /** Calls `f` when the client has read everything. A client that does not read at all loses its connection. */
   whenRead(f: () => void): void {
-    this.#onRead.push(f)
-    if (this.#onRead.length > 1) return
+    this.#readListeners.push(f)
+    if (this.#readListeners.length > 1) return
     const unreadBytes = this.#socket.writableLength
     this.#cancelUnread = this.#options.scheduleTimeout(UNREAD_MS, () => {
       if (this.#socket.writableLength >= unreadBytes) return this.#webSocket.terminate()
-      const listeners = this.#onRead
-      this.#onRead = []
+      const listeners = this.#readListeners
+      this.#readListeners = []
       for (const listener of listeners) this.whenRead(listener)
     })
   }
 
-  /** Stops passing data on, until `resume` was called with each `why` of a pause. */
-  pause(why: object): void {
-    this.#pauses.add(why)
+  /** Stops passing data on, until `resume` was called with the `reason` of each pause. */
+  pause(reason: object): void {
+    this.#pauseReasons.add(reason)
     this.#socket.pause()
   }
 
-  resume(why: object): void {
-    if (this.#pauses.delete(why) && this.#pauses.size === 0) this.#goOn(this.#keepsUp ? "little" : "rest")
+  resume(reason: object): void {
+    if (this.#pauseReasons.delete(reason) && this.#pauseReasons.size === 0)
+      this.#goOn(this.#keepsUp ? "little" : "rest")
   }
 
-  #wasRead(): void {
+  #onAllRead(): void {
     this.#cancelUnread()
     this.#sendBuffer.set(0)
-    const listeners = this.#onRead
-    this.#onRead = []
+    const listeners = this.#readListeners
+    this.#readListeners = []
     for (const listener of listeners) listener()
   }
 
   #onData(chunk: Buffer): void {
     if (this.#isGone) return
-    const isPaused = this.#pauses.size > 0
+    const isPaused = this.#pauseReasons.size > 0
     if (!isPaused && !this.#isDue && !isWorkWaiting() && hasTime()) return this.#feed(chunk)
     const isLittle = this.#rest.length === 0 && (this.#keepsUp || chunk.length <= PIECE_BYTES)
     this.#rest = Buffer.concat([this.#rest, chunk])
@@ -167,8 +168,8 @@ export class Flow {
       for (const listener of this.#listeners) Reflect.apply(listener, this.#socket, [piece])
       if (this.#socket.destroyed) return
       if (this.#frameBytes > SMALL_BYTES) this.#countFrameBytes()
-      if (this.isUnread) this.#waitUntilRead()
-      if (this.#pauses.size > 0) return
+      if (this.hasTooMuchUnread) this.#waitUntilRead()
+      if (this.#pauseReasons.size > 0) return
       if (this.#rest.length > 0 && !hasTime()) {
         this.#keepsUp = false
         this.#socket.pause()
@@ -188,13 +189,13 @@ export class Flow {
     this.#isDue = true
     callWhenTime(kind, () => {
       this.#isDue = false
-      if (this.#pauses.size > 0 || this.#socket.destroyed) return
+      if (this.#pauseReasons.size > 0 || this.#socket.destroyed) return
       this.#feed(this.#rest)
-      if (this.#pauses.size === 0 && !this.#isDue) this.#socket.resume()
+      if (this.#pauseReasons.size === 0 && !this.#isDue) this.#socket.resume()
     })
   }
 
-  /** Counts the bytes of an incomplete frame in the memory that all connections share. */
+  /** Counts the bytes of an incomplete frame against the memory that all connections share. */
   #countFrameBytes(): void {
     this.#input ??= this.#beginInput()
     this.#input.setHeld(this.#frameBytes)

@@ -13,12 +13,12 @@ import { closeFor, POLICY_VIOLATION, type SocketRoute } from "./Upgrades.ts"
 const PING_MS = 30_000
 
 /**
- * Makes the route. `every` calls `f` again and again, at intervals of `ms` milliseconds, and returns a function that
- * ends this.
+ * Makes the route. `callEvery` calls `f` again and again, at intervals of `ms` milliseconds, and returns a function
+ * that ends this.
  */
 export const subscriptionRoute = (
   engine: EngineService,
-  every: (ms: number, f: () => void) => () => void
+  callEvery: (ms: number, f: () => void) => () => void
 ): SocketRoute => ({
   spec: sockets.subscriptions,
   open: (socket, { environment, flow, visitor }) => {
@@ -40,7 +40,7 @@ export const subscriptionRoute = (
     socket.on("close", stopWatching)
     let isAlive = true
     socket.on("pong", () => (isAlive = true))
-    const stop = every(PING_MS, () => {
+    const stop = callEvery(PING_MS, () => {
       if (!isAlive) return socket.terminate()
       isAlive = false
       socket.ping()

@@ -39,7 +39,7 @@ export interface SocketRoute {
   /** At this many unread bytes, nothing more is read from the client; 1 MiB by default. */
   readonly maxUnreadBytes?: number
   /** Whether the route closes its sockets itself, when the server stops and when their key ends. */
-  readonly leavesByItself?: boolean
+  readonly closesItself?: boolean
   /**
    * Throws an `IronflowError` to refuse the request before the upgrade. It is called after the check of what the spec
    * requires. Both checks are made again when the permissions of the key have changed; the socket is closed if one of
@@ -85,7 +85,7 @@ const GRACE_MS = 1000
 /** The interval of pings, in milliseconds. */
 const PING_MS = 30_000
 
-interface Entrance {
+interface RouteServer {
   readonly route: SocketRoute
   readonly segments: ReadonlyArray<string>
   readonly server: WebSocketServer
@@ -97,9 +97,9 @@ export class Upgrades {
   readonly #onUpgraded: UpgradeOptions["onUpgraded"]
   readonly #run: UpgradeOptions["run"]
   readonly #flow: FlowOptions
-  readonly #entrances: ReadonlyArray<Entrance>
+  readonly #routeServers: ReadonlyArray<RouteServer>
   /** Sockets that have not answered the last ping. */
-  #silent = new Set<WebSocket>()
+  #silentSockets = new Set<WebSocket>()
   /** Whether the server stops. It then opens no more WebSockets, since their clients would not learn of the stop. */
   #isClosing = false
 
@@ -109,7 +109,7 @@ export class Upgrades {
     this.#accessCheck = accessCheck
     this.#flow = flow
     this.#onBug = onBug
-    this.#entrances = routes.map((route) => ({
+    this.#routeServers = routes.map((route) => ({
       route,
       segments: route.spec.path.split("/"),
       server: new WebSocketServer({
@@ -124,7 +124,7 @@ export class Upgrades {
   readonly upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
     // a client may hang up during the handshake: it gets no response
     socket.on("error", () => socket.destroy())
-    if (this.#isClosing) return endWithResponse(socket, failureResponse(closing(), "rest"))
+    if (this.#isClosing) return endWithResponse(socket, failureResponse(closingError(), "rest"))
     const url = request.url ?? "/"
     const refresh = this.#accessCheck.requiredRefresh(
       request,
@@ -150,8 +150,8 @@ export class Upgrades {
         this.#onUpgraded(socket)
         // `close` follows, and is handled below
         webSocket.on("error", () => undefined)
-        webSocket.on("pong", () => this.#silent.delete(webSocket))
-        webSocket.on("close", () => this.#silent.delete(webSocket))
+        webSocket.on("pong", () => this.#silentSockets.delete(webSocket))
+        webSocket.on("close", () => this.#silentSockets.delete(webSocket))
         webSocket.once("close", closeWithKey(webSocket, call, route))
         this.#closeWithSession(webSocket, call)
         const flow = new Flow(webSocket, socket, this.#flow, route.maxUnreadBytes)
@@ -198,13 +198,13 @@ export class Upgrades {
   }
 
   /** Ends connections whose client is silently gone, as long as this runs. */
-  readonly watch: Effect.Effect<never> = Effect.forever(
+  readonly endDeadSockets: Effect.Effect<never> = Effect.forever(
     Effect.andThen(
       Effect.sleep(PING_MS),
       Effect.sync(() => {
-        for (const socket of this.#silent) socket.terminate()
-        this.#silent = new Set(this.#entrances.flatMap(({ server }) => [...server.clients]))
-        for (const socket of this.#silent) socket.ping()
+        for (const socket of this.#silentSockets) socket.terminate()
+        this.#silentSockets = new Set(this.#routeServers.flatMap(({ server }) => [...server.clients]))
+        for (const socket of this.#silentSockets) socket.ping()
       })
     )
   )
@@ -212,29 +212,32 @@ export class Upgrades {
   /** Tells every client that the server stops. */
   goAway(): void {
     this.#isClosing = true
-    for (const { route, server } of this.#entrances) {
-      if (route.leavesByItself === true) continue
+    for (const { route, server } of this.#routeServers) {
+      if (route.closesItself === true) continue
       for (const socket of server.clients) socket.close(GOING_AWAY, "the server stops")
     }
   }
 
   /** Ends all open connections. */
   close(): void {
-    for (const { server } of this.#entrances) {
+    for (const { server } of this.#routeServers) {
       for (const socket of server.clients) socket.terminate()
       server.close()
     }
   }
 
-  #find(request: IncomingMessage): { readonly entrance: Entrance; readonly call: Omit<SocketCall, "flow"> } {
+  #find(request: IncomingMessage): {
+    readonly entrance: RouteServer
+    readonly call: Omit<SocketCall, "flow">
+  } {
     const url = request.url ?? "/"
-    const mark = url.indexOf("?")
-    const path = (mark === -1 ? url : url.slice(0, mark)).replace(/^\/{2,}/, "/")
+    const queryMark = url.indexOf("?")
+    const path = (queryMark === -1 ? url : url.slice(0, queryMark)).replace(/^\/{2,}/, "/")
     const segments = path.split("/")
-    for (const entrance of this.#entrances) {
+    for (const entrance of this.#routeServers) {
       const variables = matchPath(entrance.segments, segments)
       if (variables === undefined) continue
-      const query = new URLSearchParams(mark === -1 ? "" : url.slice(mark + 1))
+      const query = new URLSearchParams(queryMark === -1 ? "" : url.slice(queryMark + 1))
       // a browser cannot set headers for a WebSocket: so the query may hold the environment and the key
       const visitor = this.#accessCheck.admit(request, query)
       return {
@@ -246,7 +249,7 @@ export class Upgrades {
   }
 }
 
-const closing = (): UnavailableError =>
+const closingError = (): UnavailableError =>
   new UnavailableError("The engine is about to stop: connect again when it is back", { code: "CLOSING" })
 
 /** Throws an `IronflowError` when the caller may not have the socket, or not with these options. */
@@ -260,7 +263,7 @@ const checkSocket = ({ check, spec }: SocketRoute, call: Omit<SocketCall, "flow"
 const closeWithKey = (socket: WebSocket, call: Omit<SocketCall, "flow">, route: SocketRoute): (() => void) =>
   call.visitor.caller.watch((ended) => {
     if (ended) {
-      return route.leavesByItself === true
+      return route.closesItself === true
         ? undefined
         : closeFor(socket, POLICY_VIOLATION, "the API key does not work any more")
     }

@@ -33,11 +33,11 @@ export const watchRoutes = (
   fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
 ): ReadonlyArray<SocketRoute> => {
   /** The route of a watch. Its spec says who may watch, and what a frame holds. */
-  const watching = <A, Frame>(
+  const watchRoute = <A, Frame>(
     spec: CallSpec<Frame>,
     changes: (
       call: SocketCall,
-      begin: { readonly from: number | undefined; readonly onOpen: (revision: number) => void }
+      start: { readonly startRevision: number | undefined; readonly onOpen: (revision: number) => void }
     ) => Stream.Stream<A, IronflowError>,
     frameOf: (change: A, call: SocketCall) => Frame,
     check?: SocketRoute["check"]
@@ -47,26 +47,26 @@ export const watchRoutes = (
       spec,
       check: (call) => {
         check?.(call)
-        readFrom(call)
+        readStartRevision(call)
       },
       open: (socket, call) =>
         serve(
           fork,
           socket,
           call.flow,
-          changes(call, { from: readFrom(call), onOpen: hello(socket, call) }),
+          changes(call, { startRevision: readStartRevision(call), onOpen: sendFirstFrame(socket, call) }),
           (change) => encode(frameOf(change, call))
         )
     }
   }
 
   return [
-    watching(
+    watchRoute(
       kv.watchKeys,
-      ({ environment, query, variables }, begin) =>
+      ({ environment, query, variables }, { startRevision, onOpen }) =>
         engine.kv
           .storedKeys(environment, variables["bucket"] ?? "")
-          .watch({ filter: query.get("key") ?? undefined, ...begin }),
+          .watch({ filter: query.get("key") ?? undefined, from: startRevision, onOpen }),
       ({ key, value, revision, operation, createdAt }, { variables }) => ({
         type: "kv_update" as const,
         key,
@@ -82,12 +82,12 @@ export const watchRoutes = (
         compileFilter(query.get("key") ?? undefined)
       }
     ),
-    watching(
+    watchRoute(
       config.watchConfig,
-      ({ environment, variables }, { from, onOpen }) =>
+      ({ environment, variables }, { startRevision, onOpen }) =>
         engine.config.in(environment).watch(variables["name"] ?? "", {
           onOpen,
-          ...(from === undefined ? {} : { fromRevision: from })
+          ...(startRevision === undefined ? {} : { fromRevision: startRevision })
         }),
       ({ data = null, ...change }) => ({
         type: "config_update" as const,
@@ -99,7 +99,7 @@ export const watchRoutes = (
   ]
 }
 
-const readFrom = ({ query }: Pick<SocketCall, "query">): number | undefined => {
+const readStartRevision = ({ query }: Pick<SocketCall, "query">): number | undefined => {
   const text = query.get("revision")
   if (text === null || text === "" || text === "now") return undefined
   if (!/^\d{1,16}$/.test(text)) {
@@ -113,7 +113,7 @@ const readFrom = ({ query }: Pick<SocketCall, "query">): number | undefined => {
 const encodeWatching = encoder(Watching)
 
 /** Sends the first frame, if the client has asked for it. Other clients do not know that frame. */
-const hello =
+const sendFirstFrame =
   (socket: WebSocket, { query }: SocketCall) =>
   (revision: number): void => {
     if (query.has("revision")) {
@@ -132,10 +132,10 @@ const serve = <A>(
   socket.on("pong", () => (isAlive = true))
   // sending a frame that the connection takes at once does not yield to the event loop: many such frames in a row
   // would block all other clients
-  const watching = Stream.runForEach(changes, (change) =>
+  const sendChanges = Stream.runForEach(changes, (change) =>
     yieldIfMany(Effect.suspend(() => send(socket, flow, encode(change))))
-  ).pipe(Effect.catch((error) => (error === tooSlow ? Effect.void : refuse(socket, error))))
-  const pinging = Effect.forever(
+  ).pipe(Effect.catch((error) => (error === tooSlowError ? Effect.void : closeWithError(socket, error))))
+  const sendPings = Effect.forever(
     Effect.andThen(
       Effect.sleep(PING_MS),
       Effect.sync(() => {
@@ -145,28 +145,28 @@ const serve = <A>(
       })
     )
   )
-  const fiber = fork(Effect.raceFirst(watching, pinging))
+  const fiber = fork(Effect.raceFirst(sendChanges, sendPings))
   socket.on("close", () => fiber.interruptUnsafe())
 }
 
-const tooSlow = new ValidationError("The watcher does not read")
+const tooSlowError = new ValidationError("The watcher does not read")
 
 const send = (socket: WebSocket, flow: Flow, frame: unknown): Effect.Effect<void, IronflowError> =>
   Effect.callback<void>((resume) => {
     // after an error the socket closes, which ends the watch
     socket.send(JSON.stringify(frame), () => resume(Effect.void))
-    flow.sent()
+    flow.onSent()
   }).pipe(
     Effect.timeoutOrElse({
       duration: SEND_MS,
       orElse: () => {
         socket.close(WATCHER_TOO_SLOW, `no frame was read for ${SEND_MS / 1000} s`)
-        return Effect.fail(tooSlow)
+        return Effect.fail(tooSlowError)
       }
     })
   )
 
-const refuse = (socket: WebSocket, error: IronflowError): Effect.Effect<void> =>
+const closeWithError = (socket: WebSocket, error: IronflowError): Effect.Effect<void> =>
   Effect.sync(() => {
     const { status, body } = failureResponse(error, "rest")
     socket.send(JSON.stringify({ type: "error", status, ...body }))
