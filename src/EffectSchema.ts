@@ -54,7 +54,7 @@ export const effectCodec = (
   { canStore }: Pick<StorageFormat, "canStore">
 ): DataCodec => {
   const encode = SchemaParser.encodeUnknownEffect(schema)
-  const encodeJsonForm = (value: unknown) => SchemaParser.encodeUnknownEffect(inJson(schema))(value)
+  const encodeJsonForm = (value: unknown) => SchemaParser.encodeUnknownEffect(jsonCodecOf(schema))(value)
   const encoder = standardOf((value) =>
     Effect.flatMap(encode(value, { errors: "all" }), (encoded) =>
       canStore(encoded)
@@ -76,7 +76,7 @@ export const encodeToJson = (schema: Codec<unknown>, value: unknown) =>
     isPlainJson(encoded)
       ? Effect.succeed(encoded)
       : // a value without a form in Effect's JSON is stored as `JSON.stringify` writes it
-        Effect.catch(Schema.encodeUnknownEffect(inJson(schema))(value), () => Effect.succeed(encoded))
+        Effect.catch(Schema.encodeUnknownEffect(jsonCodecOf(schema))(value), () => Effect.succeed(encoded))
   )
 
 /**
@@ -85,7 +85,7 @@ export const encodeToJson = (schema: Codec<unknown>, value: unknown) =>
  */
 export const decodeFromJson = <A>(schema: Codec<A>, value: unknown) =>
   Effect.catch(Schema.decodeUnknownEffect(schema)(value), (error) =>
-    Effect.catch(Schema.decodeUnknownEffect(inJson(schema))(value), () => Effect.fail(error))
+    Effect.catch(Schema.decodeUnknownEffect(jsonCodecOf(schema))(value), () => Effect.fail(error))
   )
 
 /**
@@ -142,7 +142,7 @@ interface OffersJsonSchema {
 const offeredJsonSchema = (schema: StandardSchemaV1): JsonSchema | undefined =>
   (schema["~standard"] as OffersJsonSchema).jsonSchema?.input?.({ target: "draft-2020-12" })
 
-const inJson = <A>(schema: Codec<A>): Codec<A> => {
+const jsonCodecOf = <A>(schema: Codec<A>): Codec<A> => {
   let codec = jsonCodecs.get(schema)
   if (codec === undefined) jsonCodecs.set(schema, (codec = Schema.toCodecJson(schema)))
   // the codec was made from this schema
@@ -156,7 +156,7 @@ const standards = new WeakMap<object, StandardSchemaV1>()
 
 const decoderOf = (schema: Codec<unknown>): StandardSchemaV1 => {
   const decode = SchemaParser.decodeUnknownEffect(schema)
-  const decodeJsonForm = (value: unknown) => SchemaParser.decodeUnknownEffect(inJson(schema))(value)
+  const decodeJsonForm = (value: unknown) => SchemaParser.decodeUnknownEffect(jsonCodecOf(schema))(value)
   return standardOf((value) =>
     Effect.catch(decode(value, { errors: "all" }), (issue) =>
       Effect.catch(decodeJsonForm(value), () => Effect.fail(issue))

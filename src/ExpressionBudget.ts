@@ -39,12 +39,12 @@ let bytes = 0
 /** Steps of all earlier evaluations. */
 let earlierSteps = 0
 /** The value of {@link expressionSteps} when the current shared budget began; `undefined` without a shared budget. */
-let sharedFrom: number | undefined
+let sharedStart: number | undefined
 /** Steps that the events of the current command have added to the shared budget. */
 let addedSteps = 0
 /** The user's `Error.stackTraceLimit`, while the evaluation has set it to 0. */
 let savedStackTraceLimit: number | undefined
-/** The last error of the evaluation for which the evaluation has paid. */
+/** The last error that the evaluation has paid for. */
 let lastError: unknown
 
 /** Thrown when an evaluation has used up its budget. The expression itself cannot catch this error. */
@@ -58,7 +58,7 @@ const tooLong = new BudgetExceeded(
 const tooLongTogether = new BudgetExceeded(
   `its evaluation was stopped after ${FEW_STEPS} steps, because the expressions evaluated just before it took long`
 )
-const notBegun = new BudgetExceeded(
+const notStarted = new BudgetExceeded(
   "it was not evaluated, because the expressions evaluated just before it took long"
 )
 const tooLarge = new BudgetExceeded(
@@ -88,13 +88,13 @@ export const expressionSteps = (): number => earlierSteps + steps
  * expressions.
  */
 export const withSharedBudget = <A>(command: () => A): A => {
-  if (sharedFrom !== undefined) return command()
-  sharedFrom = expressionSteps()
+  if (sharedStart !== undefined) return command()
+  sharedStart = expressionSteps()
   addedSteps = 0
   try {
     return command()
   } finally {
-    sharedFrom = undefined
+    sharedStart = undefined
   }
 }
 
@@ -120,7 +120,7 @@ export class TurnBudget {
   }
 
   evaluate<A>(evaluate: () => A): A {
-    if (sharedFrom !== undefined) return evaluate()
+    if (sharedStart !== undefined) return evaluate()
     if (!this.#hasBegun) {
       this.#hasBegun = true
       this.#inNextTurn(() => {
@@ -129,12 +129,12 @@ export class TurnBudget {
       })
     }
     const before = expressionSteps()
-    sharedFrom = before - this.#spent
+    sharedStart = before - this.#spent
     addedSteps = this.#added += EVENT_STEPS
     try {
       return evaluate()
     } finally {
-      sharedFrom = undefined
+      sharedStart = undefined
       this.#spent += expressionSteps() - before
     }
   }
@@ -142,8 +142,8 @@ export class TurnBudget {
 
 /** How many steps the next evaluation may take. */
 const stepsLeft = (): number => {
-  if (sharedFrom === undefined) return MAX_EXPRESSION_STEPS
-  const taken = earlierSteps - sharedFrom
+  if (sharedStart === undefined) return MAX_EXPRESSION_STEPS
+  const taken = earlierSteps - sharedStart
   if (taken <= MAX_SHARED_STEPS + addedSteps) return MAX_EXPRESSION_STEPS
   // the last evaluation with a full budget may have begun just before the limit, and so have exceeded it by up to
   // `MAX_EXPRESSION_STEPS`
@@ -155,12 +155,12 @@ const stepsLeft = (): number => {
  * when the budget has not enough steps left.
  */
 export const payForCompiling = (length: number): void => {
-  if (sharedFrom === undefined) return
+  if (sharedStart === undefined) return
   earlierSteps += steps
   steps = 0
   const cost = length * COMPILE_STEPS
   const left = stepsLeft()
-  if (cost > left) throw left === 0 ? notBegun : tooLongTogether
+  if (cost > left) throw left === 0 ? notStarted : tooLongTogether
   earlierSteps += cost
 }
 
@@ -175,7 +175,7 @@ export const withinBudget = <Variables>(
   earlierSteps += steps
   steps = 0
   limit = stepsLeft()
-  if (limit === 0) throw notBegun
+  if (limit === 0) throw notStarted
   bytes = 0
   try {
     return evaluate(variables)
@@ -232,7 +232,7 @@ interface Node {
   readonly input: string
   readonly meta: {
     readonly evaluate: Evaluate
-    /** The node that takes the place of a constant or a loop. */
+    /** For a constant or a loop: the node that is evaluated in its place. */
     readonly alternate?: Node
     readonly macro?: { readonly evaluate: Evaluate }
   }
@@ -250,10 +250,11 @@ export const boundMemory = (environment: Environment): void => {
   const { listType, mapType, registry } = evaluator
 
   // the type of an inner list or map says nothing about the content: the content is checked when it is accessed
-  const flat = (type: Type): Type => (type.kind === "list" ? listType : type.kind === "map" ? mapType : type)
+  const flatten = (type: Type): Type =>
+    type.kind === "list" ? listType : type.kind === "map" ? mapType : type
   const { functionCandidates, getListType, getMapType } = registry
-  registry.getListType = (element) => getListType.call(registry, flat(element))
-  registry.getMapType = (key, value) => getMapType.call(registry, flat(key), flat(value))
+  registry.getListType = (element) => getListType.call(registry, flatten(element))
+  registry.getMapType = (key, value) => getMapType.call(registry, flatten(key), flatten(value))
   evaluator.debugTypeDeep = (value) => {
     const type = evaluator.debugType(value)
     if (!Array.isArray(value) || value.length === 0) return type
@@ -270,12 +271,13 @@ export const boundMemory = (environment: Environment): void => {
       return node.evaluate(evaluator, node, context)
     } catch (error) {
       if (error instanceof BudgetExceeded) throw error
-      // the first error has recorded a stack trace, which is expensive: later errors record none
+      // the first error of the evaluation has recorded a stack trace, which is expensive: later errors record none
       if (savedStackTraceLimit === undefined) {
         savedStackTraceLimit = Error.stackTraceLimit
         Error.stackTraceLimit = 0
       }
-      // only a new error costs: it copies the expression, and the nodes around it throw the same error again
+      // a new error copies the expression, so it costs; the same error, when an outer node throws it again, costs
+      // nothing
       if (error !== lastError) pay(ERROR + (node.input.length >> 1))
       lastError = error
       return error
@@ -340,7 +342,7 @@ const nodesIn = (value: unknown): ReadonlyArray<Node> => {
     : []
 }
 
-const count = (one: Node, ofLeaves: number): void => {
+const count = (one: Node, leafCount: number): void => {
   const { alternate, evaluate, macro } = one.meta
   const inner: Evaluate =
     alternate !== undefined
@@ -349,7 +351,7 @@ const count = (one: Node, ofLeaves: number): void => {
         ? (evaluator, _, context) => macro.evaluate(evaluator, macro, context)
         : evaluate
   const size = sizeOf(one)
-  const price = priceOf(one) + ofLeaves
+  const price = priceOf(one) + leafCount
   one.evaluate =
     size === 0
       ? (evaluator, self, context) => {
@@ -563,7 +565,7 @@ const isAmong = (value: unknown, list: ReadonlyArray<unknown>, ast: unknown, eva
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** Pays for a call, and makes the call. The first argument is the receiver, if the call has one. */
-type Paying = (given: ReadonlyArray<unknown>, call: () => unknown) => unknown
+type PaidCall = (given: ReadonlyArray<unknown>, call: () => unknown) => unknown
 
 const isMap = (value: unknown): value is object =>
   typeof value === "object" &&
@@ -578,8 +580,8 @@ const lengthOf = (value: unknown): number =>
  * Pays for a function that reads its first argument, a text or bytes. It allocates `size` bytes for each character or
  * byte of the argument. `price` is the number of steps for the call, besides those for the length.
  */
-const reads =
-  (size: number, price = 0): Paying =>
+const payForReading =
+  (size: number, price = 0): PaidCall =>
   ([value], call) => {
     const length = lengthOf(value)
     pay(price + (length >> 3))
@@ -587,11 +589,11 @@ const reads =
     return call()
   }
 
-/** For a function that costs no more than its call, for which the node pays. */
-const callOnly: Paying = (_, call) => call()
+/** Pays nothing, for a function that costs no more than a call: the node pays for the call. */
+const payNothing: PaidCall = (_, call) => call()
 
 /** Pays for a function that searches a text, by comparing a part at every position of the text. */
-const searches: Paying = ([text, part], call) => {
+const payForSearch: PaidCall = ([text, part], call) => {
   pay(placesTimesLength(lengthOf(text), lengthOf(part)) / 32)
   return call()
 }
@@ -600,7 +602,7 @@ const placesTimesLength = (text: number, part: number): number =>
   Math.max(0, text - part + 1) * Math.min(part, text)
 
 /** Pays for a call with a time zone: to find the calendar of the zone takes as long as thousands of steps. */
-const inTimeZone: Paying = ([_, zone], call) => {
+const payForTimeZone: PaidCall = ([_, zone], call) => {
   if (zone !== undefined) {
     pay(2500 + lengthOf(zone))
     allocate(4096)
@@ -609,30 +611,30 @@ const inTimeZone: Paying = ([_, zone], call) => {
 }
 
 /** The prices of functions, by name: every function of the library has an entry. */
-export const functionPrices: { readonly [name: string]: Paying | undefined } = {
+export const functionPrices: { readonly [name: string]: PaidCall | undefined } = {
   // loops pay by the nodes that they evaluate
-  all: callOnly,
-  exists: callOnly,
-  exists_one: callOnly,
-  map: callOnly,
-  filter: callOnly,
-  has: callOnly,
-  bind: callOnly,
+  all: payNothing,
+  exists: payNothing,
+  exists_one: payNothing,
+  map: payNothing,
+  filter: payNothing,
+  has: payNothing,
+  bind: payNothing,
 
-  dyn: callOnly,
-  type: callOnly,
-  bool: reads(0),
-  int: reads(2, 50),
-  uint: reads(2, 50),
-  double: reads(2, 20),
-  timestamp: reads(0, 50),
+  dyn: payNothing,
+  type: payNothing,
+  bool: payForReading(0),
+  int: payForReading(2, 50),
+  uint: payForReading(2, 50),
+  double: payForReading(2, 20),
+  timestamp: payForReading(0, 50),
   duration: ([text], call) => {
     // the time in which the library finds the units grows with the cube of the number of digits
     pay(150 + lengthOf(text) ** 3 / 16)
     return call()
   },
-  string: reads(2),
-  bytes: reads(3),
+  string: payForReading(2),
+  bytes: payForReading(3),
   size: ([value], call) => {
     if (typeof value === "string") pay(value.length >> 1)
     return isMap(value) ? BigInt(keysOf(value).length) : call()
@@ -648,12 +650,12 @@ export const functionPrices: { readonly [name: string]: Paying | undefined } = {
   },
   contains: ([text, part], call) =>
     typeof text === "string" && typeof part === "string" ? contains(text, part) : call(),
-  indexOf: searches,
-  lastIndexOf: searches,
-  lowerAscii: reads(2),
-  upperAscii: reads(2),
-  trim: reads(2),
-  substring: reads(0),
+  indexOf: payForSearch,
+  lastIndexOf: payForSearch,
+  lowerAscii: payForReading(2),
+  upperAscii: payForReading(2),
+  trim: payForReading(2),
+  substring: payForReading(0),
   split: (given, call) => {
     const [text, separator] = given
     if (typeof text === "string" && typeof separator === "string") {
@@ -674,30 +676,30 @@ export const functionPrices: { readonly [name: string]: Paying | undefined } = {
     return call()
   },
   // not called: `refuseRegularExpressions` refuses it, since a regular expression can run for very long
-  matches: callOnly,
+  matches: payNothing,
 
-  json: reads(32, 50),
-  hex: reads(4),
-  base64: reads(4),
-  at: callOnly,
+  json: payForReading(32, 50),
+  hex: payForReading(4),
+  base64: payForReading(4),
+  at: payNothing,
 
-  hasValue: callOnly,
-  value: callOnly,
-  none: callOnly,
-  of: callOnly,
-  or: callOnly,
-  orValue: callOnly,
+  hasValue: payNothing,
+  value: payNothing,
+  none: payNothing,
+  of: payNothing,
+  or: payNothing,
+  orValue: payNothing,
 
-  getDate: inTimeZone,
-  getDayOfMonth: inTimeZone,
-  getDayOfWeek: inTimeZone,
-  getDayOfYear: inTimeZone,
-  getFullYear: inTimeZone,
-  getHours: inTimeZone,
-  getMilliseconds: inTimeZone,
-  getMinutes: inTimeZone,
-  getMonth: inTimeZone,
-  getSeconds: inTimeZone
+  getDate: payForTimeZone,
+  getDayOfMonth: payForTimeZone,
+  getDayOfWeek: payForTimeZone,
+  getDayOfYear: payForTimeZone,
+  getFullYear: payForTimeZone,
+  getHours: payForTimeZone,
+  getMilliseconds: payForTimeZone,
+  getMinutes: payForTimeZone,
+  getMonth: payForTimeZone,
+  getSeconds: payForTimeZone
 }
 
 /** How many bytes each piece of a split string takes, besides its characters. */

@@ -109,7 +109,7 @@ export const typeOfContent = (contentType: string | undefined): ValueType => {
 export const VALUE_TYPE_HEADER = "x-ironflow-value-type"
 
 /** The content type and headers with which a client writes a value of this type. */
-export const writtenAs = (
+export const headersOfWrite = (
   type: ValueType
 ): { readonly contentType: string; readonly headers: { readonly [name: string]: string } } =>
   type === "json"
@@ -120,7 +120,7 @@ export const writtenAs = (
  * The type of a value that a client has written. For octets it is in the header; for other values it follows from the
  * content type.
  */
-export const typeOfWritten = (
+export const typeOfWrite = (
   contentType: string | undefined,
   header: string | ReadonlyArray<string> | undefined
 ): ValueType => {
@@ -129,12 +129,12 @@ export const typeOfWritten = (
 }
 
 /** A value inside JSON: bytes as base64, anything else as a string. */
-export interface CarriedValue {
+export interface ValueInJson {
   readonly type: Exclude<ValueType, "raw">
   readonly data: string
 }
 
-export const toCarried = ({ bytes, type }: StoredValue): CarriedValue => {
+export const toValueInJson = ({ bytes, type }: StoredValue): ValueInJson => {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   // bytes of an unspecified type come back as bytes
   return type === "bytes" || type === "raw"
@@ -142,7 +142,7 @@ export const toCarried = ({ bytes, type }: StoredValue): CarriedValue => {
     : { type, data: buffer.toString() }
 }
 
-export const fromCarried = ({ data, type }: CarriedValue): StoredValue => ({
+export const fromValueInJson = ({ data, type }: ValueInJson): StoredValue => ({
   type,
   bytes: Buffer.from(data, type === "bytes" ? "base64" : "utf8")
 })

@@ -136,7 +136,7 @@ export const runLogger = (
   { fields, keep }: RunLines = { fields: () => ({ run: runId }) }
 ): Logger => {
   const prefix = `[ironflow:${runId.slice(-8)}]`
-  const lowest = lowestShown()
+  const lowest = lowestShownLevel()
   const format = formatFromEnvironment()
   return toLogger((level) => {
     const isShown = target !== undefined || levels.indexOf(level) >= lowest
@@ -157,7 +157,7 @@ export const runLogger = (
 }
 
 /** Index in {@link levels} of the minimum level of handler lines on the console. */
-const lowestShown = (): number =>
+const lowestShownLevel = (): number =>
   readEnvironmentVariable("IRONFLOW_DEBUG") === undefined ? levels.indexOf(levelFromEnvironment()) : 0
 
 /** The level in `IRONFLOW_LOG_LEVEL`, in capitals or not; `info` by default. Warns once about an unknown level. */

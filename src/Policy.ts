@@ -203,13 +203,13 @@ export const matchesGlob = (pattern: string, text: string): boolean => {
   if (end < first || !text.startsWith(pattern.slice(0, first)) || !text.endsWith(pattern.slice(last + 1))) {
     return false
   }
-  let inText = first
+  let textIndex = first
   for (let star = first; star !== last;) {
     const next = pattern.indexOf("*", star + 1)
     const part = pattern.slice(star + 1, next)
-    const found = text.indexOf(part, inText)
+    const found = text.indexOf(part, textIndex)
     if (found === -1 || found + part.length > end) return false
-    inText = found + part.length
+    textIndex = found + part.length
     star = next
   }
   return true
@@ -239,7 +239,7 @@ const matcher =
   (text: string): boolean =>
     matchesGlob(pattern, text)
 
-const fitsOne = (patterns: ReadonlyArray<string>, text: string): boolean =>
+const matchesAny = (patterns: ReadonlyArray<string>, text: string): boolean =>
   patterns.some((pattern) => matchesGlob(pattern, text))
 
 interface CompiledPolicy extends PolicyRule {
@@ -305,7 +305,7 @@ export class Permissions {
       ({ effect, expression, resourcePatterns }) =>
         effect === "deny" &&
         expression === undefined &&
-        (resourcePatterns === undefined || fitsOne(resourcePatterns, all))
+        (resourcePatterns === undefined || matchesAny(resourcePatterns, all))
     )
     return (
       !isAllDenied &&
@@ -370,7 +370,7 @@ export class Permissions {
       if (isAllowed && policy.effect === "allow") continue
       if (
         policy.resourcePatterns !== undefined &&
-        !fitsOne(policy.resourcePatterns, resource) &&
+        !matchesAny(policy.resourcePatterns, resource) &&
         !(policy.effect === "deny" && reach !== undefined && policy.resourcePatterns.some(reach))
       )
         continue
@@ -397,7 +397,7 @@ export class Permissions {
     const found = this.#byAction.get(action)
     if (found !== undefined) return found
     const compiled = (this.#compiled ??= this.#rules.map(compile))
-    const policies = compiled.filter(({ actionPatterns }) => fitsOne(actionPatterns, action))
+    const policies = compiled.filter(({ actionPatterns }) => matchesAny(actionPatterns, action))
     const about = {
       policies,
       denies: policies.some(({ effect }) => effect === "deny"),

@@ -14,7 +14,7 @@ import { decodeJson, encodeJson, hasToJson, isObject } from "./Json.ts"
 import { jsonDepth } from "./Limits.ts"
 
 const MARK = "ironflow:error"
-const isMark = /^\\*ironflow:error$/
+const markPattern = /^\\*ironflow:error$/
 
 /** Encodes a result. Throws for what `encodeJson` refuses, except errors. */
 export const encodeResult = (value: unknown, what: string): string | undefined => {
@@ -45,7 +45,7 @@ export const revive = (value: unknown): unknown => unmark(value, deserializeErro
 /** The result for programs that do not know the form of errors. Errors become objects with name, message and code. */
 export const plainResult = (text: string | undefined): unknown => {
   const value = decodeJson(text)
-  return hasErrors(text) ? unmark(value, brief) : value
+  return hasErrors(text) ? unmark(value, summaryOf) : value
 }
 
 /** An answer of the engine with the output of a run, which tells whether the output contains errors. */
@@ -55,13 +55,13 @@ interface OutputAnswer {
 }
 
 /** The answer with the errors in its output restored. */
-export const withErrors = <A extends object>(answer: A): A => {
+export const restoreErrors = <A extends object>(answer: A): A => {
   const { outputHasErrors, ...rest } = answer as A & OutputAnswer
   // without the flag the answer stays as it is
   return outputHasErrors === true ? ({ ...rest, output: revive(rest.output) } as unknown as A) : answer
 }
 
-const brief = ({ code, message, name }: SerializedError): unknown => ({
+const summaryOf = ({ code, message, name }: SerializedError): unknown => ({
   name,
   message,
   ...(code === undefined ? {} : { code })
@@ -106,7 +106,7 @@ const markMembers = (value: unknown, depth: number): unknown => {
   if (keys.length === 0) return value
   return withMembers(
     keys.map((key) => [
-      isMark.test(key) ? `\\${key}` : key,
+      markPattern.test(key) ? `\\${key}` : key,
       mark((value as { readonly [key: string]: unknown })[key], depth + 1)
     ])
   )
@@ -119,7 +119,7 @@ const unmark = (value: unknown, error: (stored: SerializedError) => unknown): un
   // the member is no data: `mark` has written it for an error, in this form
   if (Object.hasOwn(value, MARK)) return error((value as { readonly [MARK]: SerializedError })[MARK])
   return withMembers(
-    members.map(([key, member]) => [isMark.test(key) ? key.slice(1) : key, unmark(member, error)])
+    members.map(([key, member]) => [markPattern.test(key) ? key.slice(1) : key, unmark(member, error)])
   )
 }
 

@@ -135,7 +135,7 @@ const repetitionEndAt = (schedule: Schedule, instant: number): number | undefine
   if (schedule.firesTwice) return undefined
   const offset = offsetAt(schedule, instant)
   const before = instant - LONGEST_CHANGE_MS
-  const back = offsetAt(schedule, before) - offset
-  if (back <= 0 || offsetAt(schedule, instant - back) === offset) return undefined
-  return changeBetween(schedule, before, instant) + back
+  const setBackMs = offsetAt(schedule, before) - offset
+  if (setBackMs <= 0 || offsetAt(schedule, instant - setBackMs) === offset) return undefined
+  return changeBetween(schedule, before, instant) + setBackMs
 }

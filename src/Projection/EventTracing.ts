@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
-import { tracerIn, within } from "../OpenTelemetry.ts"
+import { tracerIn, withActiveSpan } from "../OpenTelemetry.ts"
 import type { ProjectionLogEvent } from "../Protocol/ProjectionOwners.ts"
 import { parseTrace } from "../Trace.ts"
 import type { EventFailure } from "./ProjectionHandler.ts"
@@ -53,7 +53,7 @@ export const eventTracing = (
       span.end(clock.currentTimeNanosUnsafe(), failure === undefined ? Exit.void : Exit.fail(failure.error))
       return failure
     }
-    const handled = within(span, handle)
+    const handled = withActiveSpan(span, handle)
     return Effect.isEffect(handled)
       ? Effect.map(Effect.provideService(handled, Tracer.ParentSpan, span), end)
       : end(handled)

@@ -28,7 +28,7 @@ import { hookKeys, type HookOptions } from "../Hook.ts"
 import { checkName, logCharactersOfRun, logLinesOfRun } from "../Limits.ts"
 import { resolveLogger } from "../Logger.ts"
 import { show } from "../Show.ts"
-import { checkKeys, type Keys, knownOf } from "../OptionKeys.ts"
+import { checkKeys, type Keys, withoutUnknownKeys } from "../OptionKeys.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
 import { resolveWorkerOptions, workerKeys, type WorkerOptions } from "../Worker/Options.ts"
 import { createClient, type IronflowClient } from "./Client.ts"
@@ -192,7 +192,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
   const environment = checkName("environment", resolveEnvironment(options.environment))
   const store = storeOf(options)
   const workerConfig = {
-    ...knownOf(options, workerKeys),
+    ...withoutUnknownKeys(options, workerKeys),
     environment,
     functions: options.functions ?? []
   }

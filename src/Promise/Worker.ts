@@ -15,7 +15,7 @@ import {
 } from "../Errors.ts"
 import type { EffectFunction, IronflowFunction } from "../Function.ts"
 import { type Logger, resolveLogger } from "../Logger.ts"
-import { checkKeys, type Keys, knownOf } from "../OptionKeys.ts"
+import { checkKeys, type Keys, withoutUnknownKeys } from "../OptionKeys.ts"
 import type { EffectProjection, IronflowProjection } from "../Projection/Projection.ts"
 import type { WorkerTransport } from "../Protocol/Worker.ts"
 import { show } from "../Show.ts"
@@ -142,7 +142,7 @@ const inProcess = (config: EngineWorkerConfig): Connected => {
   const connection = connectionOf("createWorker()", config.engine)
   return {
     options: {
-      ...knownOf<RunnableOptions>(config, workerKeys),
+      ...withoutUnknownKeys<RunnableOptions>(config, workerKeys),
       environment: config.environment ?? connection.environment,
       logger: workerLogger(config.logger)
     },
@@ -184,7 +184,7 @@ export const connectBy = (
   const transport = Layer.unwrap(load({ ...options, serverUrl: server.url, apiKey: server.apiKey }))
   return {
     options: {
-      ...knownOf<RunnableOptions>(config, workerKeys),
+      ...withoutUnknownKeys<RunnableOptions>(config, workerKeys),
       ...(server.namesEnvironment ? { environment: server.environment } : {}),
       logger
     },

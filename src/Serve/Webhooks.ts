@@ -4,7 +4,7 @@ import type { Connection } from "../Client/HttpConnection.ts"
 import { type IronflowError, toError, type WebhookCode, WebhookError } from "../Errors.ts"
 import { jsonCodec } from "../EffectSchema.ts"
 import { checkEventName } from "../Event.ts"
-import { encodeEvent, type GivenEvent, isDefined } from "../EventEncoding.ts"
+import { encodeEvent, type GivenEvent, isByDefinition } from "../EventEncoding.ts"
 import { encodeJson, isObject } from "../Json.ts"
 import { checkIdempotencyKey, checkSize, eventBytes, nameLength, writesAtOnce } from "../Limits.ts"
 import { restEmit } from "../Protocol/Events.ts"
@@ -207,7 +207,7 @@ const encodeResult = async (result: unknown): Promise<unknown> => {
 }
 
 const encodeIfDefined = async (event: unknown): Promise<unknown> => {
-  if (isDefined(event)) return encodeEvent<GivenEvent>(event, jsonCodec)
+  if (isByDefinition(event)) return encodeEvent<GivenEvent>(event, jsonCodec)
   // only a definition gives an event a version
   return isObject(event) ? { ...event, version: undefined } : event
 }

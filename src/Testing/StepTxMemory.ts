@@ -7,7 +7,7 @@ import { refusalOf, type StreamState } from "../Engine/Streams/StreamRows.ts"
 import { NonRetryableError, RevisionConflictError } from "../Errors.ts"
 import type { ExpectedVersion } from "../ExpectedVersion.ts"
 import { decodeJson } from "../Json.ts"
-import { decodeValue, fromCarried } from "../KvValue.ts"
+import { decodeValue, fromValueInJson } from "../KvValue.ts"
 import type { TxKvWrite, TxWrite, TxWriteResult } from "../Protocol/Worker.ts"
 
 /** An event written by a `step.tx`. */
@@ -163,7 +163,7 @@ export const readWrites = (writes: ReadonlyArray<TxWrite>): Array<TestWrite> =>
         return { _tag: write._tag, ...readEvent(write) }
       case "kv": {
         const { value, ...rest } = write
-        return value === undefined ? rest : { ...rest, value: decodeValue(fromCarried(value)) }
+        return value === undefined ? rest : { ...rest, value: decodeValue(fromValueInJson(value)) }
       }
       default:
         return unknownWrite(write)

@@ -7,7 +7,7 @@ import { checkStreamEvent, type NewStreamEvent } from "../EntityStream.ts"
 import { ValidationError } from "../Errors.ts"
 import { type EventDefinition, isEventDefinition } from "../Event.ts"
 import { validateEvent } from "../EventData.ts"
-import { encodedNow, type GivenEvent } from "../EventEncoding.ts"
+import { encodeEventNow, type GivenEvent } from "../EventEncoding.ts"
 import type { AnyFunction } from "../Function.ts"
 
 /** The data of the event that a function's handler receives. */
@@ -36,6 +36,6 @@ export const decodedInput = (fn: AnyFunction, input: unknown): unknown => {
 /** The event as a client would send it, with its data encoded by the event's definition. */
 export const eventOf = (event: string | EventDefinition, data: unknown): NewStreamEvent => {
   const given = isEventDefinition(event) ? { event, data } : { name: event, data }
-  const { version, ...named } = encodedNow<GivenEvent>(given, jsonCodec)
+  const { version, ...named } = encodeEventNow<GivenEvent>(given, jsonCodec)
   return checkStreamEvent({ ...named, ...(version === undefined ? {} : { version }) })
 }

@@ -26,7 +26,7 @@ import { CurrentTurnProbe } from "../Execution/TurnProbe.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
 import { isObject } from "../Json.ts"
 import { withFailureHandlers } from "../OnFailure.ts"
-import { checkKeys, type Keys, knownOf } from "../OptionKeys.ts"
+import { checkKeys, type Keys, withoutUnknownKeys } from "../OptionKeys.ts"
 import type { AnyProjection, ProjectionRequirements } from "../Projection/Projection.ts"
 import type { RunHistory } from "../Protocol/History.ts"
 import type { Wire } from "../Protocol/Subscriptions.ts"
@@ -164,7 +164,7 @@ export const makeVirtual = <
     yield* RealTime.ensureReal("The engine of a test")
     yield* validated(() => checkKeys(options, testEngineKeys, "The test engine", options.logger))
     const { functions, masterKey, projections, repeatSteps, replayEveryStep, startAt, ...workerOptions } =
-      knownOf(options, testEngineKeys)
+      withoutUnknownKeys(options, testEngineKeys)
     const start = startAt === undefined ? defaultStart : new Date(startAt).getTime()
     if (Number.isNaN(start)) {
       return yield* Effect.fail(

@@ -21,7 +21,7 @@ import * as Scope from "effect/Scope"
 import { Channels } from "../Client/Channel.ts"
 import { type Connection, make as connect } from "../Client/HttpConnection.ts"
 import { type AccessError, type IronflowError, ValidationError } from "../Errors.ts"
-import { loggerOr } from "../EffectLogger.ts"
+import { resolveEffectLogger } from "../EffectLogger.ts"
 import { currentVariables } from "../ConfigProviderVariables.ts"
 import {
   type WorkerHandlers,
@@ -50,7 +50,7 @@ export const layer = (
       const channels = yield* Channels
       const caller = "WorkerTransport.layerPolling"
       const variables = yield* currentVariables
-      const given = { ...options, logger: yield* loggerOr(options.logger) }
+      const given = { ...options, logger: yield* resolveEffectLogger(options.logger) }
       yield* validated(() => resolvePollingOptions(given, undefined, caller, variables))
       return WorkerTransport.of({
         open: (registration, handlers) =>

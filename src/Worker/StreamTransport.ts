@@ -12,7 +12,7 @@ import type * as Scope from "effect/Scope"
 import { Channels } from "../Client/Channel.ts"
 import { isFromServer, serverFailureOf } from "../Client/HttpFailures.ts"
 import type { AccessError, IronflowError, ValidationError } from "../Errors.ts"
-import { loggerOr } from "../EffectLogger.ts"
+import { resolveEffectLogger } from "../EffectLogger.ts"
 import { currentVariables } from "../ConfigProviderVariables.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { restCapabilities } from "../Protocol/Server.ts"
@@ -49,7 +49,7 @@ export const layer = (
       const http = yield* HttpClient.HttpClient
       const channels = yield* Channels
       const variables = yield* currentVariables
-      const given = { ...options, logger: yield* loggerOr(options.logger) }
+      const given = { ...options, logger: yield* resolveEffectLogger(options.logger) }
       yield* validated(() => resolvePollingOptions(given, undefined, caller, variables))
       return WorkerTransport.of({
         open: (registration, handlers) =>

@@ -26,7 +26,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
-import { configured, type ConfigOptions } from "../LayerConfig.ts"
+import { readConfigs, type ConfigOptions } from "../LayerConfig.ts"
 import { formatDuration } from "../Duration.ts"
 import { currentLogger } from "../EffectLogger.ts"
 import type { Variables } from "../EnvironmentVariables.ts"
@@ -268,7 +268,7 @@ export const layerConfig = <
 > =>
   Layer.unwrap(
     Effect.map(
-      configured<WorkerOptions<Functions, Projections>, (typeof configNames)[number]>(options, configNames),
+      readConfigs<WorkerOptions<Functions, Projections>, (typeof configNames)[number]>(options, configNames),
       (configured) => layer(configured)
     )
   )

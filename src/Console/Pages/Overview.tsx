@@ -17,7 +17,7 @@ import { pathTo } from "../Parts/Rows.tsx"
 import { command } from "../Parts/ShellCommand.ts"
 import { engineNow, now } from "../Parts/Clock.ts"
 import { ago, duration } from "../Parts/Time.tsx"
-import { thrownBy } from "../../DescribeError.ts"
+import { thrownError } from "../../DescribeError.ts"
 
 /**
  * How each of the two periods is drawn: its number of points, and how many minutes each point covers. `ago` is how long
@@ -283,7 +283,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
         byFunction.set(functionId, {
           functionId,
           runs: (before?.runs ?? 0) + 1,
-          message: before?.message ?? (reported === undefined ? "" : thrownBy(reported).message.slice(0, 300))
+          message: before?.message ?? (reported === undefined ? "" : thrownError(reported).message.slice(0, 300))
         })
       }
       return {

@@ -1,7 +1,7 @@
 /** Writes a test that repeats a run. The values that were recorded become stubs for the run's steps. */
 import type { LoggedEvent } from "../../Protocol/Events.ts"
 import type { WireRun, WireStep } from "../../Protocol/Runs.ts"
-import { thrownBy } from "../../DescribeError.ts"
+import { thrownError } from "../../DescribeError.ts"
 import { isRecord } from "../Parts/Calls.ts"
 import { reportedError } from "../Parts/ErrorView.tsx"
 
@@ -84,7 +84,7 @@ const resultOf = ({ error, output, status }: WireStep): string =>
 
 const messageOf = (error: unknown): string => {
   const reported = reportedError(error)
-  return reported === undefined ? "" : thrownBy(reported).message
+  return reported === undefined ? "" : thrownError(reported).message
 }
 
 const code = (value: unknown): string =>

@@ -4,7 +4,7 @@
  */
 import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
-import { isOfLater, nearest } from "../../OptionKeys.ts"
+import { isLaterOption, nearest } from "../../OptionKeys.ts"
 import { membersOf, type Node, otherCase } from "../../Protocol/Codec.ts"
 import { callSpecs as eventSpecs } from "../../Protocol/Events.ts"
 import { callSpecs as functionSpecs } from "../../Protocol/Functions.ts"
@@ -78,7 +78,7 @@ export const checkQuerySpelling = (spec: CallSpec, query: URLSearchParams): void
 /** `problem` is the message up to the misspelled name. */
 const checkSpelling = (names: ReadonlyArray<string>, { all, known }: Names, problem: string): void => {
   for (const name of names) {
-    if (known.has(name) || isOfLater(name)) continue
+    if (known.has(name) || isLaterOption(name)) continue
     const suggestion = nearest(name, all)
     if (suggestion === undefined) continue
     throw new ValidationError(`${problem} ${show(name)}: did you mean ${show(suggestion)}?`)
