@@ -55,8 +55,8 @@ const fetchTo = async (source: ResolvedServer, partial: string, signal: AbortSig
       { cause }
     )
   showProgress("The server makes the backup, and then sends it")
-  // no `fetch`: it gives up when no answer begins within five minutes, and the backup of a large database may take
-  // longer
+  // not with `fetch`, which gives up when no answer begins within five minutes: the backup of a large database may take
+  // longer to begin
   const send = source.url.startsWith("https:") ? httpsRequest : request
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     const outgoing = send(

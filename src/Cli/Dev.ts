@@ -22,7 +22,7 @@ import { keepWorker } from "./DevWorker.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { activityJson, activityLine } from "./ActivityLines.ts"
 import { logChoice, logFlags } from "./LogOutput.ts"
-import { consoleFlags, consoleOf, port, consolePlace } from "./Serve.ts"
+import { consoleFlags, consoleOf, port, consoleAddress } from "./Serve.ts"
 import { checkFile } from "./UserFile.ts"
 import { watchCode } from "./CodeWatch.ts"
 import { file } from "./Worker.ts"
@@ -86,12 +86,12 @@ export const dev = Command.make(
                 pid: process.pid
               })
             : `Ironflow ${SDK_VERSION} at ${server.url}, data in ${input.data}. Ctrl-C stops it.` +
-                (server.consoleUrl === undefined ? "" : `\nIts console: ${consolePlace(server.consoleUrl)}`)
+                (server.consoleUrl === undefined ? "" : `\nIts console: ${consoleAddress(server.consoleUrl)}`)
         )
         yield* printActivity(engine.runs.observe, json)
         const changes = yield* codeChanges(path.dirname(path.resolve(input.file)))
         const deleteGone = makeDeleteGone(engine.client(resolveEnvironment(environment)))
-        let greeted = false
+        let hasPrintedHint = false
         return yield* keepWorker({
           file: input.file,
           serverUrl: server.url,
@@ -106,11 +106,11 @@ export const dev = Command.make(
                 Console.error(
                   `The functions that are no longer in the code could not be deleted: ${error.message}`
                 ),
-                noneGone
+                nothingGone
               )
             )
-            const hint = greeted || json ? "" : emitHint(worker, input.port, server.url)
-            greeted = true
+            const hint = hasPrintedHint || json ? "" : emitHint(worker, input.port, server.url)
+            hasPrintedHint = true
             yield* Console.log(
               json
                 ? JSON.stringify({ _tag: "WorkerReady", functions, ...goneFunctions })
@@ -203,7 +203,7 @@ const runningText = ({ functions, projections }: WorkerProcessInfo): string =>
     ...(projections.length === 0 ? [] : [`Projections: ${projections.join(", ")}`])
   ].join(". ")
 
-const noneGone: GoneFunctions = { deleted: [], orphaned: [] }
+const nothingGone: GoneFunctions = { deleted: [], orphaned: [] }
 
 /** Lists the functions that were deleted, and the functions that no worker has. */
 const goneText = ({ deleted, orphaned }: GoneFunctions): string =>

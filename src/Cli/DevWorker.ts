@@ -25,18 +25,18 @@ export interface DevWorkerOptions {
 }
 
 /**
- * Editors write a file in several steps, and several files at once. All changes within this time after the first change
- * count as one change.
+ * An editor may write a file in several steps, or several files at once. All changes within this time after the first
+ * change count as one change.
  */
 const SETTLE_MS = 100
 
 /** How long a stopping worker may take after each signal before it gets the next signal. */
 const PATIENCE_MS = 400
 
-/** How long the file may take to load before {@link stillLoading} is printed. */
+/** How long the file may take to load before {@link loadingText} is printed. */
 const LOADING_MS = 5000
 
-const stillLoading = (file: string): string =>
+const loadingText = (file: string): string =>
   `${file} is still being loaded: no worker is ready yet. Does it have a top-level \`await\` that never ends?`
 
 /** How a worker process ended. */
@@ -59,7 +59,7 @@ export const keepWorker = (options: DevWorkerOptions): Effect.Effect<never> =>
           })
           yield* Effect.forkScoped(
             Effect.delay(
-              Effect.suspend(() => (ready ? Effect.void : Console.error(stillLoading(options.file)))),
+              Effect.suspend(() => (ready ? Effect.void : Console.error(loadingText(options.file)))),
               LOADING_MS
             )
           )
@@ -71,7 +71,7 @@ export const keepWorker = (options: DevWorkerOptions): Effect.Effect<never> =>
         yield* Console.error(`${next} has changed: the worker starts again.`)
         continue
       }
-      // exit code 2 means that the code cannot be used as it is: to start it again only helps after a change
+      // exit code 2 means that the code cannot be used as it is, so the worker starts again only after a change
       if (next.code === 2) {
         yield* Console.error(
           "No worker is running: repair the file and save it, and a worker starts. Runs wait until then."

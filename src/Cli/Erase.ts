@@ -24,9 +24,9 @@ import { timeOf } from "./RunList.ts"
 import { provideServer } from "./ServerCalls.ts"
 import { textFlag } from "./TextFlag.ts"
 
-const optionalText = (name: string, metavar: string, description: string) =>
+const optionalTextFlag = (name: string, metavar: string, description: string) =>
   textFlag(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.optional)
-const repeatedText = (name: string, metavar: string, description: string) =>
+const repeatedTextFlag = (name: string, metavar: string, description: string) =>
   textFlag(name).pipe(
     Flag.withMetavar(metavar),
     Flag.withDescription(`${description}; may be repeated`),
@@ -36,23 +36,23 @@ const booleanFlag = (name: string, description: string) =>
   Flag.Boolean(name).pipe(Flag.withDescription(description), Flag.withoutNegation, Flag.withDefault(false))
 
 const flags = {
-  where: optionalText(
+  where: optionalTextFlag(
     "where",
     "CEL",
     `Events and messages for which this expression is true, as in 'event.data.email == "jane@example.com"'; all of them are searched`
   ),
-  event: optionalText("event", "NAME", "Events, and messages of topics, of this name or pattern"),
-  entity: optionalText("entity", "ID", "Events of this entity"),
-  entityType: optionalText("entity-type", "TYPE", "Events of entities of this type"),
-  idempotencyKey: optionalText("idempotency-key", "KEY", "Events and messages with this idempotency key"),
-  since: optionalText(
+  event: optionalTextFlag("event", "NAME", "Events, and messages of topics, of this name or pattern"),
+  entity: optionalTextFlag("entity", "ID", "Events of this entity"),
+  entityType: optionalTextFlag("entity-type", "TYPE", "Events of entities of this type"),
+  idempotencyKey: optionalTextFlag("idempotency-key", "KEY", "Events and messages with this idempotency key"),
+  since: optionalTextFlag(
     "since",
     "TIME",
     "Events and messages that were stored at this time or later: how long ago, such as 7d, or a date such as 2026-01-31"
   ),
-  until: optionalText("until", "TIME", "Events and messages that were stored before this time"),
-  run: repeatedText("run", "ID", "This run, and the event that started it"),
-  runWhere: optionalText(
+  until: optionalTextFlag("until", "TIME", "Events and messages that were stored before this time"),
+  run: repeatedTextFlag("run", "ID", "This run, and the event that started it"),
+  runWhere: optionalTextFlag(
     "run-where",
     "CEL",
     "Runs for which this expression over event, output and error is true"
@@ -62,13 +62,13 @@ const flags = {
     Flag.withDescription("Runs with this value at a path that their function names in searchBy"),
     Flag.between(0, 10)
   ),
-  stream: repeatedText("stream", "ENTITY", "The stream of this entity, with its snapshots"),
-  key: repeatedText(
+  stream: repeatedTextFlag("stream", "ENTITY", "The stream of this entity, with its snapshots"),
+  key: repeatedTextFlag(
     "key",
     "BUCKET/KEY",
     "This key of a bucket; with * at the end, all keys that begin with it"
   ),
-  config: repeatedText("config", "NAME", "This configuration")
+  config: repeatedTextFlag("config", "NAME", "This configuration")
 }
 
 const settings = {
@@ -181,10 +181,10 @@ export const erase = Command.make(
           }
           if (!yes) {
             yield* Console.error(dryRunResultOf(counts))
-            const isWanted = yield* Prompt.run(
+            const isConfirmed = yield* Prompt.run(
               Prompt.Confirm({ message: "Erase this data? This cannot be undone.", initial: false })
             )
-            if (!isWanted) return yield* new CommandError("Nothing was changed", { code: "CANCELLED" })
+            if (!isConfirmed) return yield* new CommandError("Nothing was changed", { code: "CANCELLED" })
           }
         } else if (dryRun)
           return yield* usage(

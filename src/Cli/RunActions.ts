@@ -14,7 +14,7 @@ import { bulkFlags, doToMany, idsOf } from "./Bulk.ts"
 import { givenFlags } from "./OneCallCommands.ts"
 import { CommandError } from "./CommandError.ts"
 import { readData } from "./Emit.ts"
-import { inCommands } from "./MethodsToCommands.ts"
+import { methodsToCommands } from "./MethodsToCommands.ts"
 import { ironflow } from "./Ironflow.ts"
 import { show } from "../Show.ts"
 import { oneLine, print } from "./Output.ts"
@@ -62,13 +62,13 @@ const stuckCodes: ReadonlySet<string> = new Set([
  * Why the run waits, on a line of its own, in the words of `runs why`. Empty when the run continues by
  * itself.
  */
-const whyStuck = (runId: string) =>
+const stuckReasonLine = (runId: string) =>
   callServer((client) => client.explain(runId)).pipe(
     Effect.map(({ code, message }) =>
-      stuckCodes.has(code) ? `\nIt still waits. ${oneLine(inCommands(message, runId), 2000)}` : ""
+      stuckCodes.has(code) ? `\nIt still waits. ${oneLine(methodsToCommands(message, runId), 2000)}` : ""
     ),
-    // The action has already succeeded, so an error here only leaves this line out. An API key may be allowed to
-    // control runs and yet not to read them.
+    // The action has already succeeded, so after an error this line is left out. The API key may be allowed to control
+    // runs, but not to read them.
     Effect.orElseSucceed(() => "")
   )
 
@@ -127,7 +127,7 @@ const act = <E>(
     ) {
       const run = yield* callServer((client) => single.call(client, firstId, options))
       const { json } = yield* ironflow
-      const whyLine = single.needsWorker === true && !json ? yield* whyStuck(run.id) : ""
+      const whyLine = single.needsWorker === true && !json ? yield* stuckReasonLine(run.id) : ""
       return yield* print(run, () => single.text(run, options) + whyLine)
     }
     if (singleFlags.length > 0) {
@@ -187,7 +187,7 @@ export const pause = Command.make("pause", { runIds, reason, ...filterFlags, ...
     call: (client, runId, { reason }) => client.pauseRun(runId, reason),
     text: (run, { reason = "" }) =>
       reason !== "" && run.pauseReason !== undefined && run.pauseReason !== reason
-        ? `Run ${run.id} was already paused, and keeps its earlier reason: ${oneLine(inCommands(run.pauseReason, run.id), 400)}`
+        ? `Run ${run.id} was already paused, and keeps its earlier reason: ${oneLine(methodsToCommands(run.pauseReason, run.id), 400)}`
         : run.status === "paused"
           ? `Run ${run.id} is paused; \`ironflow runs resume ${run.id}\` continues it.`
           : `Run ${run.id} pauses when its running steps have ended.`
@@ -277,8 +277,8 @@ export const fork = Command.make(
       }
       steps[text.slice(0, at)] = yield* readData(text.slice(at + 1))
     }
-    const isOne = input.runIds.length === 1 && input.runIds[0] !== "-"
-    const value = isOne && Option.isSome(data) ? yield* readData(data.value) : undefined
+    const isSingleRun = input.runIds.length === 1 && input.runIds[0] !== "-"
+    const value = isSingleRun && Option.isSome(data) ? yield* readData(data.value) : undefined
     return yield* act(
       "fork",
       input,

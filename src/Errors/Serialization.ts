@@ -165,7 +165,7 @@ const revive = (damaged: SerializedError | null | undefined, depth: number): Err
   const isOurs = isIronflowError(error)
   for (const [key, value] of Object.entries(stored.data ?? {})) {
     if ((key === "errors" && error instanceof AggregateError) || key === encodedFailure) continue
-    if (!standardKeys.has(key) || (key === "code" && !isOurs)) define(error, key, value, true)
+    if (!fieldKeys.has(key) || (key === "code" && !isOurs)) define(error, key, value, true)
   }
   if (!isOurs) {
     if (stored.code !== undefined) define(error, "code", stored.code, true)
@@ -236,7 +236,7 @@ const builtIns: ReadonlyMap<string, ErrorConstructor> = new Map([
 ])
 
 /** Properties that have their own fields in `SerializedError`. */
-const standardKeys: ReadonlySet<string> = new Set(["name", "message", "code", "retryable", "stack", "cause"])
+const fieldKeys: ReadonlySet<string> = new Set(["name", "message", "code", "retryable", "stack", "cause"])
 
 const ownData = (
   error: unknown,
@@ -245,14 +245,14 @@ const ownData = (
   depth: number
 ): { [key: string]: unknown } | undefined => {
   const data: { [key: string]: unknown } = {}
-  let empty = true
+  let isEmpty = true
   const put = (key: string, value: unknown) => {
     define(data, key, value, true)
-    empty = false
+    isEmpty = false
   }
   for (const key of ownKeys(error)) {
     // A code that is not a string is treated as data.
-    const hasOwnField = standardKeys.has(key) && !(key === "code" && typeof read(error, key) !== "string")
+    const hasOwnField = fieldKeys.has(key) && !(key === "code" && typeof read(error, key) !== "string")
     if (hasOwnField || (isOurs && key === "_tag")) continue
     const copy = jsonCopy(read(error, key))
     if (copy !== undefined) put(key, copy)
@@ -266,7 +266,7 @@ const ownData = (
       )
     }
   }
-  return empty ? undefined : data
+  return isEmpty ? undefined : data
 }
 
 const ownKeys = (value: unknown): ReadonlyArray<string> => {

@@ -20,7 +20,7 @@ export type TraceHandling = (
   handle: () => HandlingOutcome
 ) => HandlingOutcome
 
-const untraced: TraceHandling = (_event, _attempt, handle) => handle()
+const withoutTrace: TraceHandling = (_event, _attempt, handle) => handle()
 
 /**
  * Makes the {@link TraceHandling} of a projection. If `context` has no tracer, it only calls `handle`.
@@ -31,7 +31,7 @@ export const eventTracing = (
   projection: string
 ): TraceHandling => {
   const tracer = tracerIn(context)
-  if (tracer === undefined) return untraced
+  if (tracer === undefined) return withoutTrace
   return (event, attempt, handle) => {
     const parent = parseTrace(event.trace)
     if (parent === undefined) return handle()

@@ -110,7 +110,7 @@ export class Fold {
           i++
           continue
         }
-        const changedStates = yield* this.changed()
+        const changedStates = yield* this.changedStates()
         if (changedStates === undefined) return yield* this.#foldCarefully(events, end)
         const interruption = yield* this.#progress.tryLater(
           event,
@@ -124,7 +124,7 @@ export class Fold {
         deadLetters = []
       }
 
-      const changed = yield* this.changed()
+      const changed = yield* this.changedStates()
       if (changed === undefined) return yield* this.#foldCarefully(events, end)
       const unsaved = events.filter(({ position }) => position > this.#progress.position)
       if ((changed.bytes > SAVE_BYTES || changed.states.length > MAX_STATES) && unsaved.length > 1) {
@@ -145,10 +145,10 @@ export class Fold {
     return Effect.suspend(() => {
       const states = this.#options.states
       states.reset()
-      states.careful = true
+      states.checksEveryState = true
       return Effect.ensuring(
         this.foldAll(events, end),
-        Effect.sync(() => (states.careful = false))
+        Effect.sync(() => (states.checksEveryState = false))
       )
     })
   }
@@ -179,7 +179,7 @@ export class Fold {
    */
   readStates(partitions: ReadonlyArray<string | EventFailure>): Effect.Effect<boolean, RunnerError> {
     return Effect.gen({ self: this }, function* () {
-      const missing = this.#options.states.missing(
+      const missing = this.#options.states.partitionsToRead(
         partitions.filter((partition) => typeof partition === "string")
       )
       for (let i = 0; i < missing.length; i += MAX_STATES) {
@@ -198,9 +198,11 @@ export class Fold {
    * The states to save; `undefined` when the batch must be folded again with JSON round trips. Dies when the handler
    * now fails for an event that it has folded before: then there is no state to save.
    */
-  changed() {
+  changedStates() {
     return Effect.flatMap(this.#options.states.prepare, (failure) =>
-      failure === undefined ? Effect.sync(() => this.#options.states.changed()) : Effect.die(failure.error)
+      failure === undefined
+        ? Effect.sync(() => this.#options.states.changedStates())
+        : Effect.die(failure.error)
     )
   }
 }

@@ -3,7 +3,7 @@
  *
  * A handler must receive each state as if the state had passed through JSON. Plain data does not change in JSON, so
  * it is enough to check, when a batch is saved, that each state is plain data. If one is not, the batch is folded
- * again with a JSON round trip after every event (`careful`). This also finds the event whose state cannot be
+ * again with a JSON round trip after every event (`checksEveryState`). This also finds the event whose state cannot be
  * stored. A handler that throws may have changed its state, so the partition is folded again from the saved state.
  */
 import * as Effect from "effect/Effect"
@@ -40,7 +40,7 @@ export class States {
   #latest: LoadedState | undefined
   readonly #signal: AbortSignal
   /** Whether each state makes a JSON round trip after every event. */
-  careful = false
+  checksEveryState = false
 
   constructor(projectionHandler: ProjectionHandler, signal: AbortSignal) {
     this.#projectionHandler = projectionHandler
@@ -49,7 +49,7 @@ export class States {
   }
 
   /** The partitions whose states are not in memory, and must be read first. */
-  missing(partitions: Iterable<string>): Array<string> {
+  partitionsToRead(partitions: Iterable<string>): Array<string> {
     return [...new Set(partitions)].filter((partition) => !this.#loaded.has(partition))
   }
 
@@ -103,7 +103,7 @@ export class States {
     this.#loadedStateOf(partition).last = event
   }
 
-  /** Folds again each partition whose state a failed handler may have changed. Runs before {@link changed}. */
+  /** Folds again each partition whose state a failed handler may have changed. Runs before {@link changedStates}. */
   readonly prepare: Effect.Effect<EventFailure | undefined> = Effect.suspend(() => {
     const stale = [...this.#loaded.values()].filter(({ isFresh, last }) => last !== undefined && !isFresh)
     return Effect.reduce(
@@ -119,15 +119,15 @@ export class States {
 
   /**
    * The changed states, which are to be saved. `undefined` when the batch must be folded again with JSON round trips,
-   * see {@link careful}.
+   * see {@link checksEveryState}.
    */
-  changed(): { readonly states: ReadonlyArray<NewPartitionState>; readonly bytes: number } | undefined {
+  changedStates(): { readonly states: ReadonlyArray<NewPartitionState>; readonly bytes: number } | undefined {
     const states: Array<NewPartitionState> = []
     let bytes = 0
     for (const loaded of this.#loaded.values()) {
       const { last, partition } = loaded
       if (last === undefined) continue
-      const state = this.#encoded(loaded)
+      const state = this.#encode(loaded)
       if (state === undefined) return undefined
       bytes += byteLength(state)
       states.push({
@@ -141,8 +141,8 @@ export class States {
     return { states, bytes }
   }
 
-  /** Notes that the states which {@link changed} returned were saved. */
-  saved(states: ReadonlyArray<NewPartitionState>): void {
+  /** Notes that the states which {@link changedStates} returned were saved. */
+  markSaved(states: ReadonlyArray<NewPartitionState>): void {
     for (const { partition, position, state } of states) {
       const loaded = this.#loadedStateOf(partition)
       loaded.base = state
@@ -265,7 +265,7 @@ export class States {
         )
       )
     }
-    if (!this.careful) {
+    if (!this.checksEveryState) {
       loaded.value = next
       return undefined
     }
@@ -278,12 +278,12 @@ export class States {
   }
 
   /** The state as JSON. `undefined` when the state cannot be stored, or when JSON would change it. */
-  #encoded(loaded: LoadedState): string | undefined {
-    if (!this.careful && !isPlain(loaded.value, 0)) return undefined
+  #encode(loaded: LoadedState): string | undefined {
+    if (!this.checksEveryState && !isPlain(loaded.value, 0)) return undefined
     try {
       return encodeState(this.#name, loaded.value)
     } catch (error) {
-      if (this.careful) throw error
+      if (this.checksEveryState) throw error
       return undefined
     }
   }

@@ -75,8 +75,8 @@ export const startWatch = <A, E, R, ER>(
       { signal: stopping.signal }
     )
     .then((exit) => {
-      const interrupted = Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
-      const error = Exit.isFailure(exit) && !interrupted ? toError(Cause.squash(exit.cause)) : undefined
+      const wasInterrupted = Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+      const error = Exit.isFailure(exit) && !wasInterrupted ? toError(Cause.squash(exit.cause)) : undefined
       if (error === undefined) {
         resolve()
         Effect.runSync(Queue.end(queue))

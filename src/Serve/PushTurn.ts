@@ -13,7 +13,7 @@ import type { AnyFunction } from "../Function.ts"
 import type { Logger } from "../Logger.ts"
 import type { Job, Notice, TurnOp } from "../Protocol/Worker.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
-import { leaseLost, Reporter } from "../Worker/Reporter.ts"
+import { leaseLostError, Reporter } from "../Worker/Reporter.ts"
 import type { PushedTurn } from "./TurnSessions.ts"
 
 /** What all turns of a handler share. */
@@ -130,6 +130,6 @@ const applyNotice = (turn: TurnHandle, runId: string, notice: Notice): void => {
     case "Cancelled":
       return turn.abort(new RunCancelledError(runId))
     case "LeaseLost":
-      return turn.abort(leaseLost(runId, notice.reason))
+      return turn.abort(leaseLostError(runId, notice.reason))
   }
 }

@@ -20,11 +20,11 @@ import type { PushResponse, TurnResponse, TurnUpdate, TurnUpdated, YieldInfo } f
 import type { TurnHandle } from "../Execution/TurnHost.ts"
 import type { Job, Notice, Outcome, TurnAck, TurnOp, TurnReport, WorkerSession } from "../Protocol/Worker.ts"
 import type { LegacyJob } from "../Worker/LegacyJob.ts"
-import { applyOps, continuation, type LegacyEnd, type LegacySink, makeWork } from "../Worker/LegacyOps.ts"
-import { failPublish, publishFrom } from "../Worker/LegacyPublish.ts"
+import { applyOps, continuation, type LegacyEnd, type LegacySink, beginReport } from "../Worker/LegacyOps.ts"
+import { failPublish, publishMessage } from "../Worker/LegacyPublish.ts"
 import { LegacyTurn } from "../Worker/LegacyTurn.ts"
 import { TurnLog } from "../Execution/TurnLog.ts"
-import { asConnectionError, isSuccess } from "../Worker/ServerLink.ts"
+import { toConnectionError, isSuccess } from "../Worker/ServerLink.ts"
 import { responseOf } from "./LegacyPushRequests.ts"
 
 export interface PushedTurn {
@@ -99,21 +99,21 @@ export class ReportedTurn implements PushedTurn {
   readonly #connection: Connection
   readonly #job: Job
   readonly #buffer = new BufferedTurn()
-  readonly #unreachable: (error: ConnectionError) => void
-  #buffering = false
+  readonly #onUnreachable: (error: ConnectionError) => void
+  #isBuffering = false
 
   /** `unreachable` is called when a report has failed. */
-  constructor(connection: Connection, job: Job, unreachable: (error: ConnectionError) => void) {
+  constructor(connection: Connection, job: Job, onUnreachable: (error: ConnectionError) => void) {
     this.#connection = connection
     this.#job = job
-    this.#unreachable = unreachable
+    this.#onUnreachable = onUnreachable
   }
 
   readonly report = (
     reports: ReadonlyArray<TurnReport>
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> =>
     Effect.suspend(() => {
-      if (this.#buffering) return this.#buffer.report(reports)
+      if (this.#isBuffering) return this.#buffer.report(reports)
       // there is one turn, and so at most one report
       const ops = reports.flatMap((report) => report.ops)
       const logs = reports[0]?.logs
@@ -121,8 +121,8 @@ export class ReportedTurn implements PushedTurn {
       return Effect.matchEffect(this.#send(update, reportDelaysMs), {
         onSuccess: ({ ack }) => Effect.succeed([readAck(ack)]),
         onFailure: (error) => {
-          this.#buffering = true
-          this.#unreachable(error)
+          this.#isBuffering = true
+          this.#onUnreachable(error)
           const buffered = this.#buffer.report(reports)
           // only the engine could answer these steps: this turn ends here, and the run continues in another turn
           return ops.some(hasAnswer)
@@ -132,7 +132,7 @@ export class ReportedTurn implements PushedTurn {
       })
     })
 
-  readonly defers = (op: TurnOp): boolean => this.#buffering && hasAnswer(op)
+  readonly defers = (op: TurnOp): boolean => this.#isBuffering && hasAnswer(op)
   readonly response = (): TurnResponse => this.#buffer.response()
 
   /**
@@ -184,9 +184,9 @@ export class ReportedTurn implements PushedTurn {
         timeoutMs: (update.waitMs ?? 0) + this.#connection.server.timeoutMs
       })
       .pipe(
-        Effect.mapError(asConnectionError),
+        Effect.mapError(toConnectionError),
         Effect.flatMap((answer) => {
-          if (!isSuccess(answer)) return Effect.fail(asConnectionError(failureOf(answer, what)))
+          if (!isSuccess(answer)) return Effect.fail(toConnectionError(failureOf(answer, what)))
           const body = safeJsonParse(answer.text)
           return isObject(body) && isObject(body.ack) && Array.isArray(body.notices)
             ? // the engine answers as `Protocol/Push.ts` says, so an answer of this shape is a `TurnUpdated`
@@ -240,9 +240,9 @@ export class LegacyPushTurn implements PushedTurn {
                 )
               )
             )
-          : publishFrom(turn, op, nowMs, connection, (answer, what) =>
+          : publishMessage(turn, op, nowMs, connection, (answer, what) =>
               answer.status >= 500 || answer.status === 429
-                ? Effect.fail(asConnectionError(failureOf(answer, what)))
+                ? Effect.fail(toConnectionError(failureOf(answer, what)))
                 : Effect.succeed(answer)
             ),
       invokeAsync: (turn, op) =>
@@ -262,9 +262,9 @@ export class LegacyPushTurn implements PushedTurn {
   readonly report = (
     reports: ReadonlyArray<TurnReport>
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
-    // the work is made once, even if the effect runs several times
-    const turnWork = reports.map(makeWork)
-    return Effect.forEach(turnWork, (work) =>
+    // made once, even if the effect runs several times: a report that is sent again continues where it was
+    const pendingReports = reports.map(beginReport)
+    return Effect.forEach(pendingReports, (work) =>
       Effect.map(
         applyOps(this.#sink, this.#turn, work, this.#clock),
         (end): TurnAck => end ?? { _tag: "Accepted", outcomes: work.outcomes }
@@ -274,6 +274,6 @@ export class LegacyPushTurn implements PushedTurn {
 
   readonly defers = (op: TurnOp): boolean => op._tag === "InvokeAsync"
   readonly response = (): PushResponse | undefined => this.#response
-  // the next turn starts when the wait of the run is over, and nothing can make it start earlier
+  // not reported: a legacy server starts the next turn only when the wait of the run is over
   readonly late = (): Effect.Effect<void> => Effect.void
 }

@@ -24,10 +24,12 @@ const methods: ReadonlySet<string> = new Set(["POST", "GET", "HEAD"])
 export const checkMethod = (id: string, method = "POST"): Effect.Effect<void, IronflowError> =>
   methods.has(method)
     ? Effect.void
-    : Effect.fail(failure(`Webhook "${id}" takes POST, got ${show(method, 32)}`, "METHOD_NOT_ALLOWED", 405))
+    : Effect.fail(
+        webhookError(`Webhook "${id}" takes POST, got ${show(method, 32)}`, "METHOD_NOT_ALLOWED", 405)
+      )
 
 /** The id of the webhook in the URL; `undefined` when the URL has none. */
-export const webhookIn = (url: string): string | undefined => {
+export const webhookIdOf = (url: string): string | undefined => {
   const path = url.replace(/[?#].*$/s, "")
   const segment = /\/webhooks\/([^/]+)/.exec(path)?.[1]
   if (segment === undefined) return undefined
@@ -45,7 +47,7 @@ interface NamedWebhookEvent extends WebhookEvent {
 }
 
 /** What a request has come to: its events were stored, it was ignored, or the webhook gave a response of its own. */
-export type Received =
+export type WebhookOutcome =
   | { readonly _tag: "Stored"; readonly events: ReadonlyArray<NamedWebhookEvent> }
   | { readonly _tag: "Ignored" }
   | { readonly _tag: "Answered"; readonly response: ServeResponse }
@@ -60,7 +62,7 @@ export const receive = (
   bytes: Uint8Array,
   connection: Connection,
   timeoutMs: number
-): Effect.Effect<Received, IronflowError> =>
+): Effect.Effect<WebhookOutcome, IronflowError> =>
   Effect.gen(function* () {
     const what = `Webhook "${config.id}"`
     const request: WebhookRequest = {
@@ -81,7 +83,7 @@ export const receive = (
       if (answer !== undefined) return answer
       if (method === "GET" || method === "HEAD") {
         return yield* Effect.fail(
-          failure(
+          webhookError(
             `${what} takes POST, and a ${method} request only if its \`challenge\` answers the request`,
             "METHOD_NOT_ALLOWED",
             405
@@ -106,7 +108,7 @@ export const receive = (
         duration: timeoutMs,
         orElse: () =>
           Effect.fail(
-            failure(
+            webhookError(
               `${what}: its \`${phase}\` did not end within ${showMs(timeoutMs)} of the request. Send it again`,
               "WEBHOOK_TIMEOUT",
               503
@@ -127,7 +129,7 @@ const callWebhook = <A>(
   status: number,
   run: () => Promise<A>
 ): Effect.Effect<A, IronflowError> =>
-  Effect.tryPromise({ try: run, catch: (cause) => failure(toError(cause).message, code, status, cause) })
+  Effect.tryPromise({ try: run, catch: (cause) => webhookError(toError(cause).message, code, status, cause) })
 
 const queryOf = (url: string): { readonly [name: string]: string } => {
   const at = url.indexOf("?")
@@ -145,7 +147,7 @@ const isResponse = (value: unknown): value is Response =>
   isObject(value.headers) &&
   typeof value.headers.get === "function"
 
-const readResponse = async (response: Response): Promise<Received> => ({
+const readResponse = async (response: Response): Promise<WebhookOutcome> => ({
   _tag: "Answered",
   response: {
     status: response.status,
@@ -164,9 +166,9 @@ const hopByHopHeaders = new Set([
   "transfer-encoding"
 ])
 
-const ignored: Received = { _tag: "Ignored" }
+const ignored: WebhookOutcome = { _tag: "Ignored" }
 
-const stored = (events: ReadonlyArray<NamedWebhookEvent>): Received => ({ _tag: "Stored", events })
+const stored = (events: ReadonlyArray<NamedWebhookEvent>): WebhookOutcome => ({ _tag: "Stored", events })
 
 const emit = (
   { data, idempotencyKey, name, version }: NamedWebhookEvent,
@@ -185,13 +187,13 @@ const emit = (
       // the message does not contain the address of the Ironflow server, which strangers must not learn
       onFailure: (error) =>
         Effect.fail(
-          failure(`${what}: the event could not be stored now. Send it again`, "EMIT_FAILED", 502, error)
+          webhookError(`${what}: the event could not be stored now. Send it again`, "EMIT_FAILED", 502, error)
         ),
       onSuccess: (answer) =>
         isSuccess(answer)
           ? Effect.void
           : Effect.fail(
-              failure(
+              webhookError(
                 `${what}: the server refused event "${name}" (${answer.status}): ${answer.text.slice(0, 1000)}`,
                 "EMIT_FAILED",
                 502
@@ -202,13 +204,13 @@ const emit = (
 
 /** The result of `transform`. An event that was made with its definition gets the name of the definition. */
 const encodeResult = async (result: unknown): Promise<unknown> => {
-  if (Array.isArray(result)) return Promise.all(result.map(encodeIfDefined))
-  return encodeIfDefined(result)
+  if (Array.isArray(result)) return Promise.all(result.map(encodeEventData))
+  return encodeEventData(result)
 }
 
-const encodeIfDefined = async (event: unknown): Promise<unknown> => {
+const encodeEventData = async (event: unknown): Promise<unknown> => {
   if (isByDefinition(event)) return encodeEvent<GivenEvent>(event, jsonCodec)
-  // only a definition gives an event a version
+  // only an event that was given by its definition has a version
   return isObject(event) ? { ...event, version: undefined } : event
 }
 
@@ -258,5 +260,5 @@ const checkEvent = (event: unknown, what: string): NamedWebhookEvent => {
   }
 }
 
-const failure = (message: string, code: WebhookCode, status: number, cause?: unknown): WebhookError =>
+const webhookError = (message: string, code: WebhookCode, status: number, cause?: unknown): WebhookError =>
   new WebhookError(message, { code, status, ...(cause === undefined ? {} : { cause }) })

@@ -41,13 +41,13 @@ const faultKeys = {
   delayMs: true
 } satisfies Keys<FaultOptions>
 
-type Through = <A, E, R, E2>(
+type ApplyFaults = <A, E, R, E2>(
   request: Effect.Effect<A, E, R>,
   lost: (which: string) => E2
 ) => Effect.Effect<A, E | E2, R>
 
 /** Makes the faults of one transport. The requests of that transport are counted together. */
-const makeFaults = (options: FaultOptions): Effect.Effect<Through, ValidationError> =>
+const makeFaults = (options: FaultOptions): Effect.Effect<ApplyFaults, ValidationError> =>
   Effect.gen(function* () {
     yield* validated(() => checkKeys(options, faultKeys, "faults"))
     const { chance = 0, delayMs = 0, every, lose = "before", seed: given } = options
@@ -63,7 +63,7 @@ const makeFaults = (options: FaultOptions): Effect.Effect<Through, ValidationErr
     }
     const seed = given ?? (yield* Random.nextIntBetween(0, 2 ** 31))
     const random = yield* Random.withSeed(Random.Random, seed)
-    const ofSeed = chance === 0 ? "" : `, seed ${JSON.stringify(seed)}`
+    const seedText = chance === 0 ? "" : `, seed ${JSON.stringify(seed)}`
     let requests = 0
     return (request, lost) =>
       Effect.suspend(() => {
@@ -71,9 +71,9 @@ const makeFaults = (options: FaultOptions): Effect.Effect<Through, ValidationErr
         // a random number is drawn for every request, so that with a given seed `chance` loses the same requests, whatever
         // `every` says
         const isUnlucky = random.nextDoubleUnsafe() < chance
-        const fails = Effect.suspend(() => Effect.fail(lost(`number ${number}${ofSeed}`)))
+        const failLost = Effect.suspend(() => Effect.fail(lost(`number ${number}${seedText}`)))
         const isLost = isUnlucky || (every !== undefined && number % every === 0)
-        const sent = !isLost ? request : lose === "before" ? fails : Effect.andThen(request, fails)
+        const sent = !isLost ? request : lose === "before" ? failLost : Effect.andThen(request, failLost)
         return delayMs > 0 ? Effect.delay(sent, delayMs) : sent
       })
   })

@@ -62,13 +62,13 @@ const IDLE_ROUNDS = 20
 /** How long the replay waits for a handler in which nothing happens, since it may wait outside of steps. Real milliseconds. */
 const PATIENCE_MS = 2000
 /** How long the replay waits for such a handler when it also waits for a step that was not recorded. */
-const PATIENCE_BESIDE_NEW_MS = 250
+const PATIENCE_WITH_NEW_STEP_MS = 250
 
 /**
  * An alarm that never rings. It is not needed: no step's code runs, so no step times out, and idle rounds
  * show that a handler waits.
  */
-const silent: Alarm = { at: () => () => undefined }
+const silentAlarm: Alarm = { at: () => () => undefined }
 
 /**
  * Replays the run. An Effect handler gets the services that it requires from the context.
@@ -84,18 +84,19 @@ export const replay = (
 ): Effect.Effect<Replayed> =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
-    // the clock starts at the time at which the run was created: for the handler, that time had passed then too
+    // The clock starts at the time at which the run was created. In the recorded run, the handler also saw this time or
+    // a later one.
     const manual = makeClock(history.createdAt)
     const context = Context.add(yield* Effect.context<never>(), Clock.Clock, manual.clock)
     return yield* Effect.callback<Replayed>((resume) => {
-      const asked = new Map<string, RequestedStep>()
+      const requestedSteps = new Map<string, RequestedStep>()
       let end: TurnEnd | undefined
       /**
        * Steps that sleep until a time that has passed by now. If the time had already passed when the recorded run
        * called such a step, the run did not record the step.
        */
       const passedSleeps: Array<{ readonly at: number; readonly pass: () => void }> = []
-      let wantsNew = false
+      let awaitsNewStep = false
       let movements = 0
       let outcomes = 0
       const turn = startTurn(
@@ -105,7 +106,7 @@ export const replay = (
         { ...history, jobId: `replay-${history.runId}`, lingerMs: 1, transactions: true },
         {
           clock: manual.clock,
-          alarm: silent,
+          alarm: silentAlarm,
           context,
           logger: createNoopLogger(),
           ...(eventDefinitions === undefined
@@ -116,20 +117,20 @@ export const replay = (
             movements++
             // an op that only an engine can answer stays unanswered
             if (!asksEngine(op)) return onAck?.(undefined)
-            wantsNew = true
+            awaitsNewStep = true
             if (op._tag === "Sleep" && "at" in op.due && op.due.at <= now) {
               passedSleeps.push({ at: op.due.at, pass: () => onAck?.({ _tag: "Success", value: undefined }) })
             }
           },
           mayBegin: () => {
             movements++
-            wantsNew = true
+            awaitsNewStep = true
             return false
           },
           probe: {
             called: ({ key, kind, name }) => {
               movements++
-              asked.set(key, { stepKey: key, name, kind, outcomes })
+              requestedSteps.set(key, { stepKey: key, name, kind, outcomes })
             },
             delivers: () => {
               movements++
@@ -145,30 +146,30 @@ export const replay = (
       const recorded = recordedSteps(history)
       const isExplained = () =>
         (history.status !== "completed" || end !== undefined) &&
-        recorded.every(({ stepKey }) => asked.has(stepKey))
-      let movementsAtLook = -1
+        recorded.every(({ stepKey }) => requestedSteps.has(stepKey))
+      let movementsAtCheck = -1
       let idleRounds = 0
       let waited = 0
       let next: NodeJS.Immediate | NodeJS.Timeout
-      const look = (): void => {
-        idleRounds = movementsAtLook === movements ? idleRounds + 1 : 0
-        movementsAtLook = movements
+      const check = (): void => {
+        idleRounds = movementsAtCheck === movements ? idleRounds + 1 : 0
+        movementsAtCheck = movements
         const isAtRest = idleRounds > IDLE_ROUNDS
-        const patience = wantsNew ? PATIENCE_BESIDE_NEW_MS : PATIENCE_MS
+        const patience = awaitsNewStep ? PATIENCE_WITH_NEW_STEP_MS : PATIENCE_MS
         if (end !== undefined || (isAtRest && (waited > patience || isExplained()))) {
-          const result = { divergence: compare(history, recorded, asked, end, fn), end }
+          const result = { divergence: compare(history, recorded, requestedSteps, end, fn), end }
           turn.abort(new Error("The replay is over"))
           return resume(Effect.succeed(result))
         }
         if (!isAtRest) {
-          next = setImmediate(look)
+          next = setImmediate(check)
           return
         }
         waited++
         const wakesAt = manual.nextWake()
         const [sleep] = passedSleeps.sort((a, b) => a.at - b.at)
         if (sleep === undefined && !Number.isFinite(wakesAt)) {
-          next = setTimeout(look, 1)
+          next = setTimeout(check, 1)
           return
         }
         if (sleep !== undefined && sleep.at <= wakesAt) {
@@ -177,9 +178,9 @@ export const replay = (
         }
         Effect.runSync(manual.passTo(Math.min(sleep?.at ?? wakesAt, wakesAt)))
         idleRounds = 0
-        next = setImmediate(look)
+        next = setImmediate(check)
       }
-      next = setImmediate(look)
+      next = setImmediate(check)
       return Effect.sync(() => {
         clearImmediate(next as NodeJS.Immediate)
         clearTimeout(next as NodeJS.Timeout)
@@ -211,43 +212,44 @@ const recordedSteps = ({ journal, open }: RunHistory): ReadonlyArray<JournalEntr
 const compare = (
   history: RunHistory,
   recorded: ReadonlyArray<JournalEntry | OpenStep>,
-  asked: ReadonlyMap<string, RequestedStep>,
+  requestedSteps: ReadonlyMap<string, RequestedStep>,
   end: TurnEnd | undefined,
   fn: AnyFunction
 ): Divergence | undefined => {
   const { functionId, runId } = history
-  const missing = recorded.filter(({ stepKey }) => !asked.has(stepKey)).map(stepName)
+  const missing = recorded.filter(({ stepKey }) => !requestedSteps.has(stepKey)).map(stepName)
   // a handler that has ended calls no further step
-  const newStep = end === undefined || end._tag === "Paused" ? nextUnrecorded(recorded, asked) : undefined
+  const newStep =
+    end === undefined || end._tag === "Paused" ? nextUnrecorded(recorded, requestedSteps) : undefined
   const changed = recorded.find(
     (step) =>
-      asked.has(step.stepKey) &&
-      asked.get(step.stepKey)?.kind !== step.kind &&
+      requestedSteps.has(step.stepKey) &&
+      requestedSteps.get(step.stepKey)?.kind !== step.kind &&
       !("anyKind" in step && step.anyKind === true)
   )
-  const ofRun = `Run ${runId} of function "${fn.config.id}"`
+  const runText = `Run ${runId} of function "${fn.config.id}"`
   if (changed !== undefined) {
-    const calledStep = asked.get(changed.stepKey)
+    const calledStep = requestedSteps.get(changed.stepKey)
     return {
       runId,
       functionId,
       recorded: stepName(changed),
       ...(calledStep === undefined ? {} : { asked: stepName(calledStep) }),
       missing: missing.filter(({ stepKey }) => stepKey !== changed.stepKey),
-      message: `${ofRun} diverges at step ${changed.stepKey}: the journal has ${shown(changed)}, but the code asks for ${calledStep === undefined ? "nothing" : shown(calledStep)}`
+      message: `${runText} diverges at step ${changed.stepKey}: the journal has ${describeStep(changed)}, but the code asks for ${calledStep === undefined ? "nothing" : describeStep(calledStep)}`
     }
   }
   const [firstMissing] = missing
   if (firstMissing !== undefined) {
-    const why =
+    const reason =
       end?._tag === "Failed" || end?._tag === "Retrying"
         ? `the handler fails before it: ${end.error.message}`
         : newStep !== undefined
-          ? `the code asks for ${shown(newStep)} (${newStep.stepKey}) instead`
+          ? `the code asks for ${describeStep(newStep)} (${newStep.stepKey}) instead`
           : end?._tag === "Completed"
             ? "the code returns without it"
             : "the code does not ask for it"
-    const others =
+    const othersText =
       missing.length === 1 ? "" : `. No longer asked for: ${missing.map(({ stepKey }) => stepKey).join(", ")}`
     return {
       runId,
@@ -255,37 +257,38 @@ const compare = (
       recorded: firstMissing,
       ...(newStep === undefined ? {} : { asked: newStep }),
       missing,
-      message: `${ofRun} diverges at step ${firstMissing.stepKey}: the journal has ${shown(firstMissing)}, but ${why}${others}`
+      message: `${runText} diverges at step ${firstMissing.stepKey}: the journal has ${describeStep(firstMissing)}, but ${reason}${othersText}`
     }
   }
-  // a run does not record steps that it did not wait for. So a new step is a divergence only if the handler cannot end
-  // without that step
+  // a run does not record steps that it did not wait for: a new step is a divergence only if the handler cannot end
+  // without it
   if (history.status !== "completed" || end?._tag === "Completed") return undefined
-  const fails = end?._tag === "Failed" || end?._tag === "Retrying" ? end.error.message : undefined
-  if (fails === undefined && newStep === undefined) return undefined
+  const failureMessage = end?._tag === "Failed" || end?._tag === "Retrying" ? end.error.message : undefined
+  if (failureMessage === undefined && newStep === undefined) return undefined
   return {
     runId,
     functionId,
     ...(newStep === undefined ? {} : { asked: newStep }),
     missing,
     message:
-      `${ofRun} completed after its recorded steps, and ` +
-      (fails === undefined && newStep !== undefined
-        ? `the code continues with ${shown(newStep)} (${newStep.stepKey})`
-        : `the handler fails: ${fails}`)
+      `${runText} completed after its recorded steps, and ` +
+      (failureMessage === undefined && newStep !== undefined
+        ? `the code continues with ${describeStep(newStep)} (${newStep.stepKey})`
+        : `the handler fails: ${failureMessage}`)
   }
 }
 
 /**
- * The unrecorded step with which the handler continues: the first one that was called after the handler had received
- * its last outcome before the last unrecorded step. Unrecorded steps that were called earlier may have lost a race.
+ * The unrecorded step with which the handler continues. The last unrecorded step was called when the handler had
+ * received a certain number of outcomes. The first step that was called at that number is returned: unrecorded steps
+ * that were called before may have lost a race.
  */
 const nextUnrecorded = (
   recorded: ReadonlyArray<StepName>,
-  asked: ReadonlyMap<string, RequestedStep>
+  requestedSteps: ReadonlyMap<string, RequestedStep>
 ): StepName | undefined => {
   const keys = new Set(recorded.map(({ stepKey }) => stepKey))
-  const unrecorded = Array.from(asked.values()).filter(
+  const unrecorded = Array.from(requestedSteps.values()).filter(
     ({ kind, stepKey }) => kind !== "parallel" && !keys.has(stepKey)
   )
   const last = unrecorded.at(-1)?.outcomes
@@ -294,4 +297,4 @@ const nextUnrecorded = (
 }
 
 const stepName = ({ kind, name, stepKey }: StepName): StepName => ({ stepKey, name, kind })
-const shown = ({ kind, name }: StepName): string => `the \`${kind}\` step "${name}"`
+const describeStep = ({ kind, name }: StepName): string => `the \`${kind}\` step "${name}"`

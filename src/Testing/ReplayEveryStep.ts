@@ -87,7 +87,7 @@ const check = (
   { functionOf, onDivergence }: Replays
 ): Effect.Effect<void> => {
   const fn = functionOf(job.functionId)
-  // while a run compensates, its handler is stopped before its end
+  // in a turn that compensates, the handler is stopped before it ends, so it is not replayed
   if (fn === undefined || job.compensating !== undefined) return Effect.void
   const completed = last?._tag === "Complete"
   const history = {
@@ -100,7 +100,7 @@ const check = (
     if (divergence !== undefined) {
       return onDivergence(job.runId, new NondeterminismError(divergence.message, { details: divergence }))
     }
-    if (!completed || end?._tag !== "Completed" || isSame(end.output, last.output)) return
+    if (!completed || end?._tag !== "Completed" || isSameResult(end.output, last.output)) return
     onDivergence(
       job.runId,
       new NondeterminismError(
@@ -160,5 +160,5 @@ const record = (turn: FollowedTurn, op: TurnOp, outcome: Outcome | undefined): b
 }
 
 /** Whether two results are the same, apart from the stacks of errors in them. */
-const isSame = (one: JsonText | undefined, other: JsonText | undefined): boolean =>
+const isSameResult = (one: JsonText | undefined, other: JsonText | undefined): boolean =>
   one === other || (hasErrors(one) && JSON.stringify(plainResult(one)) === JSON.stringify(plainResult(other)))

@@ -116,8 +116,8 @@ class TxState {
   append(write: Extract<TxWrite, { readonly _tag: "append" }>, newEventId: () => string): TxWriteResult {
     const { entityId, entityType } = write
     const before = this.streams.get(entityId)
-    const refused = refusalOf(before, write)
-    if (refused !== undefined) throw refused
+    const refusal = refusalOf(before, write)
+    if (refusal !== undefined) throw refusal
     const oldVersion = before?.version ?? 0
     const events = write.events.map((_, i) => ({
       eventId: newEventId(),
@@ -135,8 +135,8 @@ class TxState {
   }
 
   conflictOf({ bucket, expected, key }: TxKvWrite): RevisionConflictError | undefined {
-    const found = this.#keys.get(`${bucket}/${key}`)
-    const actual = found?.exists === true ? found.revision : 0
+    const storedKey = this.#keys.get(`${bucket}/${key}`)
+    const actual = storedKey?.exists === true ? storedKey.revision : 0
     return expected === undefined || expected === actual
       ? undefined
       : new RevisionConflictError(bucket, key, expected, actual)
@@ -144,9 +144,9 @@ class TxState {
 
   /** Returns the revision of the key after the write. */
   write({ bucket, key, value }: TxKvWrite): number {
-    const found = this.#keys.get(`${bucket}/${key}`)
+    const storedKey = this.#keys.get(`${bucket}/${key}`)
     // deleting a key that does not exist changes nothing
-    if (value === undefined && found?.exists !== true) return found?.revision ?? 0
+    if (value === undefined && storedKey?.exists !== true) return storedKey?.revision ?? 0
     const revision = (this.#revisions.get(bucket) ?? 0) + 1
     this.setKey(bucket, key, { revision, exists: value !== undefined })
     return revision

@@ -35,7 +35,7 @@ import { checkName } from "../Limits.ts"
 import type { Job, JournalEntry, OpenStep, Outcome, TurnOp } from "../Protocol/Worker.ts"
 import { decodeResult, encodeResult } from "../ResultEncoding.ts"
 import { show } from "../Show.ts"
-import { eventOf, decodedInput, type HandledData } from "./TestData.ts"
+import { eventOf, decodeInput, type HandledData } from "./TestData.ts"
 import type { Tx } from "../Step.ts"
 import type { StepKind } from "../StepKind.ts"
 import { failedRun } from "./FailedRun.ts"
@@ -163,7 +163,7 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
       const mock = checkMock("mockInvoke", functionId, fn)
       mocks.invokes.set(
         functionId,
-        typeof target === "string" ? mock : (input) => mock(decodedInput(target, input))
+        typeof target === "string" ? mock : (input) => mock(decodeInput(target, input))
       )
     },
     sendEvent: (event, data) => void mocks.events.push(eventOf(event, data)),
@@ -216,7 +216,7 @@ const checkMock = <F>(method: string, name: string, fn: F): F => {
   )
 }
 
-const missing = (message: string): NonRetryableError =>
+const missingStubError = (message: string): NonRetryableError =>
   new NonRetryableError(message, { code: "TEST_MOCK_MISSING" })
 
 const success = (value: unknown, what: string): Outcome => ({
@@ -352,7 +352,7 @@ class TestExecution {
       }
       if (mock === undefined) return code.begin(attempt)
       return attempt.fail(
-        missing(
+        missingStubError(
           `Step "${name}" is a step.tx, which mockStep() cannot replace. Remove mockStep(${JSON.stringify(name)}, ...) to run the real body, ` +
             `or replace it: t.mockTx(${JSON.stringify(name)}, (tx) => result)`
         )
@@ -361,7 +361,7 @@ class TestExecution {
     if (kind !== "run") return code.begin(attempt)
     if (mock === undefined) {
       return attempt.fail(
-        missing(
+        missingStubError(
           `Step "${name}" was called but has no mock. Add before emit(): t.mockStep(${JSON.stringify(name)}, () => result)`
         )
       )
@@ -433,7 +433,7 @@ class TestExecution {
     const [event] = index < 0 ? [] : events.splice(index, 1)
     if (event === undefined) {
       return failure(
-        missing(
+        missingStubError(
           `Step "${op.name}" waits for event "${op.event}", and the test has sent no such event. ` +
             (isPattern(op.event)
               ? `Add before emit(): t.sendEvent(name, data), with a name that "${op.event}" matches`
@@ -457,7 +457,7 @@ class TestExecution {
     const mock = this.#mocks.invokes.get(functionId)
     if (mock === undefined) {
       return failure(
-        missing(
+        missingStubError(
           `step.${primitive}("${functionId}") was called but has no mock. ` +
             `Add before emit(): t.mockInvoke(${JSON.stringify(functionId)}, (input) => result)`
         )

@@ -22,7 +22,7 @@ export type HandledData<F> = F extends
  * The input of an invoked function as its handler receives it. Throws `ValidationError` when the schema does not accept it, or
  * validates asynchronously.
  */
-export const decodedInput = (fn: AnyFunction, input: unknown): unknown => {
+export const decodeInput = (fn: AnyFunction, input: unknown): unknown => {
   const decoded = validateEvent(fn, "ironflow.invoke", input)
   if (decoded instanceof Promise) {
     throw new ValidationError(

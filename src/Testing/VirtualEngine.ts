@@ -176,7 +176,7 @@ export const makeVirtual = <
     const manual = VirtualTime.makeClock(start)
     const onManualTime = Effect.provideService(Clock.Clock, manual.clock)
     const environment = resolveEnvironment(options.environment)
-    const built = yield* Layer.build(
+    const builtServices = yield* Layer.build(
       Engine.layer.pipe(
         Layer.provideMerge(store),
         Layer.provide(Layer.succeed(MasterKey, Redacted.make(masterKey ?? testKey))),
@@ -184,15 +184,17 @@ export const makeVirtual = <
         Layer.provide(Layer.succeed(RunRetention, EffectDuration.infinity))
       )
     ).pipe(onManualTime)
-    const engine = Context.get(built, Engine.Engine)
+    const engine = Context.get(builtServices, Engine.Engine)
     /** Environments whose workers run projections. */
-    const projecting = new Set<string>()
+    const projectingEnvironments = new Set<string>()
     const isProjecting = Effect.suspend(() =>
       Effect.map(
-        Effect.forEach(projecting, (environment) => engine.projections.client(environment).list()),
+        Effect.forEach(projectingEnvironments, (environment) =>
+          engine.projections.client(environment).list()
+        ),
         (lists) =>
-          // a projection without an owner waits for a worker, and a projection that retries an event sleeps first: neither is
-          // busy
+          // a projection without an owner waits for a worker, and a projection that is going to retry an event sleeps:
+          // neither is busy
           lists.flat().some(({ lag, owner, status }) => {
             const isWaiting =
               status === "paused" || (status === "error" && Number.isFinite(manual.nextWorkerWake()))
@@ -201,7 +203,13 @@ export const makeVirtual = <
       )
     )
     let replays = 0
-    const time = VirtualTime.make(manual, engine, Context.get(built, Store), isProjecting, () => replays > 0)
+    const time = VirtualTime.make(
+      manual,
+      engine,
+      Context.get(builtServices, Store),
+      isProjecting,
+      () => replays > 0
+    )
 
     const functionsById = new Map<string, AnyFunction>()
     /** The first divergence of each run. */
@@ -214,7 +222,7 @@ export const makeVirtual = <
           const { projections: feed } = session
           if (feed === undefined) return session
           const claim: typeof feed.claim = (projection, waitMs) => {
-            projecting.add(registration.environment)
+            projectingEnvironments.add(registration.environment)
             return feed.claim(projection, waitMs)
           }
           return { ...session, projections: { ...feed, claim } }
@@ -233,7 +241,7 @@ export const makeVirtual = <
             }
           })
         : directTransport
-    const services = onClock(
+    const services = withClock(
       servicesIn(engine, environment, { eventDefinitions: options.eventDefinitions }),
       manual.clock
     )
@@ -271,7 +279,9 @@ export const makeVirtual = <
       return Effect.fail(error)
     }
     /** Runs `self`, and then fails with a divergence that no call has reported yet, if there is one. */
-    const checked = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A, E | NondeterminismError> =>
+    const thenReportDivergence = <A, E>(
+      self: Effect.Effect<A, E>
+    ): Effect.Effect<A, E | NondeterminismError> =>
       Effect.flatMap(self, (value) => {
         const [error] = unreported
         return error === undefined ? Effect.succeed(value) : failWith(error)
@@ -288,7 +298,7 @@ export const makeVirtual = <
         }),
         { discard: true }
       )
-    const advance = (ms: number) => onManualTime(checked(time.advance(ms)))
+    const advance = (ms: number) => onManualTime(thenReportDivergence(time.advance(ms)))
     const latestTime = (options: RunToEndOptions = {}) => {
       checkKeys(options, { within: true } satisfies Keys<RunToEndOptions>, "The test engine")
       return manual.clock.currentTimeMillisUnsafe() + positiveDuration(options.within ?? "365d", "`within`")
@@ -316,9 +326,9 @@ export const makeVirtual = <
     const runUntilIdle: TestEngineService["runUntilIdle"] = (options) =>
       Effect.gen(function* () {
         const limit = latestTime(options)
-        do yield* checked(time.settle)
+        do yield* thenReportDivergence(time.settle)
         while ((yield* unfinished) && (yield* time.advanceToNext(limit)))
-        yield* checked(Effect.void)
+        yield* thenReportDivergence(Effect.void)
       }).pipe(onManualTime)
     const unfinished = Effect.map(
       Effect.forEach(["pending", "running", "waiting", "compensating"] as const, (status) =>
@@ -346,8 +356,8 @@ export const makeVirtual = <
           now: Effect.map(time.now, (ms) => new Date(ms)),
           advance: (duration) =>
             Effect.suspend(() => advance(positiveDuration(duration, "duration of advance()"))),
-          settle: checked(time.settle),
-          history: (runId) => Context.get(built, Store).read(History.readHistory(environment, runId)),
+          settle: thenReportDivergence(time.settle),
+          history: (runId) => Context.get(builtServices, Store).read(History.readHistory(environment, runId)),
           runToEnd,
           runUntilIdle,
           countStuckRuns: engine.runs.countStuck,
@@ -363,21 +373,21 @@ export const makeVirtual = <
   }).pipe(Effect.provideService(Scheduler.Scheduler, RealTime.scheduler))
 
 /** Returns the services with methods that use `clock`, and not the clock of the caller. */
-const onClock = <R>(services: Context.Context<R>, clock: Clock.Clock): Context.Context<R> =>
+const withClock = <R>(services: Context.Context<R>, clock: Clock.Clock): Context.Context<R> =>
   Context.makeUnsafe(
-    new Map(Array.from(services.mapUnsafe, ([key, service]) => [key, onTime(service, clock)]))
+    new Map(Array.from(services.mapUnsafe, ([key, service]) => [key, bindToClock(service, clock)]))
   )
 
 /**
  * Binds a part of a client, or the result of a call, to this clock. Values that use no clock are returned
  * unchanged.
  */
-const onTime = (part: unknown, clock: Clock.Clock): unknown => {
+const bindToClock = (part: unknown, clock: Clock.Clock): unknown => {
   if (Effect.isEffect(part)) return Effect.provideService(part, Clock.Clock, clock)
   if (Stream.isStream(part)) return Stream.provideService(part, Clock.Clock, clock)
   if (typeof part === "function") {
-    return (...args: ReadonlyArray<unknown>): unknown => onTime(part(...args), clock)
+    return (...args: ReadonlyArray<unknown>): unknown => bindToClock(part(...args), clock)
   }
   if (!isObject(part)) return part
-  return Object.fromEntries(Object.entries(part).map(([name, member]) => [name, onTime(member, clock)]))
+  return Object.fromEntries(Object.entries(part).map(([name, member]) => [name, bindToClock(member, clock)]))
 }

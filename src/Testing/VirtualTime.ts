@@ -68,8 +68,8 @@ export const makeClock = (startAt: number): ManualClock => {
   const engineSleepers = new Set<Sleeper>()
   const workerSleepers = new Set<Sleeper>()
   const testSleepers = new Set<Sleeper>()
-  const all = [engineSleepers, workerSleepers, testSleepers]
-  const next = (sleepers: Set<Sleeper>): number =>
+  const allSleepers = [engineSleepers, workerSleepers, testSleepers]
+  const nextWakeOf = (sleepers: Set<Sleeper>): number =>
     Array.from(sleepers).reduce((first, { wakesAt }) => Math.min(first, wakesAt), Number.POSITIVE_INFINITY)
   return {
     clock: clockOver(engineSleepers),
@@ -78,18 +78,18 @@ export const makeClock = (startAt: number): ManualClock => {
     passTo: (time) =>
       Effect.sync(() => {
         now = Math.max(now, Math.ceil(time))
-        const due = all
+        const due = allSleepers
           .flatMap((sleepers) => Array.from(sleepers))
           .filter(({ wakesAt }) => wakesAt <= now)
           .sort((a, b) => a.wakesAt - b.wakesAt)
         for (const sleeper of due) {
-          for (const sleepers of all) sleepers.delete(sleeper)
+          for (const sleepers of allSleepers) sleepers.delete(sleeper)
           sleeper.wake()
         }
       }),
-    nextWake: () => Math.min(...all.map(next)),
-    nextWorkerWake: () => next(workerSleepers),
-    nextTestWake: () => next(testSleepers)
+    nextWake: () => Math.min(...allSleepers.map(nextWakeOf)),
+    nextWorkerWake: () => nextWakeOf(workerSleepers),
+    nextTestWake: () => nextWakeOf(testSleepers)
   }
 }
 

@@ -1,6 +1,6 @@
 /**
- * The turns that a worker has in flight. A turn executes the code of one run up to its next wait or its end. Starts a
- * turn for each job, passes notices on to the turns, and asks for more jobs when turns end.
+ * The turns that a worker has in flight. A turn executes the code of one run up to its next wait or its end. {@link
+ * HeldTurns} starts a turn for each job, passes notices on to the turns, and asks for more jobs when turns end.
  */
 import * as Effect from "effect/Effect"
 import { FunctionNotFoundError, RunCancelledError, serializeError, WorkerStoppedError } from "../Errors.ts"
@@ -10,9 +10,9 @@ import type { AnyFunction } from "../Function.ts"
 import { ShortLivedMap } from "../ShortLivedMap.ts"
 import type { Job, Notice } from "../Protocol/Worker.ts"
 import { withinLimits, type RunningTurn } from "../Protocol/RunningSteps.ts"
-import { leaseLost, type Outbox, type Reporter } from "./Reporter.ts"
+import { leaseLostError, type Outbox, type Reporter } from "./Reporter.ts"
 
-export interface TurnsOptions {
+export interface HeldTurnsOptions {
   readonly functions: ReadonlyMap<string, AnyFunction>
   readonly reporter: Reporter
   /** The part of `TurnHost` that is the same for all turns of the worker. */
@@ -30,14 +30,14 @@ interface TurnInFlight {
 }
 
 export class HeldTurns {
-  readonly #options: TurnsOptions
+  readonly #options: HeldTurnsOptions
   readonly #turns = new ShortLivedMap<string, TurnInFlight>()
   #acceptsJobs = true
   /** How many jobs were requested and have not arrived. */
   #awaitedJobs = 0
   #whenEmpty: Array<() => void> = []
 
-  constructor(options: TurnsOptions) {
+  constructor(options: HeldTurnsOptions) {
     this.#options = options
   }
 
@@ -51,7 +51,7 @@ export class HeldTurns {
   }
 
   /**
-   * Starts the turn of a job. If the job arrives after {@link refuseNew}, or its run is to be paused, the run is
+   * Starts the turn of a job. If the job arrives after {@link refuseNewJobs}, or its run is to be paused, the run is
    * released unchanged.
    */
   readonly start = (job: Job, isPaused = false): void => {
@@ -94,7 +94,7 @@ export class HeldTurns {
   }
 
   /** Passes a notice on to the turn that it is about. A notice about a turn that has ended is dropped. */
-  readonly notice = (notice: Notice): void => {
+  readonly onNotice = (notice: Notice): void => {
     const turn = this.#turns.get(notice.jobId)
     if (turn === undefined) return
     switch (notice._tag) {
@@ -105,12 +105,12 @@ export class HeldTurns {
       case "Cancelled":
         return turn.outbox.refuse(new RunCancelledError(turn.runId))
       case "LeaseLost":
-        return turn.outbox.refuse(leaseLost(turn.runId, notice.reason))
+        return turn.outbox.refuse(leaseLostError(turn.runId, notice.reason))
     }
   }
 
   /** The steps whose code has run for at least this many milliseconds. */
-  readonly running = (atLeastMs: number): ReadonlyArray<RunningTurn> => {
+  readonly runningTurns = (atLeastMs: number): ReadonlyArray<RunningTurn> => {
     const running: Array<RunningTurn> = []
     for (const [jobId, { handle, runId }] of this.#turns) {
       const steps = handle?.running(atLeastMs) ?? []
@@ -126,7 +126,7 @@ export class HeldTurns {
   }
 
   /** Withdraws the request for jobs. The runs of jobs that are already in transit are released when the jobs arrive. */
-  refuseNew(): void {
+  refuseNewJobs(): void {
     if (!this.#acceptsJobs) return
     this.#acceptsJobs = false
     this.#options.makeRoom(-this.#awaitedJobs)

@@ -13,13 +13,13 @@ import { reader } from "../Protocol/Codec.ts"
 import * as topics from "../Protocol/Topics.ts"
 import type { Outcome, TurnOp } from "../Protocol/Worker.ts"
 import type { LegacyTurn } from "./LegacyTurn.ts"
-import { asConnectionError, isSuccess } from "./ServerLink.ts"
+import { toConnectionError, isSuccess } from "./ServerLink.ts"
 
 /**
  * Publishes the message of a step. On servers that store idempotency keys, publishing the message again changes
  * nothing. `unlessTransient` returns an answer, but fails if the same request may get another answer later.
  */
-export const publishFrom = (
+export const publishMessage = (
   turn: LegacyTurn,
   op: Extract<TurnOp, { readonly _tag: "Publish" }>,
   nowMs: number,
@@ -37,7 +37,7 @@ export const publishFrom = (
       what
     })
     .pipe(
-      Effect.mapError(asConnectionError),
+      Effect.mapError(toConnectionError),
       Effect.flatMap((answer) => unlessTransient(answer, what)),
       Effect.map((answer): Outcome => {
         if (!isSuccess(answer)) return failPublish(turn, op, nowMs, failureOf(answer, what))

@@ -9,7 +9,7 @@ import { decodeJson } from "../Json.ts"
 import { toLegacyOutput } from "../ResultEncoding.ts"
 import type { StepResult, YieldInfo } from "../Protocol/Push.ts"
 import type { Due, Job, Outcome, TurnOp } from "../Protocol/Worker.ts"
-import { failedId, type Fence, type LegacyJob, type Pending, pendingId, retryId } from "./LegacyJob.ts"
+import { failedId, type Fence, type LegacyJob, type PendingStep, pendingId, retryId } from "./LegacyJob.ts"
 
 type StepDone = Extract<TurnOp, { readonly _tag: "StepDone" }>
 type StepRetry = Extract<TurnOp, { readonly _tag: "StepRetry" }>
@@ -22,24 +22,27 @@ interface OpenStep {
   readonly dueAt: number
   readonly failures: number
   readonly yielded: YieldInfo
-  /** `false` for an invocation, which the server only starts when the run waits for the invoked function. */
-  readonly isTimed: boolean
+  /**
+   * Whether the run may wait for other steps first. `false` for an invocation: the server starts the invoked function
+   * only when the run waits for it.
+   */
+  readonly canWaitLater: boolean
 }
 
 export class LegacyTurn {
   readonly job: Job
   readonly fence: Fence | undefined
   readonly startedAt: string
-  /** When the lease was last recordedDueAt to hold, in milliseconds of a monotonic clock. */
+  /** When the lease was last known to hold, in milliseconds of a monotonic clock. */
   heldSince: number
   /** Results that the server has not yet stored. */
   steps: Array<StepResult> = []
   readonly #stepBase: number
   #storedCount = 0
-  readonly #pending: ReadonlyMap<string, Pending>
+  readonly #pending: ReadonlyMap<string, PendingStep>
   readonly #open = new Map<string, OpenStep>()
   /** The wait that was chosen. It must be the same when the report is sent again. */
-  #yielded: YieldInfo | undefined
+  #chosenWait: YieldInfo | undefined
 
   constructor({ fence, job, pending, stepBase }: LegacyJob, nowMs: number, heldSince: number) {
     this.job = job
@@ -95,7 +98,7 @@ export class LegacyTurn {
     this.#open.set(op.stepKey, {
       name: op.name,
       failures: 0,
-      isTimed: op._tag !== "Invoke",
+      canWaitLater: op._tag !== "Invoke",
       ...yieldOf(op, id, recordedDueAt, nowMs)
     })
     return undefined
@@ -131,30 +134,30 @@ export class LegacyTurn {
    * Returns `undefined` when no step is open.
    */
   chooseWait(stepKeys: ReadonlyArray<string>, nowMs: number): YieldInfo | undefined {
-    if (this.#yielded !== undefined) return this.#yielded
+    if (this.#chosenWait !== undefined) return this.#chosenWait
     const open = stepKeys.flatMap((stepKey) => {
       const step = this.#open.get(stepKey)
       return step === undefined ? [] : [{ stepKey, ...step }]
     })
     const chosen =
-      open.find(({ isTimed }) => !isTimed) ??
+      open.find(({ canWaitLater: isTimed }) => !isTimed) ??
       open.reduce<(typeof open)[number] | undefined>(
         (first, step) => (first === undefined || step.dueAt < first.dueAt ? step : first),
         undefined
       )
-    for (const { dueAt, failures, isTimed, name, stepKey } of open) {
+    for (const { dueAt, failures, canWaitLater: isTimed, name, stepKey } of open) {
       if (!isTimed || stepKey === chosen?.stepKey) continue
       const output = { until: iso(dueAt), failures }
       this.#addCompleted(pendingId(stepKey), name, output, { startedAt: nowMs, endedAt: nowMs })
     }
-    this.#yielded = chosen?.yielded
-    return this.#yielded
+    this.#chosenWait = chosen?.yielded
+    return this.#chosenWait
   }
 
   #retryStep(stepKey: string, name: string, failures: number, until: number): OpenStep {
     const step_id = stepId(this.job.runId, retryId(stepKey, failures))
     const yielded = { type: "sleep", step_id, until: iso(until) } as const
-    return { name, dueAt: until, failures, isTimed: true, yielded }
+    return { name, dueAt: until, failures, canWaitLater: true, yielded }
   }
 
   #addCompleted(stepKey: string, name: string, output: unknown, times: Times): void {

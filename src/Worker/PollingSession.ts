@@ -12,10 +12,10 @@ import type * as Turns from "../Protocol/Http/Turns.ts"
 import type { Operation } from "../Protocol/CallSpec.ts"
 import { deregisterWorker, lateTurn, pollTurns, reportTurns } from "../Protocol/Workers.ts"
 import { parseSealed, seal } from "../Protocol/Seal.ts"
-import { register, type Registered } from "./PollingRegistration.ts"
-import { asConnectionError, isSuccess, monotonicMs } from "./ServerLink.ts"
+import { register, type RegistrationAnswer } from "./PollingRegistration.ts"
+import { toConnectionError, isSuccess, monotonicMs } from "./ServerLink.ts"
 import type { Batch } from "./ReportBatches.ts"
-import { farewellTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
+import { deregisterTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
 
 export class PollingSession extends TurnSession {
   /** Number of the newest poll. Older polls are not repeated. */
@@ -29,7 +29,7 @@ export class PollingSession extends TurnSession {
       method: deregisterWorker.method,
       path: `${pathOf(deregisterWorker, { id: registration.workerId })}?session=${encodeURIComponent(this.session)}`,
       what: `The deregistration of worker ${registration.workerId}`,
-      timeoutMs: farewellTimeoutMs
+      timeoutMs: deregisterTimeoutMs
     })
     return Effect.catch(Effect.asVoid(request), (error) =>
       Effect.sync(() =>
@@ -41,18 +41,18 @@ export class PollingSession extends TurnSession {
   protected register(
     jobs: ReadonlyArray<string>,
     timeoutMs: number
-  ): Effect.Effect<Registered, IronflowError> {
+  ): Effect.Effect<RegistrationAnswer, IronflowError> {
     return register(this.link, this.instance, jobs, timeoutMs, this.since)
   }
 
-  protected tellRoom(): void {
+  protected tellCounts(): void {
     // a newer poll makes the server answer the older one; while two are open, the server is not answering, and a third
     // poll would not help
     if (this.#openPolls < 2) this.link.fork(this.#keepPolling)
   }
 
   protected renewNow(): void {
-    this.tellRoom()
+    this.tellCounts()
   }
 
   protected sendBatch(session: string, batch: Batch): Effect.Effect<unknown, IronflowError> {
@@ -64,9 +64,9 @@ export class PollingSession extends TurnSession {
             `{"session":${JSON.stringify(session)},"batch":${batch.number},${this.roomFields()},"reports":${batch.text}}`,
             this.reportName,
             // this timeout may be short: a batch may be sent again, since the server applies each batch number once
-            Math.min(this.patienceMs, this.link.options.server.timeoutMs)
+            Math.min(this.answerTimeoutMs, this.link.options.server.timeoutMs)
           ),
-          (error) => (error._tag === "TimeoutError" ? asConnectionError(error) : error)
+          (error) => (error._tag === "TimeoutError" ? toConnectionError(error) : error)
         ),
         (text) => parseSealed(text, this.seals)
       )
@@ -110,11 +110,11 @@ export class PollingSession extends TurnSession {
           Effect.catchDefect((cause) =>
             Effect.fail(new ConnectionError("A poll failed because of a bug: please report this", { cause }))
           ),
-          Effect.catch((error) => Effect.sleep(this.failed(error)))
+          Effect.catch((error) => Effect.sleep(this.noteFailure(error)))
         ),
         () => {
           if (number !== this.#newestPoll) {
-            this.tell()
+            this.tellUnsent()
             return Effect.void
           }
           number = ++this.#newestPoll
@@ -128,14 +128,14 @@ export class PollingSession extends TurnSession {
     Effect.flatMap((session) => {
       const sentAt = monotonicMs(this.link.clock)
       const waitMs = this.#waitMs
-      const renewal = this.renewal()
+      const renewal = this.renewalFields()
       const what = `The poll of worker ${this.link.registration.workerId}`
       this.#openPolls++
       const sent = this.#post(
         pollTurns,
         `{"session":${JSON.stringify(session)},"seen":${this.seen},"waitMs":${waitMs},${this.roomFields()}${renewal}}`,
         what,
-        waitMs + this.patienceMs
+        waitMs + this.answerTimeoutMs
       )
       return Effect.matchEffect(
         Effect.ensuring(
@@ -145,9 +145,9 @@ export class PollingSession extends TurnSession {
         {
           onSuccess: (text) =>
             // an answer to a poll of an earlier session does not count in this session
-            session === this.session ? this.#received(text, sentAt, renewal, what) : Effect.void,
+            session === this.session ? this.#onPollAnswer(text, sentAt, renewal, what) : Effect.void,
           onFailure: (error) =>
-            session !== this.session || this.rejected(session, error) ? Effect.void : Effect.fail(error)
+            session !== this.session || this.handleFailure(session, error) ? Effect.void : Effect.fail(error)
         }
       )
     })
@@ -160,19 +160,24 @@ export class PollingSession extends TurnSession {
   get #waitMs(): number {
     const { heartbeatMs } = this.link.options
     if (this.awaitsRenewal) return 1
-    return Math.max(1, Math.floor(Math.min(this.terms.waitMs, this.beatMs, heartbeatMs)))
+    return Math.max(1, Math.floor(Math.min(this.terms.waitMs, this.renewalIntervalMs, heartbeatMs)))
   }
 
-  #received(text: string, sentAt: number, renewal: string, what: string): Effect.Effect<void, IronflowError> {
+  #onPollAnswer(
+    text: string,
+    sentAt: number,
+    renewal: string,
+    what: string
+  ): Effect.Effect<void, IronflowError> {
     return Effect.flatMap(parseSealed(text, this.seals), (response): Effect.Effect<void, IronflowError> => {
       if (!isObject(response) || !Array.isArray(response.deliveries)) {
         const { url } = this.link.connection.server
         return Effect.fail(invalidResponse(url, what, "it has no deliveries", text))
       }
-      this.renewed(sentAt, renewal)
+      this.noteRenewal(sentAt, renewal)
       this.deliver(response.deliveries as Turns.PollResponse["deliveries"])
-      if (response.closing === true) return Effect.fail(this.closing)
-      this.answered()
+      if (response.closing === true) return Effect.fail(this.closingError)
+      this.noteAnswer()
       return Effect.void
     })
   }

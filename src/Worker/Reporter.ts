@@ -152,9 +152,9 @@ interface BatchInFlight {
 export class Reporter {
   readonly #options: ReporterOptions
   #waitingOutboxes: Array<Outbox> = []
-  #scheduled = false
+  #isScheduled = false
   #inFlight: Fiber.Fiber<ReadonlyArray<TurnAck>, unknown> | undefined
-  #stopped = false
+  #isStopped = false
   /** Whether it was logged that the connection is down. An outage is logged once, and not at every attempt. */
   #isOutageLogged = false
   #whenIdle: Array<() => void> = []
@@ -186,7 +186,7 @@ export class Reporter {
 
   /** Stops sending: also a batch in flight is not sent again. */
   stop(): void {
-    this.#stopped = true
+    this.#isStopped = true
     this.#waitingOutboxes = []
     this.#inFlight?.interruptUnsafe()
     this.#inFlight = undefined
@@ -194,16 +194,16 @@ export class Reporter {
   }
 
   #schedule(): void {
-    if (this.#scheduled || this.#stopped || this.#inFlight !== undefined) return
-    this.#scheduled = true
+    if (this.#isScheduled || this.#isStopped || this.#inFlight !== undefined) return
+    this.#isScheduled = true
     // Sends at the end of this turn of the event loop. So the last step of a handler, and the handler's end a
     // few microtasks later, share a batch.
     setImmediate(this.#flush)
   }
 
   readonly #flush = (): void => {
-    this.#scheduled = false
-    if (this.#stopped || this.#inFlight !== undefined) return
+    this.#isScheduled = false
+    if (this.#isStopped || this.#inFlight !== undefined) return
     const batch = this.#takeBatch()
     if (batch.reports.length === 0) return this.#wakeIfIdle()
     this.#send(
@@ -219,8 +219,8 @@ export class Reporter {
     const fiber = this.#options.fork(sending)
     this.#inFlight = fiber
     fiber.addObserver((exit) => {
-      if (this.#stopped) return
-      // interrupted, and not by `stop`: the batch has no answer, and is sent again
+      if (this.#isStopped) return
+      // the request was interrupted, but not by `stop`: the batch has no answer, so it is sent again
       if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) {
         return this.#send(batch, Effect.delay(sending, INTERRUPTED_DELAY_MS))
       }
@@ -263,11 +263,11 @@ export class Reporter {
       const answer = answers[i]
       if (outbox.closed) continue
       if (answer === undefined) {
-        outbox.refuse(unanswered(outbox.runId))
+        outbox.refuse(undeliveredError(outbox.runId))
         continue
       }
       if (answer._tag === "Refused") {
-        outbox.refuse(refusal(outbox.runId, answer))
+        outbox.refuse(refusalError(outbox.runId, answer))
         continue
       }
       this.#acknowledge(outbox, batch.acks[i]!, answer)
@@ -296,8 +296,8 @@ export class Reporter {
   }
 
   /**
-   * Ends the turns of a batch whose sending has failed with a defect. A refusal of the whole batch counts as a defect
-   * too. A failed connection does not: the batch is sent again.
+   * Ends the turns of a batch whose sending has failed with a defect. A refusal of the whole batch is a defect too. A
+   * failed connection is not one: the batch is sent again.
    */
   #giveUp(batch: BatchInFlight, cause: Cause.Cause<unknown>): void {
     const error = Cause.squash(cause)
@@ -339,17 +339,17 @@ export class Reporter {
   }
 }
 
-const unanswered = (runId: string): IronflowError =>
+const undeliveredError = (runId: string): IronflowError =>
   new ReportError(`The engine's answer says nothing about the report of run ${runId}`, {
     code: "REPORT_FAILED"
   })
 
-const refusal = (runId: string, refused: Extract<TurnAck, { readonly _tag: "Refused" }>): Error => {
+const refusalError = (runId: string, refused: Extract<TurnAck, { readonly _tag: "Refused" }>): Error => {
   switch (refused.reason) {
     case "CANCELLED":
       return new RunCancelledError(runId)
     case "LEASE_LOST":
-      return leaseLost(runId, refused.message)
+      return leaseLostError(runId, refused.message)
     case "LIMIT":
       // Only the engine's message says what is too large and by how much. `LimitExceededError` needs these as
       // numbers, so it cannot be used.
@@ -358,7 +358,7 @@ const refusal = (runId: string, refused: Extract<TurnAck, { readonly _tag: "Refu
 }
 
 /** The error for a run that belongs to another worker now, or has ended. */
-export const leaseLost = (runId: string, reason: string): IronflowError =>
+export const leaseLostError = (runId: string, reason: string): IronflowError =>
   new LeaseLostError(`The lease on run ${runId} is lost: ${reason}`, {
     details: { runId }
   })

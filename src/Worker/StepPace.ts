@@ -1,5 +1,5 @@
 /**
- * Starts steps at such a pace that the event loop can turn in between, and the leases can be renewed. Otherwise many
+ * Starts steps at such a pace that the event loop turns between them, and the leases can be renewed. Without this, many
  * steps that each keep the event loop busy for a short time would leave no time for renewals.
  */
 import type { LeaseFreshness } from "../Protocol/Worker.ts"

@@ -12,10 +12,10 @@ import { ConnectionError, type IronflowError, TimeoutError } from "../Errors.ts"
 import { type JsonText, isObject } from "../Json.ts"
 import type * as Turns from "../Protocol/Http/Turns.ts"
 import type { Push, StreamCall } from "../Protocol/TurnStream.ts"
-import { readRegistered, type Registered, registrationOf } from "./PollingRegistration.ts"
+import { readRegistrationAnswer, type RegistrationAnswer, registrationOf } from "./PollingRegistration.ts"
 import { monotonicMs, type ServerLink } from "./ServerLink.ts"
 import type { Batch } from "./ReportBatches.ts"
-import { farewellTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
+import { deregisterTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
 import { showMs } from "../Show.ts"
 
 /** An open stream. It closes together with the scope in which it was opened. */
@@ -54,7 +54,7 @@ export interface Streams {
 interface RegisteredStream {
   readonly stream: OpenStream
   readonly scope: Scope.Closeable
-  readonly registered: Registered
+  readonly registered: RegistrationAnswer
   /** Fails when the stream is lost or closed, and so ends all calls on the stream. */
   readonly ended: Deferred.Deferred<never, IronflowError>
   lost: ConnectionError | undefined
@@ -106,7 +106,7 @@ const openStream = (
         const opened: RegisteredStream = {
           stream,
           scope,
-          registered: readRegistered(registered),
+          registered: readRegistrationAnswer(registered),
           ended,
           lost
         }
@@ -176,11 +176,11 @@ export class StreamSession extends TurnSession {
   readonly deregister: Effect.Effect<void> = Effect.suspend(() => {
     const current = this.#current
     if (current === undefined) return Effect.void
-    const farewell =
+    const deregistering =
       this.session === undefined || this.isRefused
         ? Effect.void
         : current.stream.call("leave", JSON.stringify({ session: this.session })).pipe(
-            Effect.timeoutOption(farewellTimeoutMs),
+            Effect.timeoutOption(deregisterTimeoutMs),
             Effect.catch((error) =>
               Effect.sync(() =>
                 this.link.options.logger.debug(
@@ -190,13 +190,13 @@ export class StreamSession extends TurnSession {
             )
           )
     this.session = undefined
-    return Effect.andThen(farewell, Scope.close(current.scope, Exit.void))
+    return Effect.andThen(deregistering, Scope.close(current.scope, Exit.void))
   })
 
   protected register(
     jobs: ReadonlyArray<string>,
     timeoutMs: number
-  ): Effect.Effect<Registered, IronflowError> {
+  ): Effect.Effect<RegistrationAnswer, IronflowError> {
     const events = {
       onPush: (push: unknown, current: RegisteredStream) => this.#onStreamPush(push, current),
       onLost: (current: RegisteredStream) => this.onLost(current)
@@ -212,10 +212,10 @@ export class StreamSession extends TurnSession {
     )
   }
 
-  protected override resumed(): void {
+  protected override onRegisteredAgain(): void {
     const lost = this.#current?.lost
     if (lost !== undefined) this.#lose(lost)
-    else this.tellRoom()
+    else this.tellCounts()
   }
 
   protected sendBatch(session: string, batch: Batch): Effect.Effect<unknown, IronflowError> {
@@ -231,8 +231,8 @@ export class StreamSession extends TurnSession {
     return Effect.asVoid(this.#call("late", JSON.stringify(request)))
   }
 
-  protected tellRoom(): void {
-    // one request at a time: the next request tells all changes until then
+  protected tellCounts(): void {
+    // only one request is in flight at a time: the next request tells all changes until then
     if (this.#isTellingRoom || this.session === undefined) return
     this.#isTellingRoom = true
     this.link.fork(
@@ -240,7 +240,7 @@ export class StreamSession extends TurnSession {
         this.#sendHeartbeat,
         Effect.sync(() => {
           this.#isTellingRoom = false
-          if (this.hasUnsent) this.tell()
+          if (this.hasUnsent) this.tellUnsent()
         })
       )
     )
@@ -259,15 +259,15 @@ export class StreamSession extends TurnSession {
     if (!isObject(push) || !Array.isArray(push.deliveries)) return
     // the engine pushes what `Protocol/TurnStream.ts` says, so an object with deliveries has this type
     const { closing, deliveries } = push as unknown as Exclude<Push, { readonly registered: unknown }>
-    this.#gather(deliveries)
-    if (closing === true) this.failed(this.closing)
+    this.#gatherDeliveries(deliveries)
+    if (closing === true) this.noteFailure(this.closingError)
   }
 
   /**
    * Takes deliveries that arrived at the same time as one group, since a later delivery may revoke the job of an
    * earlier one.
    */
-  #gather(deliveries: Turns.PollResponse["deliveries"]): void {
+  #gatherDeliveries(deliveries: Turns.PollResponse["deliveries"]): void {
     this.#arrivedDeliveries.push(...deliveries)
     if (this.#arrivedDeliveries.length > deliveries.length || deliveries.length === 0) return
     const { session } = this
@@ -305,7 +305,7 @@ export class StreamSession extends TurnSession {
       // a dead stream is noticed within one heartbeat interval: half of the interval is for the wait until the next
       // heartbeat, and half for its answer
       const patienceMs = Math.floor(
-        call === "room" ? Math.min(this.patienceMs, heartbeatMs / 2) : this.patienceMs
+        call === "room" ? Math.min(this.answerTimeoutMs, heartbeatMs / 2) : this.answerTimeoutMs
       )
       return timeoutOrElse(Effect.raceFirst(answer, ended), patienceMs, () => {
         const noAnswer = new ConnectionError(
@@ -324,11 +324,11 @@ export class StreamSession extends TurnSession {
   readonly #sendHeartbeat: Effect.Effect<void> = Effect.suspend(() => {
     const { session } = this
     const sentAt = monotonicMs(this.link.clock)
-    // Set even if there is no session to send a heartbeat for: `#keepAlive` counts its next wait from this time, and
-    // would otherwise not wait at all while the server cannot be reached.
+    // Set also when there is no session, so that no heartbeat is sent: `#keepAlive` counts its next wait from this
+    // time, and would otherwise not wait at all while the server cannot be reached.
     this.#heartbeatAt = sentAt
     if (session === undefined) return Effect.void
-    const renewal = this.renewal()
+    const renewal = this.renewalFields()
     return this.#call(
       "room",
       `{"session":${JSON.stringify(session)},"seen":${this.seen},${this.roomFields()}${renewal}}`
@@ -336,12 +336,12 @@ export class StreamSession extends TurnSession {
       Effect.matchEffect({
         onSuccess: () =>
           Effect.sync(() => {
-            this.renewed(sentAt, renewal)
-            if (session === this.session) this.answered()
+            this.noteRenewal(sentAt, renewal)
+            if (session === this.session) this.noteAnswer()
           }),
         onFailure: (error) =>
           Effect.sync(() => {
-            if (session !== this.session || this.rejected(session, error)) return
+            if (session !== this.session || this.handleFailure(session, error)) return
             if (error instanceof ConnectionError) this.#lose(error)
             else this.link.options.logger.warn(error.message)
           })
@@ -361,7 +361,7 @@ export class StreamSession extends TurnSession {
   })
 
   readonly #keepAlive: Effect.Effect<void> = Effect.suspend(() => {
-    const beatMs = Math.min(this.beatMs, this.link.options.heartbeatMs / 2)
+    const beatMs = Math.min(this.renewalIntervalMs, this.link.options.heartbeatMs / 2)
     // after a time in which the process was blocked, the next heartbeat is sent at once
     return Effect.sleep(Math.max(0, this.#heartbeatAt + beatMs - monotonicMs(this.link.clock)))
   }).pipe(Effect.andThen(this.#sendHeartbeat), Effect.forever)
@@ -379,7 +379,7 @@ export class StreamSession extends TurnSession {
     if (current === undefined) return Effect.void
     const { url } = this.link.options.server
     const what = `A call of worker ${this.link.registration.workerId} was not answered: the stream to ${url} is over`
-    // before the transport is closed, so that callers which wait for an answer learn why there is none
+    // done before the transport is closed, so that callers which wait for an answer learn why there is none
     Deferred.doneUnsafe(current.ended, Exit.fail(sessionOver(what, current.lost)))
     return Scope.close(current.scope, Exit.void)
   })

@@ -122,7 +122,7 @@ export const make = <
     const fork = Effect.runForkWith(context)
 
     let refused: AccessError | undefined
-    // true at first, since a transport in this process only reports the end of the connection
+    // `true` at first, since a transport to an engine in this process reports only the end of the connection
     let isConnected = true
     const connection = yield* Effect.acquireRelease(Scope.make(), Scope.close)
     const alarm = yield* Scope.provide(Alarm.make, connection)
@@ -130,7 +130,7 @@ export const make = <
       .open(registrationOf(config, workerId, clock.currentTimeMillisUnsafe()), {
         // `turns` is set below, before these functions are called: nothing is delivered before the worker asks for jobs
         onJob: (job, isPaused) => turns.start(job, isPaused),
-        onNotice: (notice) => turns.notice(notice),
+        onNotice: (notice) => turns.onNotice(notice),
         onRefused: (error) => {
           refused = error
           fork(stop)
@@ -139,7 +139,7 @@ export const make = <
           isConnected = connected
         },
         holds: (jobId) => turns.has(jobId),
-        running: (atLeastMs) => turns.running(atLeastMs)
+        running: (atLeastMs) => turns.runningTurns(atLeastMs)
       })
       .pipe(Scope.provide(connection))
     const reporter = new Reporter({ send: session.report, fork, logger: config.logger })
@@ -185,12 +185,12 @@ export const make = <
     }).pipe(Effect.uninterruptible, Effect.cached)
 
     const stop = Effect.suspend(() => {
-      turns.refuseNew()
+      turns.refuseNewJobs()
       turns.abortAll(workerId)
       return Effect.andThen(projections.stop, disconnect)
     })
     const drain = Effect.suspend(() => {
-      turns.refuseNew()
+      turns.refuseNewJobs()
       const drained = Effect.all([turns.awaitEmpty, projections.drain], { concurrency: 2 })
       return Effect.timeoutOption(Effect.interruptible(drained), config.drainTimeoutMs)
     }).pipe(

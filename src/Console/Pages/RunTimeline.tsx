@@ -99,7 +99,7 @@ export const RunTimeline = ({
                 query={stepQuery(step.id)}
                 title={`${step.kind} ${step.id}`}
               >
-                <Status of={step.status}>
+                <Status state={step.status}>
                   {branch !== "" && <span class="quiet">{branch} /</span>}
                   <span class="step-name">{step.name}</span>
                 </Status>

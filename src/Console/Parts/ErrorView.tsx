@@ -23,11 +23,11 @@ const isUserFrame = (line: string): boolean =>
   /^\s+at .*:\d+:\d+\)?$/.test(line) && !/node:|<anonymous>\)|[/\\]node_modules[/\\]/.test(line)
 
 /** An error, with its stack behind a button. */
-export const ErrorView = ({ of }: { readonly of: unknown }) => {
-  const error = reportedError(of)
-  if (error === undefined) return null
+export const ErrorView = ({ error }: { readonly error: unknown }) => {
+  const reported = reportedError(error)
+  if (reported === undefined) return null
   const chain: Array<ReportedError> = []
-  for (let one: ReportedError | undefined = error; one !== undefined && chain.length < MAX_ERRORS;) {
+  for (let one: ReportedError | undefined = reported; one !== undefined && chain.length < MAX_ERRORS;) {
     chain.push(one)
     one = thrownError(one).cause
   }

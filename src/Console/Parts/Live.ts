@@ -4,7 +4,7 @@
  * in a background tab requests nothing.
  */
 import { useEffect, useRef, useState } from "preact/hooks"
-import { refuseShared, CallError, isSignedOut, refreshSignal } from "./Calls.ts"
+import { refuseSharedAnswers, CallError, isSignedOut, refreshSignal } from "./Calls.ts"
 import { environment } from "./Router.ts"
 
 export interface Live<A> {
@@ -17,7 +17,7 @@ export interface Live<A> {
 }
 
 const TICK_MS = 1000
-/** After this many answers without a change, the interval is doubled, until an answer shows a change. */
+/** After this many equal answers in a row, the interval is doubled, until an answer differs. */
 const UNCHANGED_ANSWERS = 5
 /** The pause after a call is at least this many times as long as the call took. */
 const PAUSE_FACTOR = 4
@@ -26,7 +26,7 @@ const listeners = new Set<(force: boolean) => void>()
 
 /** Requests everything that is shown again: after a change, or when the tab becomes visible. */
 export const refreshAll = (): void => {
-  refuseShared()
+  refuseSharedAnswers()
   for (const listener of listeners) listener(true)
 }
 
