@@ -128,14 +128,14 @@ export class TurnBudget {
         this.#spent = this.#added = 0
       })
     }
-    const before = expressionSteps()
-    sharedStart = before - this.#spent
+    const stepsBefore = expressionSteps()
+    sharedStart = stepsBefore - this.#spent
     addedSteps = this.#added += EVENT_STEPS
     try {
       return evaluate()
     } finally {
       sharedStart = undefined
-      this.#spent += expressionSteps() - before
+      this.#spent += expressionSteps() - stepsBefore
     }
   }
 }
@@ -143,11 +143,11 @@ export class TurnBudget {
 /** How many steps the next evaluation may take. */
 const stepsLeft = (): number => {
   if (sharedStart === undefined) return MAX_EXPRESSION_STEPS
-  const taken = earlierSteps - sharedStart
-  if (taken <= MAX_SHARED_STEPS + addedSteps) return MAX_EXPRESSION_STEPS
+  const stepsTaken = earlierSteps - sharedStart
+  if (stepsTaken <= MAX_SHARED_STEPS + addedSteps) return MAX_EXPRESSION_STEPS
   // the last evaluation with a full budget may have begun just before the limit, and so have exceeded it by up to
   // `MAX_EXPRESSION_STEPS`
-  return taken <= MAX_SHARED_STEPS + MAX_EXPRESSION_STEPS + MAX_FEW_STEPS + addedSteps ? FEW_STEPS : 0
+  return stepsTaken <= MAX_SHARED_STEPS + MAX_EXPRESSION_STEPS + MAX_FEW_STEPS + addedSteps ? FEW_STEPS : 0
 }
 
 /**
@@ -159,8 +159,8 @@ export const payForCompiling = (length: number): void => {
   earlierSteps += steps
   steps = 0
   const cost = length * COMPILE_STEPS
-  const left = stepsLeft()
-  if (cost > left) throw left === 0 ? notStarted : tooLongTogether
+  const available = stepsLeft()
+  if (cost > available) throw available === 0 ? notStarted : tooLongTogether
   earlierSteps += cost
 }
 
@@ -289,18 +289,18 @@ const noCandidates: Candidates = { macro: false, returnType: null, findFunction:
 
 const evaluatorOf = (environment: Environment): Evaluator => {
   const parsed = environment.parse("true")
-  let used: Evaluator | undefined
+  let foundEvaluator: Evaluator | undefined
   node(parsed.ast).evaluate = (evaluator) => {
-    used = evaluator
+    foundEvaluator = evaluator
     return true
   }
   parsed()
-  if (used === undefined)
+  if (foundEvaluator === undefined)
     throw new Error(
       "This build of @ironflow/node has another version of its CEL library than the one that it was written for: the library does not " +
         "call `evaluate` of its nodes, so that the cost of expressions cannot be limited. Please report this"
     )
-  return used
+  return foundEvaluator
 }
 
 const node = (ast: unknown): Node => ast as Node // the shapes are those at the top of this section: the build has exactly one version of the library
@@ -311,18 +311,18 @@ const node = (ast: unknown): Node => ast as Node // the shapes are those at the 
 
 /** Makes every node of a checked syntax tree pay for its work. */
 export const countNodes = (ast: unknown): void => {
-  const seen = new Set<Node>()
+  const countedNodes = new Set<Node>()
   const unvisited = [node(ast)]
   for (let current = unvisited.pop(); current !== undefined; current = unvisited.pop()) {
-    if (seen.has(current)) continue
-    seen.add(current)
+    if (countedNodes.has(current)) continue
+    countedNodes.add(current)
     const { alternate, macro } = current.meta
     const parts = [...nodesIn(alternate ?? current.args), ...nodesIn(macro)]
     // the parent pays for its leaves
     unvisited.push(...parts.filter((part) => !leaves.has(part.op)))
     count(current, parts.filter((part) => leaves.has(part.op)).length)
   }
-  for (const current of seen) if (current.op === "map") countKeys(current)
+  for (const current of countedNodes) if (current.op === "map") countKeys(current)
 }
 
 const leaves: ReadonlySet<string> = new Set(["value", "id", "accuValue", "accuInc"])
@@ -344,7 +344,7 @@ const nodesIn = (value: unknown): ReadonlyArray<Node> => {
 
 const count = (one: Node, leafCount: number): void => {
   const { alternate, evaluate, macro } = one.meta
-  const inner: Evaluate =
+  const evaluatePart: Evaluate =
     alternate !== undefined
       ? (evaluator, _, context) => alternate.evaluate(evaluator, alternate, context)
       : macro !== undefined
@@ -356,12 +356,12 @@ const count = (one: Node, leafCount: number): void => {
     size === 0
       ? (evaluator, self, context) => {
           pay(price)
-          return inner(evaluator, self, context)
+          return evaluatePart(evaluator, self, context)
         }
       : (evaluator, self, context) => {
           pay(price)
           allocate(size)
-          return inner(evaluator, self, context)
+          return evaluatePart(evaluator, self, context)
         }
   const { handle } = one
   if (handle !== undefined) one.handle = payingHandle(one, handle)

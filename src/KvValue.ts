@@ -95,10 +95,10 @@ export const contentTypes: { readonly [Type in ValueType]: string } = {
 
 /** The type of values with this content type: `raw` if the content type is unknown or absent. */
 export const typeOfContent = (contentType: string | undefined): ValueType => {
-  const bare = contentType?.toLowerCase().replaceAll(" ", "") ?? ""
-  if (bare.startsWith("application/json")) return "json"
-  if (bare.startsWith("text/plain")) return "text"
-  return bare === "application/octet-stream;charset=binary" ? "bytes" : "raw"
+  const normalized = contentType?.toLowerCase().replaceAll(" ", "") ?? ""
+  if (normalized.startsWith("application/json")) return "json"
+  if (normalized.startsWith("text/plain")) return "text"
+  return normalized === "application/octet-stream;charset=binary" ? "bytes" : "raw"
 }
 
 /**

@@ -233,10 +233,10 @@ const writeLine = (level: LineLevel, line: string): void => {
     }
   }
   if (dropped[kind] > 0) {
-    const missing = dropped[kind]
+    const droppedCount = dropped[kind]
     dropped[kind] = 0
     // oxlint-disable-next-line eslint/no-console -- as below
-    console[kind](`[ironflow] ${missing} log lines are missing here: they could not be written`)
+    console[kind](`[ironflow] ${droppedCount} log lines are missing here: they could not be written`)
   }
   // oxlint-disable-next-line eslint/no-console -- the one place where log lines leave the program
   console[level](line)

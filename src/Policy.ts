@@ -278,7 +278,7 @@ export interface Denial {
  */
 export class Permissions {
   readonly #rules: ReadonlyArray<PolicyRule>
-  #compiled: ReadonlyArray<CompiledPolicy> | undefined
+  #compiledPolicies: ReadonlyArray<CompiledPolicy> | undefined
   readonly #byAction = new Map<Action, ActionPolicies>()
   /** The budget of all conditions that are evaluated in a turn of the event loop: a list may check each of its items. */
   readonly #budget = new TurnBudget((f) => void setImmediate(f))
@@ -396,7 +396,7 @@ export class Permissions {
   #about(action: Action): ActionPolicies {
     const found = this.#byAction.get(action)
     if (found !== undefined) return found
-    const compiled = (this.#compiled ??= this.#rules.map(compile))
+    const compiled = (this.#compiledPolicies ??= this.#rules.map(compile))
     const policies = compiled.filter(({ actionPatterns }) => matchesAny(actionPatterns, action))
     const about = {
       policies,

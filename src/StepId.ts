@@ -46,7 +46,7 @@ export const isAtRoot = (stepKey: string): boolean => /^(?:publish:)?(?:[^\\:]|\
 export class StepKeys {
   /** The scope: `""` at the root, or else the prefix of the branch, such as `fetch-all:1:`. */
   readonly scope: string
-  readonly #used = new Map<string, number>()
+  readonly #useCounts = new Map<string, number>()
 
   constructor(scope: string) {
     this.scope = scope
@@ -66,8 +66,8 @@ export class StepKeys {
   }
 
   #count(name: string): number {
-    const n = this.#used.get(name) ?? 0
-    this.#used.set(name, n + 1)
+    const n = this.#useCounts.get(name) ?? 0
+    this.#useCounts.set(name, n + 1)
     return n
   }
 }

@@ -27,10 +27,10 @@ export const watchCode = (folder: string, onChange: (file: string) => void): (()
     try {
       const watcher = watch(directory, (_, name) => {
         if (name === null || isIgnored(name)) return
-        const changed = path.join(directory, name)
-        if (CODE.test(name)) onChange(path.relative(folder, changed))
+        const changedPath = path.join(directory, name)
+        if (CODE.test(name)) onChange(path.relative(folder, changedPath))
         // a name without an extension may be that of a new folder
-        else if (path.extname(name) === "") addWatcher(changed)
+        else if (path.extname(name) === "") addWatcher(changedPath)
       })
       watcher.on("error", () => removeWatcher(directory))
       watchers.set(directory, watcher)

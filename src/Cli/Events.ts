@@ -175,8 +175,8 @@ const tail = Command.make(
     yield* Effect.gen(function* () {
       const client = yield* Client
       const { stream } = yield* Subscriptions
-      const end = yield* client.listEvents({ limit: 1 })
-      let after = end.lookedTo?.position ?? 0
+      const newestPage = yield* client.listEvents({ limit: 1 })
+      let after = newestPage.lookedTo?.position ?? 0
       if (last !== 0) {
         const { events } = yield* client.listEvents({ ...options, limit: last })
         // `showNewer` prints newer events

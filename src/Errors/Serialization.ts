@@ -148,8 +148,8 @@ export const messageOf = ({
  */
 export const deserializeError = (stored: SerializedError): Error => revive(stored, 0)
 
-const revive = (damaged: SerializedError | null | undefined, depth: number): Error => {
-  const stored: Partial<SerializedError> = damaged ?? {}
+const revive = (storedError: SerializedError | null | undefined, depth: number): Error => {
+  const stored: Partial<SerializedError> = storedError ?? {}
   const message = text(stored.message, "")
   const name = text(stored.name, "Error")
   const hasCause = stored.cause !== undefined && stored.cause !== null && depth < MAX_CAUSES

@@ -124,16 +124,19 @@ export class Fold {
         deadLetters = []
       }
 
-      const changed = yield* this.changedStates()
-      if (changed === undefined) return yield* this.#foldCarefully(events, end)
+      const changedStates = yield* this.changedStates()
+      if (changedStates === undefined) return yield* this.#foldCarefully(events, end)
       const unsaved = events.filter(({ position }) => position > this.#progress.position)
-      if ((changed.bytes > SAVE_BYTES || changed.states.length > MAX_STATES) && unsaved.length > 1) {
+      if (
+        (changedStates.bytes > SAVE_BYTES || changedStates.states.length > MAX_STATES) &&
+        unsaved.length > 1
+      ) {
         states.reset()
         const half = Math.ceil(unsaved.length / 2)
         const interruption = yield* this.foldAll(unsaved.slice(0, half), unsaved[half - 1]!.position)
         return interruption ?? (yield* this.foldAll(unsaved.slice(half), end))
       }
-      return yield* this.#progress.save({ to: end, states: changed.states, deadLetters, resolved: [] })
+      return yield* this.#progress.save({ to: end, states: changedStates.states, deadLetters, resolved: [] })
     })
   }
 
@@ -179,12 +182,12 @@ export class Fold {
    */
   readStates(partitions: ReadonlyArray<string | EventFailure>): Effect.Effect<boolean, RunnerError> {
     return Effect.gen({ self: this }, function* () {
-      const missing = this.#options.states.partitionsToRead(
+      const partitionsToRead = this.#options.states.partitionsToRead(
         partitions.filter((partition) => typeof partition === "string")
       )
-      for (let i = 0; i < missing.length; i += MAX_STATES) {
+      for (let i = 0; i < partitionsToRead.length; i += MAX_STATES) {
         const read = yield* this.#options.recordingAnswer(
-          this.#options.feed.states(this.#options.lease, missing.slice(i, i + MAX_STATES))
+          this.#options.feed.states(this.#options.lease, partitionsToRead.slice(i, i + MAX_STATES))
         )
         if (read === undefined) return false
         this.#options.states.remember(read)

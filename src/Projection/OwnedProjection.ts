@@ -226,10 +226,11 @@ export class OwnedProjection {
             `Projection "${this.#name}" failed again for the dead letter at position ${event.position}: ${toError(failure.error).message}`
           )
         }
-        const changed = isManaged && failure === undefined ? yield* this.#fold.changedStates() : undefined
+        const changedStates =
+          isManaged && failure === undefined ? yield* this.#fold.changedStates() : undefined
         const interruption = yield* this.#progress.save({
           to: this.#progress.position,
-          states: changed?.states ?? [],
+          states: changedStates?.states ?? [],
           deadLetters:
             failure === undefined
               ? []

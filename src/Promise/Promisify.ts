@@ -19,7 +19,7 @@ import { ShortLivedSet } from "../ShortLivedMap.ts"
 /** The runtime of a Promise API, and the name of the API in errors (`client`). */
 export interface RuntimeHandle<R, ER> {
   readonly runtime: ManagedRuntime.ManagedRuntime<R, ER>
-  readonly what: string
+  readonly apiName: string
   /** Whether further calls reject, even if the runtime could still run them. */
   isClosed: boolean
   /** The calls in flight, which end with the runtime. */
@@ -37,7 +37,7 @@ export const makeRuntimeHandle = <R, ER>(
       Effect.suspend(() => Fiber.interruptAll(calls))
     )
   )
-  return { runtime, what, isClosed: false, calls }
+  return { runtime, apiName: what, isClosed: false, calls }
 }
 
 /**
@@ -73,15 +73,15 @@ export const run = async <A, E, R, ER>(
   effect: Effect.Effect<A, E, R>,
   signal?: AbortSignal
 ): Promise<A> => {
-  if (handle.isClosed) throw closedError(handle.what)
+  if (handle.isClosed) throw closedError(handle.apiName)
   // the signal is checked here, since a call that ends without waiting would not notice that it has aborted
   if (signal?.aborted) throw signal.reason
   // the caller's span, which must be read before the first `await`
   const span = activeSpan()
-  const traced = span === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, span)
-  const exit = await runExit(handle, traced, signal === undefined ? {} : { signal })
+  const effectInSpan = span === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, span)
+  const exit = await runExit(handle, effectInSpan, signal === undefined ? {} : { signal })
   if (Exit.isSuccess(exit)) return exit.value
-  if (Cause.hasInterruptsOnly(exit.cause)) throw signal?.aborted ? signal.reason : closedError(handle.what)
+  if (Cause.hasInterruptsOnly(exit.cause)) throw signal?.aborted ? signal.reason : closedError(handle.apiName)
   // The caller's stack is captured only when the call fails: the function that awaits the call is then still on the stack.
   // To capture the stack before each call would slow down all calls.
   const caller: { stack?: string } = {}

@@ -39,7 +39,7 @@ export interface PushedTurn {
     notice: (notice: Notice) => void
   ) => Effect.Effect<void>
   /** Reports that the handler has gone on after its turn was suspended, as `TurnHost.late` says. */
-  readonly late: (stepName: string) => Effect.Effect<void, ConnectionError>
+  readonly reportLateStep: (stepName: string) => Effect.Effect<void, ConnectionError>
 }
 
 /** Whether the engine's answer to the op has the outcome of the op. */
@@ -74,7 +74,7 @@ export class BufferedTurn implements PushedTurn {
     const logs = this.#log.take()
     return { type: "turn", ops: this.#ops, ...(logs === undefined ? {} : { logs }) }
   }
-  readonly late = (): Effect.Effect<void> => Effect.void
+  readonly reportLateStep = (): Effect.Effect<void> => Effect.void
 }
 
 const unansweredAck = ({ message }: ConnectionError): TurnAck => ({
@@ -163,7 +163,7 @@ export class ReportedTurn implements PushedTurn {
     return Effect.andThen(Effect.sleep(WATCH_AFTER_MS), askAgain)
   }
 
-  readonly late = (stepName: string): Effect.Effect<void, ConnectionError> =>
+  readonly reportLateStep = (stepName: string): Effect.Effect<void, ConnectionError> =>
     Effect.asVoid(
       this.#send(
         { runId: this.#job.runId, ops: [], late: { stepName, lingerMs: this.#job.lingerMs } },
@@ -275,5 +275,5 @@ export class LegacyPushTurn implements PushedTurn {
   readonly defers = (op: TurnOp): boolean => op._tag === "InvokeAsync"
   readonly response = (): PushResponse | undefined => this.#response
   // not reported: a legacy server starts the next turn only when the wait of the run is over
-  readonly late = (): Effect.Effect<void> => Effect.void
+  readonly reportLateStep = (): Effect.Effect<void> => Effect.void
 }

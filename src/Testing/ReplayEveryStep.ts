@@ -17,9 +17,9 @@ type Transport = (typeof WorkerTransport)["Service"]
 interface FollowedTurn {
   readonly job: Job
   readonly journal: Array<JournalEntry>
-  readonly open: Map<string, OpenStep>
+  readonly openSteps: Map<string, OpenStep>
   /** Outcomes of waits that have ended. The handler has not received these outcomes yet. */
-  readonly fired: Map<string, Outcome>
+  readonly firedOutcomes: Map<string, Outcome>
 }
 
 export interface Replays {
@@ -43,14 +43,14 @@ export const replayingEveryStep = (transport: Transport, replays: Replays): Tran
           turns.set(job.jobId, {
             job,
             journal: [...job.journal],
-            open: new Map(job.open.map((open) => [open.stepKey, open])),
-            fired: new Map()
+            openSteps: new Map(job.open.map((open) => [open.stepKey, open])),
+            firedOutcomes: new Map()
           })
           handlers.onJob(job)
         },
         onNotice: (notice) => {
           if (notice._tag === "Fired" && notice.outcome !== undefined) {
-            turns.get(notice.jobId)?.fired.set(notice.stepKey, notice.outcome)
+            turns.get(notice.jobId)?.firedOutcomes.set(notice.stepKey, notice.outcome)
           }
           handlers.onNotice(notice)
         }
@@ -82,7 +82,7 @@ export const replayingEveryStep = (transport: Transport, replays: Replays): Tran
 })
 
 const check = (
-  { job, journal, open }: FollowedTurn,
+  { job, journal, openSteps }: FollowedTurn,
   last: TurnOp | undefined,
   { functionOf, onDivergence }: Replays
 ): Effect.Effect<void> => {
@@ -93,7 +93,7 @@ const check = (
   const history = {
     ...job,
     journal: [...journal],
-    open: [...open.values()],
+    open: [...openSteps.values()],
     status: completed ? "completed" : "running"
   }
   return Effect.map(replay(fn, history), ({ divergence, end }) => {
@@ -115,21 +115,21 @@ const check = (
 /** Adds an op to the history. Returns whether there is something new to replay. */
 const record = (turn: FollowedTurn, op: TurnOp, outcome: Outcome | undefined): boolean => {
   const enter = (stepKey: string, name: string, kind: StepKind, outcome: Outcome, attempt: number) => {
-    turn.open.delete(stepKey)
+    turn.openSteps.delete(stepKey)
     turn.journal.push({ stepKey, name, kind, outcome, attempt })
     return kind !== "compensate"
   }
   const wait = (op: { readonly stepKey: string; readonly name: string }, kind: StepKind) => {
     const { name, stepKey } = op
-    turn.open.set(stepKey, { stepKey, name, kind, failures: 0, pending: true })
-    if (outcome !== undefined) turn.fired.set(stepKey, outcome)
+    turn.openSteps.set(stepKey, { stepKey, name, kind, failures: 0, pending: true })
+    if (outcome !== undefined) turn.firedOutcomes.set(stepKey, outcome)
     return false
   }
   switch (op._tag) {
     case "StepDone":
       return enter(op.stepKey, op.name, op.kind, op.outcome, op.attempt)
     case "StepRetry":
-      turn.open.set(op.stepKey, { ...op, pending: true })
+      turn.openSteps.set(op.stepKey, { ...op, pending: true })
       return false
     case "Transact":
       // refused writes were not stored
@@ -145,12 +145,12 @@ const record = (turn: FollowedTurn, op: TurnOp, outcome: Outcome | undefined): b
     case "Publish":
       return outcome !== undefined && enter(op.stepKey, op.name, "publish", outcome, 1)
     case "Settle": {
-      const open = turn.open.get(op.stepKey)
-      const fired = turn.fired.get(op.stepKey)
+      const open = turn.openSteps.get(op.stepKey)
+      const fired = turn.firedOutcomes.get(op.stepKey)
       return open !== undefined && fired !== undefined && enter(op.stepKey, open.name, open.kind, fired, 1)
     }
     case "Withdraw":
-      turn.open.delete(op.stepKey)
+      turn.openSteps.delete(op.stepKey)
       return false
     case "Complete":
       return true

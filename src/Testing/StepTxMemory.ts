@@ -115,10 +115,10 @@ class TxState {
 
   append(write: Extract<TxWrite, { readonly _tag: "append" }>, newEventId: () => string): TxWriteResult {
     const { entityId, entityType } = write
-    const before = this.streams.get(entityId)
-    const refusal = refusalOf(before, write)
+    const stream = this.streams.get(entityId)
+    const refusal = refusalOf(stream, write)
     if (refusal !== undefined) throw refusal
-    const oldVersion = before?.version ?? 0
+    const oldVersion = stream?.version ?? 0
     const events = write.events.map((_, i) => ({
       eventId: newEventId(),
       entityVersion: oldVersion + i + 1,

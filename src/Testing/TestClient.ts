@@ -242,7 +242,7 @@ class TestExecution {
   readonly #fn: TestClientConfig["functions"][number]
   readonly #mocks: Mocks
   readonly #journal: Array<JournalEntry> = []
-  readonly #open = new Map<string, OpenStep & { readonly outcome: Outcome | undefined }>()
+  readonly #openSteps = new Map<string, OpenStep & { readonly outcome: Outcome | undefined }>()
   readonly #steps: Array<TestStep> = []
   readonly #compensationsRan: Array<string> = []
   #compensating: Job["compensating"]
@@ -283,7 +283,7 @@ class TestExecution {
               generation: 0,
               event,
               journal: [...this.#journal],
-              open: [...this.#open.values()],
+              open: [...this.#openSteps.values()],
               lingerMs: 0,
               transactions: true,
               createdAt: now,
@@ -308,9 +308,9 @@ class TestExecution {
   ): Promise<TurnEnd> {
     return new Promise((resolve) => {
       // ops are answered one after the other, even when a stub is slow: an engine also commits them in this order
-      let last = Promise.resolve()
+      let lastReport = Promise.resolve()
       const report = (op: TurnOp, onAck: Acknowledge): void => {
-        last = last
+        lastReport = lastReport
           .then(() => this.#answer(op))
           // `#answer` throws when a write of a `step.tx` is refused, for example
           .catch((error: unknown) => failure(error))
@@ -383,7 +383,7 @@ class TestExecution {
         return outcome
       }
       case "StepRetry":
-        this.#open.set(op.stepKey, { ...op, pending: false, outcome: undefined })
+        this.#openSteps.set(op.stepKey, { ...op, pending: false, outcome: undefined })
         return undefined
       case "Sleep":
         return this.#fire(op, "sleep", { _tag: "Success", value: undefined })
@@ -406,12 +406,13 @@ class TestExecution {
         return outcome
       }
       case "Settle": {
-        const fired = this.#open.get(op.stepKey)
-        if (fired?.outcome !== undefined) this.#enter(op.stepKey, fired.name, fired.kind, fired.outcome, 1)
+        const openStep = this.#openSteps.get(op.stepKey)
+        if (openStep?.outcome !== undefined)
+          this.#enter(op.stepKey, openStep.name, openStep.kind, openStep.outcome, 1)
         return undefined
       }
       case "Withdraw":
-        this.#open.delete(op.stepKey)
+        this.#openSteps.delete(op.stepKey)
         return undefined
       case "Compensate":
         this.#compensating = { error: op.error, compensations: op.compensations }
@@ -423,7 +424,7 @@ class TestExecution {
 
   #fire(op: { readonly stepKey: string; readonly name: string }, kind: StepKind, outcome: Outcome): Outcome {
     const { name, stepKey } = op
-    this.#open.set(stepKey, { stepKey, name, kind, failures: 0, pending: false, outcome })
+    this.#openSteps.set(stepKey, { stepKey, name, kind, failures: 0, pending: false, outcome })
     return outcome
   }
 
@@ -482,7 +483,7 @@ class TestExecution {
     attempt: number,
     writes?: ReadonlyArray<TestWrite>
   ): void {
-    this.#open.delete(stepKey)
+    this.#openSteps.delete(stepKey)
     this.#journal.push({ stepKey, name, kind, outcome, attempt })
     if (kind === "parallel") return
     this.#steps.push({

@@ -243,28 +243,28 @@ const readCallFailure = (failure: unknown): IronflowError => {
 
 /** The messages that the worker sends, in order. ConnectRPC reads them. */
 class OutgoingMessages implements AsyncIterable<WorkerMessage> {
-  #waiting: Array<WorkerMessage> = []
-  #ended = false
+  #queue: Array<WorkerMessage> = []
+  #hasEnded = false
   #wake: (() => void) | undefined
 
   push(message: WorkerMessage): void {
-    if (this.#ended) return
-    this.#waiting.push(message)
+    if (this.#hasEnded) return
+    this.#queue.push(message)
     this.#wake?.()
   }
 
   end(): void {
-    this.#ended = true
+    this.#hasEnded = true
     this.#wake?.()
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<WorkerMessage> {
     for (;;) {
-      const messages = this.#waiting
-      this.#waiting = []
+      const messages = this.#queue
+      this.#queue = []
       yield* messages
-      if (this.#waiting.length > 0) continue
-      if (this.#ended) return
+      if (this.#queue.length > 0) continue
+      if (this.#hasEnded) return
       await new Promise<void>((resolve) => (this.#wake = resolve))
     }
   }

@@ -18,7 +18,7 @@ export interface HeldTurnsOptions {
   /** The part of `TurnHost` that is the same for all turns of the worker. */
   readonly host: Omit<TurnHost, "report" | "late" | "keepLine">
   /** Called when a handler has gone on after its turn was suspended; see `TurnHost.late`. */
-  readonly late: (runId: string, stepName: string, lingerMs: number) => void
+  readonly onLateStep: (runId: string, stepName: string, lingerMs: number) => void
   /** Asks the engine for `n` more jobs; a negative `n` withdraws the request for `-n` jobs. */
   readonly makeRoom: (n: number) => void
 }
@@ -55,7 +55,7 @@ export class HeldTurns {
    * released unchanged.
    */
   readonly start = (job: Job, isPaused = false): void => {
-    const { functions, host, late, reporter } = this.#options
+    const { functions, host, onLateStep, reporter } = this.#options
     this.#awaitedJobs--
     const turn: TurnInFlight = {
       runId: job.runId,
@@ -87,7 +87,7 @@ export class HeldTurns {
         ...host,
         report: (op, onAck) => turn.outbox.report(op, onAck),
         keepLine: (line) => turn.outbox.log(line),
-        late: (stepName) => late(runId, stepName, lingerMs)
+        late: (stepName) => onLateStep(runId, stepName, lingerMs)
       },
       () => this.#end(job.jobId)
     )
@@ -111,12 +111,12 @@ export class HeldTurns {
 
   /** The steps whose code has run for at least this many milliseconds. */
   readonly runningTurns = (atLeastMs: number): ReadonlyArray<RunningTurn> => {
-    const running: Array<RunningTurn> = []
+    const runningTurns: Array<RunningTurn> = []
     for (const [jobId, { handle, runId }] of this.#turns) {
       const steps = handle?.running(atLeastMs) ?? []
-      if (steps.length > 0) running.push({ jobId, runId, steps })
+      if (steps.length > 0) runningTurns.push({ jobId, runId, steps })
     }
-    return withinLimits(running)
+    return withinLimits(runningTurns)
   }
 
   /** Asks for `n` more jobs. */
@@ -165,8 +165,8 @@ export class HeldTurns {
     if (!this.#turns.delete(jobId)) return
     if (this.#acceptsJobs) this.requestJobs(1)
     if (this.#turns.size > 0) return
-    const waiting = this.#whenEmpty
+    const callbacks = this.#whenEmpty
     this.#whenEmpty = []
-    for (const wake of waiting) wake()
+    for (const wake of callbacks) wake()
   }
 }

@@ -71,8 +71,8 @@ export class LeaseRenewal {
     if (!isDue) return ""
     this.#renewedAt = now
     const holding = `,"holding":${JSON.stringify(this.heldJobs())}`
-    const running = this.activeJobs.size === 0 ? [] : this.#options.runningTurns(reportAfterMs)
-    return running.length === 0 ? holding : `${holding},"running":${JSON.stringify(running)}`
+    const runningTurns = this.activeJobs.size === 0 ? [] : this.#options.runningTurns(reportAfterMs)
+    return runningTurns.length === 0 ? holding : `${holding},"running":${JSON.stringify(runningTurns)}`
   }
 
   /**
@@ -114,9 +114,9 @@ export class LeaseRenewal {
       if (!this.#isRecent(this.#renewedAt)) this.#options.renewNow()
       return
     }
-    const waiting = this.#awaitingRenewal
+    const callbacks = this.#awaitingRenewal
     this.#awaitingRenewal = []
-    for (const then of waiting) then()
+    for (const then of callbacks) then()
   }
 
   /**

@@ -341,8 +341,8 @@ class LegacySession implements WorkerSession {
     return Effect.gen({ self: this }, function* () {
       const end = yield* applyOps(this.#sink, turn, pending, this.#link.clock)
       if (end !== undefined) return end
-      const refused = yield* this.#store(turn)
-      return refused ?? { _tag: "Accepted", outcomes: pending.outcomes }
+      const refusal = yield* this.#store(turn)
+      return refusal ?? { _tag: "Accepted", outcomes: pending.outcomes }
     })
   }
 
@@ -385,8 +385,8 @@ class LegacySession implements WorkerSession {
       })
     )
     if (end.status !== "yielded") return send
-    return Effect.flatMap(this.#store(turn), (refused) =>
-      refused === undefined ? send : Effect.succeed(refused)
+    return Effect.flatMap(this.#store(turn), (refusal) =>
+      refusal === undefined ? send : Effect.succeed(refusal)
     )
   }
 
@@ -406,9 +406,9 @@ class LegacySession implements WorkerSession {
       ),
     // a legacy server has no call that releases a run: the results are stored, and the lease ends by itself
     release: (turn, outcomes) =>
-      Effect.map(this.#store(turn), (refused) => {
+      Effect.map(this.#store(turn), (refusal) => {
         this.#turns.delete(turn.job.jobId)
-        return refused ?? acceptedAck(outcomes)
+        return refusal ?? acceptedAck(outcomes)
       })
   }
 

@@ -39,23 +39,23 @@ export class LegacyTurn {
   steps: Array<StepResult> = []
   readonly #stepBase: number
   #storedCount = 0
-  readonly #pending: ReadonlyMap<string, PendingStep>
-  readonly #open = new Map<string, OpenStep>()
+  readonly #pendingSteps: ReadonlyMap<string, PendingStep>
+  readonly #openSteps = new Map<string, OpenStep>()
   /** The wait that was chosen. It must be the same when the report is sent again. */
   #chosenWait: YieldInfo | undefined
 
-  constructor({ fence, job, pending, stepBase }: LegacyJob, nowMs: number, heldSince: number) {
+  constructor({ fence, job, pendingSteps, stepBase }: LegacyJob, nowMs: number, heldSince: number) {
     this.job = job
     this.fence = fence
     this.heldSince = heldSince
     this.startedAt = iso(nowMs)
     this.#stepBase = stepBase
-    this.#pending = pending
+    this.#pendingSteps = pendingSteps
     // steps that wait for their next attempt are open from the start, since the turn does not report them again
     for (const { failures, name, pending: isWaiting, stepKey } of job.open) {
-      const until = pending.get(stepKey)?.until
+      const until = pendingSteps.get(stepKey)?.dueAt
       if (isWaiting && until !== undefined)
-        this.#open.set(stepKey, this.#retryStep(stepKey, name, failures, until))
+        this.#openSteps.set(stepKey, this.#retryStep(stepKey, name, failures, until))
     }
   }
 
@@ -85,17 +85,17 @@ export class LegacyTurn {
   /** Adds a failed attempt of a step whose next attempt is due later. */
   addRetry(op: StepRetry, nowMs: number): void {
     this.#addFailed(op, op.error, true, { startedAt: nowMs, endedAt: nowMs })
-    this.#open.set(op.stepKey, this.#retryStep(op.stepKey, op.name, op.failures, dueAt(op.due, nowMs)))
+    this.#openSteps.set(op.stepKey, this.#retryStep(op.stepKey, op.name, op.failures, dueAt(op.due, nowMs)))
   }
 
   /** Adds a suspended step. Returns the outcome if its wait is already over. */
   addSuspended(op: Suspending, nowMs: number): Outcome | undefined {
-    const recordedDueAt = this.#pending.get(op.stepKey)?.until
+    const recordedDueAt = this.#pendingSteps.get(op.stepKey)?.dueAt
     if (op._tag === "Sleep" && recordedDueAt !== undefined && recordedDueAt <= nowMs) {
       return { _tag: "Success", value: undefined }
     }
     const id = stepId(this.job.runId, op.stepKey)
-    this.#open.set(op.stepKey, {
+    this.#openSteps.set(op.stepKey, {
       name: op.name,
       failures: 0,
       canWaitLater: op._tag !== "Invoke",
@@ -105,7 +105,7 @@ export class LegacyTurn {
   }
 
   withdraw(stepKey: string): void {
-    this.#open.delete(stepKey)
+    this.#openSteps.delete(stepKey)
   }
 
   /** Records a wait whose time had already passed when the handler asked for it. */
@@ -136,21 +136,21 @@ export class LegacyTurn {
   chooseWait(stepKeys: ReadonlyArray<string>, nowMs: number): YieldInfo | undefined {
     if (this.#chosenWait !== undefined) return this.#chosenWait
     const open = stepKeys.flatMap((stepKey) => {
-      const step = this.#open.get(stepKey)
+      const step = this.#openSteps.get(stepKey)
       return step === undefined ? [] : [{ stepKey, ...step }]
     })
-    const chosen =
-      open.find(({ canWaitLater: isTimed }) => !isTimed) ??
+    const chosenStep =
+      open.find(({ canWaitLater }) => !canWaitLater) ??
       open.reduce<(typeof open)[number] | undefined>(
         (first, step) => (first === undefined || step.dueAt < first.dueAt ? step : first),
         undefined
       )
-    for (const { dueAt, failures, canWaitLater: isTimed, name, stepKey } of open) {
-      if (!isTimed || stepKey === chosen?.stepKey) continue
+    for (const { dueAt, failures, canWaitLater, name, stepKey } of open) {
+      if (!canWaitLater || stepKey === chosenStep?.stepKey) continue
       const output = { until: iso(dueAt), failures }
       this.#addCompleted(pendingId(stepKey), name, output, { startedAt: nowMs, endedAt: nowMs })
     }
-    this.#chosenWait = chosen?.yielded
+    this.#chosenWait = chosenStep?.yielded
     return this.#chosenWait
   }
 

@@ -131,7 +131,7 @@ export class PollingSession extends TurnSession {
       const renewal = this.renewalFields()
       const what = `The poll of worker ${this.link.registration.workerId}`
       this.#openPolls++
-      const sent = this.#post(
+      const answer = this.#post(
         pollTurns,
         `{"session":${JSON.stringify(session)},"seen":${this.seen},"waitMs":${waitMs},${this.roomFields()}${renewal}}`,
         what,
@@ -139,7 +139,7 @@ export class PollingSession extends TurnSession {
       )
       return Effect.matchEffect(
         Effect.ensuring(
-          sent,
+          answer,
           Effect.sync(() => this.#openPolls--)
         ),
         {

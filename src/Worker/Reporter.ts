@@ -236,13 +236,13 @@ export class Reporter {
     const all = this.#waitingOutboxes
     const outboxes = all.length > maxTurnsPerBatch ? all.slice(0, maxTurnsPerBatch) : all
     this.#waitingOutboxes = all.length > maxTurnsPerBatch ? all.slice(maxTurnsPerBatch) : []
-    const taken: Array<Outbox> = []
+    const takenOutboxes: Array<Outbox> = []
     const acks: Array<ReadonlyArray<OnAck | undefined>> = []
     const reports: Array<TurnReport> = []
     for (const outbox of outboxes) {
       outbox.queued = false
       if (outbox.ops.length === 0) continue
-      taken.push(outbox)
+      takenOutboxes.push(outbox)
       acks.push(outbox.acks)
       const logs = outbox.takeLogs()
       reports.push(
@@ -253,7 +253,7 @@ export class Reporter {
       outbox.ops = []
       outbox.acks = []
     }
-    return { outboxes: taken, acks, reports }
+    return { outboxes: takenOutboxes, acks, reports }
   }
 
   #handleAnswers(batch: BatchInFlight, answers: ReadonlyArray<TurnAck>): void {
@@ -333,9 +333,9 @@ export class Reporter {
 
   #wakeIfIdle(): void {
     if (!this.#isIdle()) return
-    const waiting = this.#whenIdle
+    const callbacks = this.#whenIdle
     this.#whenIdle = []
-    for (const wake of waiting) wake()
+    for (const wake of callbacks) wake()
   }
 }
 

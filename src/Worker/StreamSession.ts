@@ -120,7 +120,7 @@ const openStream = (
 
 export class StreamSession extends TurnSession {
   readonly #streams: Streams
-  #current: RegisteredStream | undefined
+  #currentStream: RegisteredStream | undefined
   #isTellingRoom = false
   #arrivedDeliveries: Array<Turns.Delivery> = []
   /** When the last heartbeat was sent. */
@@ -163,18 +163,18 @@ export class StreamSession extends TurnSession {
   ) {
     super(link, instance, terms, sentAt)
     this.#streams = streams
-    this.#current = current
+    this.#currentStream = current
   }
 
   override start(): void {
     super.start()
     this.link.fork(this.#keepAlive)
-    const lost = this.#current?.lost
+    const lost = this.#currentStream?.lost
     if (lost !== undefined) this.#lose(lost)
   }
 
   readonly deregister: Effect.Effect<void> = Effect.suspend(() => {
-    const current = this.#current
+    const current = this.#currentStream
     if (current === undefined) return Effect.void
     const deregistering =
       this.session === undefined || this.isRefused
@@ -206,14 +206,14 @@ export class StreamSession extends TurnSession {
     return Effect.andThen(
       this.#closeCurrent,
       Effect.map(opening, (current) => {
-        this.#current = current
+        this.#currentStream = current
         return current.registered
       })
     )
   }
 
   protected override onRegisteredAgain(): void {
-    const lost = this.#current?.lost
+    const lost = this.#currentStream?.lost
     if (lost !== undefined) this.#lose(lost)
     else this.tellCounts()
   }
@@ -252,7 +252,7 @@ export class StreamSession extends TurnSession {
 
   #onStreamPush(push: unknown, current: RegisteredStream): void {
     // a job from an abandoned stream is dropped: the registration on the next stream does not name it
-    if (current === this.#current) this.onPush(push)
+    if (current === this.#currentStream) this.onPush(push)
   }
 
   onPush(push: unknown): void {
@@ -281,7 +281,7 @@ export class StreamSession extends TurnSession {
   }
 
   onLost(current: RegisteredStream): void {
-    if (current === this.#current && current.lost !== undefined) this.#lose(current.lost)
+    if (current === this.#currentStream && current.lost !== undefined) this.#lose(current.lost)
   }
 
   /**
@@ -290,7 +290,7 @@ export class StreamSession extends TurnSession {
    */
   #call(call: StreamCall, body: JsonText): Effect.Effect<unknown, IronflowError> {
     return Effect.suspend((): Effect.Effect<unknown, IronflowError> => {
-      const current = this.#current
+      const current = this.#currentStream
       if (current === undefined) {
         return Effect.fail(sessionOver(`There is no stream for the call "${call}" to the Ironflow server`))
       }
@@ -311,7 +311,7 @@ export class StreamSession extends TurnSession {
         const noAnswer = new ConnectionError(
           `The stream to the Ironflow server at ${this.link.options.server.url} has been silent for ${showMs(patienceMs)}, although the worker waits for an answer`
         )
-        if (this.#current === current) this.#lose(noAnswer)
+        if (this.#currentStream === current) this.#lose(noAnswer)
         return Effect.fail(sessionOver(noAnswer.message, noAnswer))
       })
     })
@@ -374,8 +374,8 @@ export class StreamSession extends TurnSession {
   }
 
   readonly #closeCurrent: Effect.Effect<void> = Effect.suspend(() => {
-    const current = this.#current
-    this.#current = undefined
+    const current = this.#currentStream
+    this.#currentStream = undefined
     if (current === undefined) return Effect.void
     const { url } = this.link.options.server
     const what = `A call of worker ${this.link.registration.workerId} was not answered: the stream to ${url} is over`

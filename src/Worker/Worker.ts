@@ -121,7 +121,7 @@ export const make = <
     >()
     const fork = Effect.runForkWith(context)
 
-    let refused: AccessError | undefined
+    let refusal: AccessError | undefined
     // `true` at first, since a transport to an engine in this process reports only the end of the connection
     let isConnected = true
     const connection = yield* Effect.acquireRelease(Scope.make(), Scope.close)
@@ -132,7 +132,7 @@ export const make = <
         onJob: (job, isPaused) => turns.start(job, isPaused),
         onNotice: (notice) => turns.onNotice(notice),
         onRefused: (error) => {
-          refused = error
+          refusal = error
           fork(stop)
         },
         onConnected: (connected) => {
@@ -163,7 +163,7 @@ export const make = <
           ? {}
           : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) })
       },
-      late: (runId, stepName, lingerMs) => {
+      onLateStep: (runId, stepName, lingerMs) => {
         const reported = Effect.retry(session.late({ runId, stepName, lingerMs }), resendDelays)
         Fiber.runIn(fork(reported), connection)
       },
@@ -175,13 +175,13 @@ export const make = <
     // runs once: later callers wait until it has ended
     const disconnect = yield* Effect.gen(function* () {
       // the engine would not answer the reports of a refused worker
-      if (refused === undefined) {
+      if (refusal === undefined) {
         yield* Effect.timeoutOption(Effect.interruptible(reporter.awaitIdle), FLUSH_TIMEOUT_MS)
       }
       reporter.stop()
       isConnected = false
       yield* Scope.close(connection, Exit.void)
-      yield* refused === undefined ? Deferred.succeed(stopped, undefined) : Deferred.fail(stopped, refused)
+      yield* refusal === undefined ? Deferred.succeed(stopped, undefined) : Deferred.fail(stopped, refusal)
     }).pipe(Effect.uninterruptible, Effect.cached)
 
     const stop = Effect.suspend(() => {
