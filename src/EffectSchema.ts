@@ -39,8 +39,8 @@ export const asStandard = <Output>(schema: AnySchema<Output>): StandardSchemaV1<
 }
 
 /**
- * The codec of a schema of either kind. An Effect schema counts as an Effect schema even after
- * `Schema.toStandardSchemaV1` has made it a Standard Schema too.
+ * The codec of a schema of either kind. An Effect schema is treated as one even if `Schema.toStandardSchemaV1` has made
+ * it a Standard Schema too.
  */
 export const codecOf = (schema: AnySchema, format: StorageFormat): DataCodec =>
   canEncode(schema) ? effectCodec(schema, format) : standardCodec(schema, format)
@@ -89,8 +89,8 @@ export const decodeFromJson = <A>(schema: Codec<A>, value: unknown) =>
   )
 
 /**
- * Encodes a value with the schema, to JSON, synchronously. A value that cannot be encoded but can be decoded counts
- * as already encoded, and is returned as it is. Throws `SchemaValidationError`, whose message starts with `what`.
+ * Encodes a value with the schema, to JSON, synchronously. If a value cannot be encoded but can be decoded, it is
+ * encoded already, and is returned as it is. Throws `SchemaValidationError`, whose message starts with `what`.
  */
 export const encodeNow = (schema: Codec<unknown>, value: unknown, what: string): unknown => {
   const encoded = Effect.catch(encodeToJson(schema, value), (error) =>

@@ -17,10 +17,10 @@ export interface HandledEvent {
 
 /**
  * Validates and decodes the data of an event for a handler. The schema is that of the event's definition among the
- * triggers, or else that of the function. An invocation of a function without a schema uses the first definition among
- * the triggers whose schema accepts the input, and the event gets the name of that definition. An input that no schema
- * accepts is passed on unchanged when one of the triggers has no definition, and is refused otherwise. Throws
- * `SchemaValidationError`, or rejects with it when a schema is asynchronous.
+ * triggers, or else that of the function. For an invocation of a function without a schema, the definitions among the
+ * triggers are tried in order. The first one whose schema accepts the input is used, and the event gets its name. An
+ * input that no schema accepts is passed on unchanged when one of the triggers has no definition, and is refused
+ * otherwise. Throws `SchemaValidationError`, or rejects with it when a schema is asynchronous.
  */
 export const validateEvent = (
   fn: AnyFunction,

@@ -6,7 +6,7 @@
  * library's syntax tree has two functions that can be replaced: `evaluate` evaluates the node, and `handle` combines
  * the results of the node's parts. This module replaces both by functions that pay first, and then do the same. So the
  * results are those of the library. To pay is to count steps and bytes, and to stop the evaluation when there are too
- * many. Where an operation can pay only after its work, the size of its data is limited.
+ * many. An operation that can pay only after its work has a limit for the size of its data.
  *
  * Evaluations are synchronous and never run inside of each other, so one pair of counters is enough.
  */
@@ -83,8 +83,8 @@ export const spentByLast = (): { readonly steps: number; readonly bytes: number 
 export const expressionSteps = (): number => earlierSteps + steps
 
 /**
- * Runs a command that may evaluate any number of expressions, such as those of all functions and waits for an
- * event. They share a budget: when some evaluations have taken long, the others still get enough for simple
+ * Runs a command that may evaluate any number of expressions, such as those of all functions and waits for an event.
+ * The evaluations share a budget. When some of them have taken long, the others still get enough for simple
  * expressions.
  */
 export const withSharedBudget = <A>(command: () => A): A => {
@@ -104,8 +104,8 @@ export const addEventBudget = (): void => {
 }
 
 /**
- * A budget for one caller in one turn of the event loop, for expressions that are evaluated over many things,
- * such as the items of a list. It works like {@link withSharedBudget}, but there is always enough for simple
+ * A budget for one caller in one turn of the event loop. It is for a caller that evaluates expressions for each of many
+ * things, such as the items of a list. It works like {@link withSharedBudget}, but there is always enough for simple
  * expressions, however many there are.
  */
 export class TurnBudget {

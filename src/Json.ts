@@ -104,8 +104,8 @@ export const textOf = (value: unknown, orElse = ""): string => {
 }
 
 /**
- * A value from outside as a number: a number as it is, and a string as `Number` converts it, so that the empty string
- * is 0. `orElse` for anything else, and for `NaN`.
+ * A value from outside as a number: a number as it is, and a string as `Number` converts it (the empty string becomes
+ * 0). `orElse` for anything else, and for `NaN`.
  */
 export const numberOf = (value: unknown, orElse = 0): number => {
   const number = typeof value === "number" || typeof value === "string" ? Number(value) : Number.NaN
@@ -140,8 +140,8 @@ const isPlainObject = (value: unknown): value is Record<string, unknown> => {
 type Problem = "bigint" | "function" | "symbol" | "error" | "emptied" | "cycle" | "depth"
 
 /**
- * Finds the first value that JSON cannot represent. A cycle is found as too deep nesting, so that visited objects need
- * not be remembered. With `anyError`, errors whose class has a `toJSON` of its own are found too.
+ * Finds the first value that JSON cannot represent. A cycle is found because its nesting is too deep. So visited
+ * objects need not be remembered. With `anyError`, errors whose class has a `toJSON` of its own are found too.
  */
 const findProblem = (value: unknown, depth: number, anyError: boolean): Problem | undefined => {
   switch (typeof value) {

@@ -102,9 +102,9 @@ export const typeOfContent = (contentType: string | undefined): ValueType => {
 }
 
 /**
- * The header in which a client writes the type of a value that it sends as octets. Clients send values as JSON or
- * octets, the content types that legacy servers know. The engine of this package reads from the header whether octets
- * are text or bytes.
+ * The header with the type of a value that a client sends as octets. Legacy servers know only two content types, JSON
+ * and octets, so clients use only these. From this header, the engine of this package knows whether octets are text or
+ * bytes.
  */
 export const VALUE_TYPE_HEADER = "x-ironflow-value-type"
 

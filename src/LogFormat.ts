@@ -60,8 +60,8 @@ export const dataText = (data: unknown): string => {
 }
 
 /**
- * Whether the error says that the database cannot be reached or is closed, or has such an error as its cause. Its
- * stack is left out of the log, since the reason is not in the code.
+ * Whether the error, or its cause, says that the database cannot be reached or is closed. Its stack is left out of the
+ * log, since the reason is not in the code.
  */
 export const isOutage = (error: Error): boolean =>
   error instanceof StoreError

@@ -217,17 +217,17 @@ export const matchesGlob = (pattern: string, text: string): boolean => {
 
 /** Whether there is a text that matches both patterns. */
 export const overlapsGlob = (one: string, other: string): boolean => {
-  // for each position in `other`: whether a text matches the part of `one` that was read so far, and also the part of
+  // for each position in `other`: whether some text matches both the part of `one` that was read so far and the part of
   // `other` before the position
   let ends = Array.from({ length: other.length + 1 }, (_, i) => /^\**$/.test(other.slice(0, i)))
   for (const character of one) {
     const next = [character === "*" && ends[0] === true]
     for (let i = 1; i <= other.length; i++) {
-      const inOther = other[i - 1]
+      const otherCharacter = other[i - 1]
       next[i] =
-        character === "*" || inOther === "*"
+        character === "*" || otherCharacter === "*"
           ? ends[i] === true || next[i - 1] === true
-          : character === inOther && ends[i - 1] === true
+          : character === otherCharacter && ends[i - 1] === true
     }
     ends = next
   }
@@ -328,8 +328,8 @@ export class Permissions {
   }
 
   /**
-   * Why an action is denied; `undefined` when it is allowed. A call that also affects other resources passes
-   * `reach`, which says whether a pattern matches one of them: a policy that denies the action on one of them denies
+   * Why an action is denied; `undefined` when it is allowed. A call may also affect other resources. It then passes
+   * `reach`, which returns whether a pattern matches any of them: a policy that denies the action on any of them denies
    * the call.
    */
   denial(
@@ -363,7 +363,7 @@ export class Permissions {
   ): Denial | undefined {
     const { policies, allowsAll, denies } = this.#about(action)
     if (allowsAll || (isAllowed && !denies)) return undefined
-    // no valid resource is as long as this, and to compare it with patterns would take long
+    // no valid resource is that long, and comparing such a text with patterns would take long
     if (resource.length > RESOURCE_LENGTH) return { reason: "nothing allows it" }
     let allowed = isAllowed
     for (const policy of policies) {

@@ -2,11 +2,11 @@
  * Encodes results of steps and outputs of runs as JSON. They may contain errors, as the result of
  * `Promise.allSettled` does.
  *
- * An error is stored as `{"ironflow:error": ...}` with the serialized error, and is restored as an error.
- * JSON that contains errors begins with a space, which `JSON.stringify` never writes. In all other JSON,
- * also in all that was stored before this form existed, a member with the name `ironflow:error` is ordinary data. If
- * JSON with errors has such a member as data, a backslash is put before its name, and another one if the name already
- * begins with backslashes.
+ * An error is stored as `{"ironflow:error": ...}` with the serialized error, and is restored as an error. JSON that
+ * contains errors begins with a space, which `JSON.stringify` never writes. In all other JSON, also in all that was
+ * stored before this form existed, a member with the name `ironflow:error` is ordinary data. When JSON with errors has
+ * data with a member of this name, the name gets a backslash in front. A name that already begins with backslashes gets
+ * one more.
  */
 import { deserializeError, type SerializedError, serializeError } from "./Errors.ts"
 import { isError } from "./JsonLoss.ts"

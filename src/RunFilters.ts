@@ -24,7 +24,7 @@ export interface RunFilters {
   /** Runs that an event with this idempotency key started. */
   readonly idempotencyKey?: string
   /**
-   * Failed runs whose error, or the cause of it, has this text in its message, name or code. Upper and lower case are
+   * Failed runs with this text in the message, name or code of their error or of its cause. Upper and lower case are
    * the same.
    */
   readonly error?: string

@@ -10,7 +10,7 @@ const LEVELS = 3
 export const show = (value: unknown, maxLength = 128): string => {
   try {
     const text = format(value, maxLength, LEVELS)
-    // a string was cut first, and then got quotes and dots, which make it a few characters longer
+    // a string that was cut already has got quotes and dots since, so it may be a few characters longer
     return text.length > maxLength + 8 ? `${text.slice(0, maxLength)}...` : text
   } catch {
     // a getter or a proxy has thrown

@@ -178,7 +178,7 @@ export type Invokable =
     }
 
 /**
- * The result type of `invoke`: the result of the function after it was stored ({@link Stored}), or as its
+ * The result type of `invoke`: the stored result of the function ({@link Stored}), or the result as the function's
  * `success` schema decodes it.
  */
 export type InvokeOutput<F> = F extends {

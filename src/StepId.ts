@@ -8,8 +8,9 @@
  * compensation  = "compensate:" <name> ":" <n>      always in the root scope
  * ```
  *
- * `n` is how often the name was used before in the same scope. When a parallel or map call has a name that an earlier
- * such call in its scope has, its name gets the suffix `~<n>`. In names, `\` is escaped as `\\` and `:` as `\:`.
+ * `n` is how often the name was used before in the same scope. When an earlier parallel or map call in the same scope
+ * has the same name, the name of the later call gets the suffix `~<n>`. In names, `\` is escaped as `\\` and `:` as
+ * `\:`.
  */
 
 /** Escapes a name for a step key. */

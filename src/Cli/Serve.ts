@@ -40,7 +40,8 @@ export const consoleFlags = {
 }
 
 /**
- * Where the console is, for people: its URL, or only its path when it is behind a proxy, whose address is not known.
+ * Where the console is, for people: its URL, or only its path when it is behind a proxy, since the address of the proxy
+ * is not known.
  */
 export const consoleAddress = (url: string): string =>
   url.startsWith("/") ? `at the address of your proxy, followed by ${url}` : url

@@ -43,7 +43,7 @@ interface FoldOptions {
   readonly projectionHandler: ProjectionHandler
   readonly lease: ProjectionLease
   readonly states: States
-  readonly recordingAnswer: <A, E>(request: Effect.Effect<A, E>) => Effect.Effect<A, E>
+  readonly recordAnswer: <A, E>(request: Effect.Effect<A, E>) => Effect.Effect<A, E>
 }
 
 export class Fold {
@@ -67,7 +67,7 @@ export class Fold {
       const states = this.#options.states
       // after a failure in the middle of the batch, the events before it are saved, and are not folded again
       const events = batch.filter(({ position }) => position > this.#progress.position)
-      const decoded: Array<ProjectionEvent | undefined> = []
+      const decodedEvents: Array<ProjectionEvent | undefined> = []
       const partitions: Array<string | EventFailure> = []
       const clock = yield* Clock.Clock
       const slice = makeSlice(clock)
@@ -77,7 +77,7 @@ export class Fold {
         this.#options.projectionHandler.registration.name
       )
       for (let i = 0; i < events.length; i++) {
-        partitions.push(this.partitionOf(events[i]!, (event) => (decoded[i] = event)))
+        partitions.push(this.partitionOf(events[i]!, (event) => (decodedEvents[i] = event)))
         if (slice.isOver()) yield* slice.next
       }
       if (!(yield* this.readStates(partitions))) return "lost"
@@ -94,11 +94,11 @@ export class Fold {
         const attempt = this.#progress.attemptFor(event)
         const folded =
           typeof partition === "string"
-            ? traceHandling(event, attempt, () => states.fold(partition, event, attempt, decoded[i]))
+            ? traceHandling(event, attempt, () => states.fold(partition, event, attempt, decodedEvents[i]))
             : partition
         const failure = Effect.isEffect(folded) ? yield* folded : folded
         // the next attempt decodes the event again, since the handler may have changed the decoded one
-        decoded[i] = undefined
+        decodedEvents[i] = undefined
         if (failure === undefined) {
           i++
           continue
@@ -157,8 +157,8 @@ export class Fold {
   }
 
   /**
-   * The partition of an event. If the event had to be decoded for this, the decoded event is passed to `handOver`,
-   * unless the user's `partitionKey` function has received that object, and may have changed it.
+   * The partition of an event. If the event had to be decoded for this, the decoded event is passed to `handOver`. It
+   * is not passed if the user's `partitionKey` function has received it, since that may have changed it.
    */
   partitionOf(
     event: ProjectionLogEvent,
@@ -186,11 +186,11 @@ export class Fold {
         partitions.filter((partition) => typeof partition === "string")
       )
       for (let i = 0; i < partitionsToRead.length; i += MAX_STATES) {
-        const read = yield* this.#options.recordingAnswer(
+        const states = yield* this.#options.recordAnswer(
           this.#options.feed.states(this.#options.lease, partitionsToRead.slice(i, i + MAX_STATES))
         )
-        if (read === undefined) return false
-        this.#options.states.remember(read)
+        if (states === undefined) return false
+        this.#options.states.remember(states)
         if (i > 0) yield* Effect.yieldNow
       }
       return true

@@ -36,7 +36,7 @@ interface OwnershipOptions {
   readonly projectionHandler: ProjectionHandler
   readonly lease: ProjectionLease
   readonly unlessStopped: <A, E>(self: Effect.Effect<A, E>) => Effect.Effect<A | "stop", E>
-  /** Called when a batch was processed and saved, so that the engine has answered. */
+  /** Called when a batch was processed and saved: then the engine has answered. */
   readonly onAnswered: () => void
 }
 
@@ -72,10 +72,7 @@ export class OwnedProjection {
       recordAnswer,
       unlessStopped
     })
-    this.#fold = new Fold(
-      { feed, projectionHandler, lease, states, recordingAnswer: recordAnswer },
-      this.#progress
-    )
+    this.#fold = new Fold({ feed, projectionHandler, lease, states, recordAnswer }, this.#progress)
   }
 
   /** Aborts the signal of the handlers in flight. */

@@ -66,7 +66,7 @@ export class Progress {
   /** All events up to this position are saved. */
   position: number
   #failedEvent: FailedEvent | undefined
-  #saves = 0
+  #lastSave = 0
   /** How many states the last save had. */
   savedStates = 0
 
@@ -108,7 +108,7 @@ export class Progress {
   ): Effect.Effect<Interruption | undefined, RunnerError> {
     return Effect.gen({ self: this }, function* () {
       const { logger, unlessStopped } = this.#options
-      const failing = { position: event.position, failures: attempt }
+      const failedEvent = { position: event.position, failures: attempt }
       const delayMs = calculateBackoff(attempt, RETRY_MS, LONGEST_RETRY_MS)
       logger.warn(
         `Projection "${this.#name}" failed for event "${event.name}" ${event.id} at position ${event.position}: ` +
@@ -119,10 +119,10 @@ export class Progress {
         states,
         deadLetters,
         resolved: [],
-        failing: { ...failing, error: serializeError(error) }
+        failing: { ...failedEvent, error: serializeError(error) }
       })
       if (interruption !== undefined) return interruption
-      this.#failedEvent = failing
+      this.#failedEvent = failedEvent
       return (yield* unlessStopped(Effect.sleep(delayMs))) === "stop" ? "stop" : undefined
     })
   }
@@ -133,7 +133,7 @@ export class Progress {
   ): Effect.Effect<Interruption | undefined, RunnerError> {
     return Effect.gen({ self: this }, function* () {
       const { logger } = this.#options
-      const save = { number: ++this.#saves, from: this.position, ...outcome }
+      const save = { number: ++this.#lastSave, from: this.position, ...outcome }
       const saved = yield* this.#send(save, 1)
       if (saved._tag === "Refused") {
         logger.warn(

@@ -83,8 +83,8 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
       )
     })
 
-    const refuse = (why: Error, ...more: ReadonlyArray<unknown>): void => {
-      logger.error(`Projection "${name}" does not run: ${why.message}`, ...more)
+    const refuse = (why: Error, ...details: ReadonlyArray<unknown>): void => {
+      logger.error(`Projection "${name}" does not run: ${why.message}`, ...details)
       Deferred.doneUnsafe(registered, Exit.void)
     }
 

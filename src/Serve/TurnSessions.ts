@@ -102,7 +102,7 @@ export class ReportedTurn implements PushedTurn {
   readonly #onUnreachable: (error: ConnectionError) => void
   #isBuffering = false
 
-  /** `unreachable` is called when a report has failed. */
+  /** `onUnreachable` is called when a report has failed. */
   constructor(connection: Connection, job: Job, onUnreachable: (error: ConnectionError) => void) {
     this.#connection = connection
     this.#job = job
@@ -209,7 +209,7 @@ export class LegacyPushTurn implements PushedTurn {
   readonly #sink: LegacySink
   readonly #clock: Clock.Clock
   #response: PushResponse | undefined
-  #invoking: YieldInfo | undefined
+  #invocation: YieldInfo | undefined
 
   constructor(job: LegacyJob, clock: Clock.Clock, connection: Connection | undefined) {
     this.#clock = clock
@@ -220,8 +220,8 @@ export class LegacyPushTurn implements PushedTurn {
           turn,
           // The handler has invoked a function without awaiting its result. The server must start the invoked run
           // before this run completes.
-          this.#invoking !== undefined && end.status === "completed"
-            ? { status: "yielded", yield: this.#invoking }
+          this.#invocation !== undefined && end.status === "completed"
+            ? { status: "yielded", yield: this.#invocation }
             : end
         )
         return { _tag: "Accepted", outcomes: [...outcomes, undefined] }
@@ -247,13 +247,16 @@ export class LegacyPushTurn implements PushedTurn {
             ),
       invokeAsync: (turn, op) =>
         Effect.sync(() => {
-          this.#invoking ??= turn.asyncInvokeOf(op)
+          this.#invocation ??= turn.asyncInvokeOf(op)
           return undefined
         }),
       release: (turn, outcomes) =>
         end(
           turn,
-          { status: "yielded", yield: this.#invoking ?? continuation(turn, clock.currentTimeMillisUnsafe()) },
+          {
+            status: "yielded",
+            yield: this.#invocation ?? continuation(turn, clock.currentTimeMillisUnsafe())
+          },
           outcomes
         )
     }
@@ -264,10 +267,10 @@ export class LegacyPushTurn implements PushedTurn {
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
     // made once, even if the effect runs several times: a report that is sent again continues where it was
     const pendingReports = reports.map(beginReport)
-    return Effect.forEach(pendingReports, (work) =>
+    return Effect.forEach(pendingReports, (pending) =>
       Effect.map(
-        applyOps(this.#sink, this.#turn, work, this.#clock),
-        (end): TurnAck => end ?? { _tag: "Accepted", outcomes: work.outcomes }
+        applyOps(this.#sink, this.#turn, pending, this.#clock),
+        (end): TurnAck => end ?? { _tag: "Accepted", outcomes: pending.outcomes }
       )
     )
   }

@@ -86,8 +86,8 @@ export const replay = (
     const now = yield* Clock.currentTimeMillis
     // The clock starts at the time at which the run was created. In the recorded run, the handler also saw this time or
     // a later one.
-    const manual = makeClock(history.createdAt)
-    const context = Context.add(yield* Effect.context<never>(), Clock.Clock, manual.clock)
+    const clocks = makeClock(history.createdAt)
+    const context = Context.add(yield* Effect.context<never>(), Clock.Clock, clocks.clock)
     return yield* Effect.callback<Replayed>((resume) => {
       const requestedSteps = new Map<string, RequestedStep>()
       let end: TurnEnd | undefined
@@ -97,15 +97,15 @@ export const replay = (
        */
       const passedSleeps: Array<{ readonly at: number; readonly pass: () => void }> = []
       let awaitsNewStep = false
-      let movements = 0
-      let outcomes = 0
+      let activityCount = 0
+      let outcomeCount = 0
       const turn = startTurn(
         fn,
         // `lingerMs` has no effect: a turn with nothing to wait for ends when the alarm rings, which it never
         // does
         { ...history, jobId: `replay-${history.runId}`, lingerMs: 1, transactions: true },
         {
-          clock: manual.clock,
+          clock: clocks.clock,
           alarm: silentAlarm,
           context,
           logger: createNoopLogger(),
@@ -114,7 +114,7 @@ export const replay = (
             : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) }),
           late: () => undefined,
           report: (op, onAck) => {
-            movements++
+            activityCount++
             // an op that only an engine can answer stays unanswered
             if (!asksEngine(op)) return onAck?.(undefined)
             awaitsNewStep = true
@@ -123,23 +123,23 @@ export const replay = (
             }
           },
           mayBegin: () => {
-            movements++
+            activityCount++
             awaitsNewStep = true
             return false
           },
           probe: {
             called: ({ key, kind, name }) => {
-              movements++
-              requestedSteps.set(key, { stepKey: key, name, kind, outcomes })
+              activityCount++
+              requestedSteps.set(key, { stepKey: key, name, kind, outcomesBefore: outcomeCount })
             },
             delivers: () => {
-              movements++
-              outcomes++
+              activityCount++
+              outcomeCount++
             }
           }
         },
         (ended) => {
-          movements++
+          activityCount++
           end = ended
         }
       )
@@ -147,43 +147,43 @@ export const replay = (
       const isExplained = () =>
         (history.status !== "completed" || end !== undefined) &&
         recorded.every(({ stepKey }) => requestedSteps.has(stepKey))
-      let movementsAtCheck = -1
+      let activityAtCheck = -1
       let idleRounds = 0
-      let waited = 0
-      let next: NodeJS.Immediate | NodeJS.Timeout
+      let waitedMs = 0
+      let nextCheck: NodeJS.Immediate | NodeJS.Timeout
       const check = (): void => {
-        idleRounds = movementsAtCheck === movements ? idleRounds + 1 : 0
-        movementsAtCheck = movements
+        idleRounds = activityAtCheck === activityCount ? idleRounds + 1 : 0
+        activityAtCheck = activityCount
         const isAtRest = idleRounds > IDLE_ROUNDS
-        const patience = awaitsNewStep ? PATIENCE_WITH_NEW_STEP_MS : PATIENCE_MS
-        if (end !== undefined || (isAtRest && (waited > patience || isExplained()))) {
+        const patienceMs = awaitsNewStep ? PATIENCE_WITH_NEW_STEP_MS : PATIENCE_MS
+        if (end !== undefined || (isAtRest && (waitedMs > patienceMs || isExplained()))) {
           const result = { divergence: compare(history, recorded, requestedSteps, end, fn), end }
           turn.abort(new Error("The replay is over"))
           return resume(Effect.succeed(result))
         }
         if (!isAtRest) {
-          next = setImmediate(check)
+          nextCheck = setImmediate(check)
           return
         }
-        waited++
-        const wakesAt = manual.nextWake()
+        waitedMs++
+        const wakesAt = clocks.nextWake()
         const [sleep] = passedSleeps.sort((a, b) => a.at - b.at)
         if (sleep === undefined && !Number.isFinite(wakesAt)) {
-          next = setTimeout(check, 1)
+          nextCheck = setTimeout(check, 1)
           return
         }
         if (sleep !== undefined && sleep.at <= wakesAt) {
           passedSleeps.shift()
           sleep.pass()
         }
-        Effect.runSync(manual.passTo(Math.min(sleep?.at ?? wakesAt, wakesAt)))
+        Effect.runSync(clocks.passTo(Math.min(sleep?.at ?? wakesAt, wakesAt)))
         idleRounds = 0
-        next = setImmediate(check)
+        nextCheck = setImmediate(check)
       }
-      next = setImmediate(check)
+      nextCheck = setImmediate(check)
       return Effect.sync(() => {
-        clearImmediate(next as NodeJS.Immediate)
-        clearTimeout(next as NodeJS.Timeout)
+        clearImmediate(nextCheck as NodeJS.Immediate)
+        clearTimeout(nextCheck as NodeJS.Timeout)
         turn.abort(new Error("The replay was interrupted"))
       })
     })
@@ -199,7 +199,7 @@ const asksEngine = ({ _tag }: TurnOp): boolean =>
 /** A step that the code has called. */
 interface RequestedStep extends StepName {
   /** How many outcomes the handler had received before it called the step. */
-  readonly outcomes: number
+  readonly outcomesBefore: number
 }
 
 /**
@@ -291,8 +291,8 @@ const nextUnrecorded = (
   const unrecorded = Array.from(requestedSteps.values()).filter(
     ({ kind, stepKey }) => kind !== "parallel" && !keys.has(stepKey)
   )
-  const last = unrecorded.at(-1)?.outcomes
-  const first = unrecorded.find(({ outcomes }) => outcomes === last)
+  const last = unrecorded.at(-1)?.outcomesBefore
+  const first = unrecorded.find(({ outcomesBefore }) => outcomesBefore === last)
   return first === undefined ? undefined : stepName(first)
 }
 

@@ -122,7 +122,7 @@ export const openTestEngine = async (
     handle.isClosed = true
     let isDrained = false
     const drained = Promise.all(Array.from(workers, (close) => close())).finally(() => (isDrained = true))
-    // each worker waits for its turns up to its `drainTimeout`, which is virtual time and so must pass
+    // a worker waits for its turns until its `drainTimeout` is over: that is virtual time, so this loop lets it pass
     while (workers.size > 0 && !isDrained) await runtime.runPromise(passMinute)
     await drained
     for (const scope of scopes) await runInRealTime(Scope.close(scope, Exit.void))

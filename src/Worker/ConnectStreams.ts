@@ -34,7 +34,7 @@ import { Http2Session } from "./Http2Session.ts"
 import { readRegistrationAnswer } from "./PollingRegistration.ts"
 import type { ServerLink } from "./ServerLink.ts"
 import type { StreamEvents, Streams } from "./StreamSession.ts"
-import { sessionOver } from "./TurnSession.ts"
+import { sessionOverError } from "./TurnSession.ts"
 
 export const connectStreams: Streams = {
   name: "connect",
@@ -216,7 +216,7 @@ class ConnectStream {
   }
 
   #unansweredError(what: string, cause: ConnectionError): IronflowError {
-    return sessionOver(`${what} of worker ${this.#link.registration.workerId} was not answered`, cause)
+    return sessionOverError(`${what} of worker ${this.#link.registration.workerId} was not answered`, cause)
   }
 }
 

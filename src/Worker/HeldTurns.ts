@@ -1,6 +1,6 @@
 /**
- * The turns that a worker has in flight. A turn executes the code of one run up to its next wait or its end. {@link
- * HeldTurns} starts a turn for each job, passes notices on to the turns, and asks for more jobs when turns end.
+ * The turns that a worker has in flight. A turn executes the code of one run up to its next wait or its end. This class
+ * starts a turn for each job, passes notices on to the turns, and asks for more jobs when turns end.
  */
 import * as Effect from "effect/Effect"
 import { FunctionNotFoundError, RunCancelledError, serializeError, WorkerStoppedError } from "../Errors.ts"
@@ -156,7 +156,7 @@ export class HeldTurns {
   #abort(jobId: string, reason: Error): void {
     const turn = this.#turns.get(jobId)
     if (turn === undefined) return
-    // a turn without a handle has not started its handler, so only this call ends it
+    // the handler of a turn without a handle has not started, so only this call ends the turn
     if (turn.handle === undefined) return this.#end(jobId)
     turn.handle.abort(reason)
   }

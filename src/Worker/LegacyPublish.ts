@@ -17,14 +17,14 @@ import { toConnectionError, isSuccess } from "./ServerLink.ts"
 
 /**
  * Publishes the message of a step. On servers that store idempotency keys, publishing the message again changes
- * nothing. `unlessTransient` returns an answer, but fails if the same request may get another answer later.
+ * nothing. `failIfTransient` returns an answer, but fails if the same request may get another answer later.
  */
 export const publishMessage = (
   turn: LegacyTurn,
   op: Extract<TurnOp, { readonly _tag: "Publish" }>,
   nowMs: number,
   connection: Connection,
-  unlessTransient: (answer: Answer, what: string) => Effect.Effect<Answer, ConnectionError>
+  failIfTransient: (answer: Answer, what: string) => Effect.Effect<Answer, ConnectionError>
 ): Effect.Effect<Outcome, ConnectionError> => {
   const what = `publish("${op.topic}")`
   const idempotencyKey = stepId(turn.job.runId, op.stepKey)
@@ -38,7 +38,7 @@ export const publishMessage = (
     })
     .pipe(
       Effect.mapError(toConnectionError),
-      Effect.flatMap((answer) => unlessTransient(answer, what)),
+      Effect.flatMap((answer) => failIfTransient(answer, what)),
       Effect.map((answer): Outcome => {
         if (!isSuccess(answer)) return failPublish(turn, op, nowMs, failureOf(answer, what))
         const output = readPublished(safeJsonParse(answer.text)) ?? { eventId: "", sequence: 0 }

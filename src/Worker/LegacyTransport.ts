@@ -65,7 +65,7 @@ export const open = (
 const SHORTEST_LEASE_MS = 90_000
 
 /** Maximum number of updates in flight at once, each about a different run. */
-const UPDATES_AT_ONCE = 8
+const MAX_UPDATES_IN_FLIGHT = 8
 
 /** A report that is being sent, and the answer to it once the answer has arrived. */
 interface PendingReport extends ReportInProgress {
@@ -172,7 +172,7 @@ class LegacySession implements WorkerSession {
   readonly #poll: Effect.Effect<void> = Effect.suspend(() => {
     const { connection, options, registration } = this.#link
     const what = `The poll of worker ${registration.workerId}`
-    const once = Effect.flatMap(
+    const pollOnce = Effect.flatMap(
       Effect.suspend(() =>
         connection.send({
           method: "GET",
@@ -183,7 +183,7 @@ class LegacySession implements WorkerSession {
       (answer) => this.#takeJobs(answer, what)
     )
     return this.#awaitRoom.pipe(
-      Effect.andThen(once),
+      Effect.andThen(pollOnce),
       Effect.catch((error) => {
         if (isAccessError(error)) {
           this.#stopRefused(error)
@@ -224,17 +224,17 @@ class LegacySession implements WorkerSession {
     return Effect.suspend(() => {
       const { clock, handlers, options, registration } = this.#link
       const nowMs = clock.currentTimeMillisUnsafe()
-      const legacy = readJob(assignment, registration.environment, nowMs)
-      if (typeof legacy === "string") {
-        options.logger.error(`A job from ${options.server.url} was dropped: ${legacy}`)
+      const legacyJob = readJob(assignment, registration.environment, nowMs)
+      if (typeof legacyJob === "string") {
+        options.logger.error(`A job from ${options.server.url} was dropped: ${legacyJob}`)
         return Effect.succeed(false)
       }
       const heldSince = monotonicMs(clock)
-      return Effect.map(this.#confirm(legacy), (confirmed) => {
+      return Effect.map(this.#confirm(legacyJob), (confirmed) => {
         if (!confirmed) return false
         this.#room--
-        this.#turns.set(legacy.job.jobId, new LegacyTurn(legacy, nowMs, heldSince))
-        handlers.onJob(legacy.job)
+        this.#turns.set(legacyJob.job.jobId, new LegacyTurn(legacyJob, nowMs, heldSince))
+        handlers.onJob(legacyJob.job)
         return true
       })
     })
@@ -268,10 +268,10 @@ class LegacySession implements WorkerSession {
 
   readonly #heartbeat: Effect.Effect<void> = Effect.suspend(() => {
     const { clock, connection, options, registration } = this.#link
-    const beat = Effect.suspend(() => {
+    const sendHeartbeat = Effect.suspend(() => {
       const sentAt = monotonicMs(clock)
-      const reported = [...this.#turns.values()]
-      const jobs = reported.map(({ job, startedAt }) => ({ job_id: job.jobId, started_at: startedAt }))
+      const reportedTurns = [...this.#turns.values()]
+      const jobs = reportedTurns.map(({ job, startedAt }) => ({ job_id: job.jobId, started_at: startedAt }))
       return Effect.match(
         connection.send({
           method: "POST",
@@ -281,14 +281,14 @@ class LegacySession implements WorkerSession {
         }),
         {
           onSuccess: (answer) => {
-            if (isSuccess(answer)) for (const turn of reported) turn.heldSince = sentAt
+            if (isSuccess(answer)) for (const turn of reportedTurns) turn.heldSince = sentAt
           },
           onFailure: (error) => options.logger.debug(error.message)
         }
       )
     })
     return Effect.sleep(options.heartbeatMs).pipe(
-      Effect.andThen(beat),
+      Effect.andThen(sendHeartbeat),
       Effect.andThen(Effect.suspend(() => this.#heartbeat))
     )
   })
@@ -321,7 +321,9 @@ class LegacySession implements WorkerSession {
       ...beginReport(report),
       ack: undefined
     }))
-    return Effect.forEach(pendingReports, (pending) => this.#send(pending), { concurrency: UPDATES_AT_ONCE })
+    return Effect.forEach(pendingReports, (pending) => this.#send(pending), {
+      concurrency: MAX_UPDATES_IN_FLIGHT
+    })
   }
 
   #send(pending: PendingReport): Effect.Effect<TurnAck, ConnectionError> {
@@ -339,8 +341,8 @@ class LegacySession implements WorkerSession {
 
   #apply(turn: LegacyTurn, pending: PendingReport): Effect.Effect<TurnAck, ConnectionError> {
     return Effect.gen({ self: this }, function* () {
-      const end = yield* applyOps(this.#sink, turn, pending, this.#link.clock)
-      if (end !== undefined) return end
+      const endAnswer = yield* applyOps(this.#sink, turn, pending, this.#link.clock)
+      if (endAnswer !== undefined) return endAnswer
       const refusal = yield* this.#store(turn)
       return refusal ?? { _tag: "Accepted", outcomes: pending.outcomes }
     })
@@ -394,7 +396,7 @@ class LegacySession implements WorkerSession {
     end: (turn, end, outcomes) => this.#end(turn, end, outcomes),
     publish: (turn, op, nowMs) =>
       publishMessage(turn, op, nowMs, this.#link.connection, (answer, what) =>
-        this.#unlessTransient(answer, what)
+        this.#failIfTransient(answer, what)
       ),
     invokeAsync: (turn, op, outcomes) =>
       Effect.map(this.#end(turn, { status: "yielded", yield: turn.asyncInvokeOf(op) }, outcomes), (ack) =>
@@ -433,7 +435,7 @@ class LegacySession implements WorkerSession {
           Effect.mapError(toConnectionError),
           Effect.flatMap((answer) => {
             if (isSuccess(answer)) turn.heldSince = Math.max(turn.heldSince, sentAt)
-            return this.#unlessTransient(answer, what)
+            return this.#failIfTransient(answer, what)
           })
         )
     })
@@ -443,7 +445,7 @@ class LegacySession implements WorkerSession {
    * Returns an answer, but fails if the same request may get another answer later. Stops the worker if the server
    * refuses its API key.
    */
-  #unlessTransient(answer: Answer, what: string): Effect.Effect<Answer, ConnectionError> {
+  #failIfTransient(answer: Answer, what: string): Effect.Effect<Answer, ConnectionError> {
     if (isSuccess(answer)) return Effect.succeed(answer)
     const error = serverFailureOf(answer, what)
     if (isAccessError(error)) {

@@ -21,7 +21,7 @@ interface OpenStep {
   readonly name: string
   readonly dueAt: number
   readonly failures: number
-  readonly yielded: YieldInfo
+  readonly wait: YieldInfo
   /**
    * Whether the run may wait for other steps first. `false` for an invocation: the server starts the invoked function
    * only when the run waits for it.
@@ -150,14 +150,14 @@ export class LegacyTurn {
       const output = { until: iso(dueAt), failures }
       this.#addCompleted(pendingId(stepKey), name, output, { startedAt: nowMs, endedAt: nowMs })
     }
-    this.#chosenWait = chosenStep?.yielded
+    this.#chosenWait = chosenStep?.wait
     return this.#chosenWait
   }
 
   #retryStep(stepKey: string, name: string, failures: number, until: number): OpenStep {
     const step_id = stepId(this.job.runId, retryId(stepKey, failures))
-    const yielded = { type: "sleep", step_id, until: iso(until) } as const
-    return { name, dueAt: until, failures, canWaitLater: true, yielded }
+    const wait = { type: "sleep", step_id, until: iso(until) } as const
+    return { name, dueAt: until, failures, canWaitLater: true, wait }
   }
 
   #addCompleted(stepKey: string, name: string, output: unknown, times: Times): void {
@@ -205,11 +205,11 @@ const yieldOf = (
   step_id: string,
   recordedDueAt: number | undefined,
   nowMs: number
-): { readonly dueAt: number; readonly yielded: YieldInfo } => {
+): { readonly dueAt: number; readonly wait: YieldInfo } => {
   switch (op._tag) {
     case "Sleep": {
       const due = recordedDueAt ?? dueAt(op.due, nowMs)
-      return { dueAt: due, yielded: { type: "sleep", step_id, until: iso(due) } }
+      return { dueAt: due, wait: { type: "sleep", step_id, until: iso(due) } }
     }
     case "WaitForEvent": {
       const due = recordedDueAt ?? dueAt(op.timeout, nowMs)
@@ -219,12 +219,12 @@ const yieldOf = (
         ...(op.match === undefined ? {} : { match: op.match }),
         timeout
       }
-      return { dueAt: due, yielded: { type: "wait_for_event", step_id, event_filter } }
+      return { dueAt: due, wait: { type: "wait_for_event", step_id, event_filter } }
     }
     case "Invoke":
       return {
         dueAt: nowMs + op.timeoutMs,
-        yielded: {
+        wait: {
           type: "invoke_function",
           step_id,
           function_id: op.functionId,

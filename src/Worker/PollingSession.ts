@@ -15,7 +15,7 @@ import { parseSealed, seal } from "../Protocol/Seal.ts"
 import { register, type RegistrationAnswer } from "./PollingRegistration.ts"
 import { toConnectionError, isSuccess, monotonicMs } from "./ServerLink.ts"
 import type { Batch } from "./ReportBatches.ts"
-import { deregisterTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
+import { deregisterTimeoutMs, sessionOverError, TurnSession } from "./TurnSession.ts"
 
 export class PollingSession extends TurnSession {
   /** Number of the newest poll. Older polls are not repeated. */
@@ -73,7 +73,7 @@ export class PollingSession extends TurnSession {
     )
   }
 
-  protected sendLate(request: Turns.LateRequest): Effect.Effect<void, IronflowError> {
+  protected sendLateStep(request: Turns.LateRequest): Effect.Effect<void, IronflowError> {
     const what = `The report of a late step of run ${request.runId}`
     return Effect.asVoid(this.#post(lateTurn, JSON.stringify(request), what))
   }
@@ -103,8 +103,8 @@ export class PollingSession extends TurnSession {
   // -------------------------------------------------------------------------------------------------------------------
 
   readonly #keepPolling: Effect.Effect<void> = Effect.suspend(() => {
-    let number = ++this.#newestPoll
-    const next = (): Effect.Effect<void> =>
+    let pollNumber = ++this.#newestPoll
+    const pollNext = (): Effect.Effect<void> =>
       Effect.flatMap(
         this.#poll.pipe(
           Effect.catchDefect((cause) =>
@@ -113,15 +113,15 @@ export class PollingSession extends TurnSession {
           Effect.catch((error) => Effect.sleep(this.noteFailure(error)))
         ),
         () => {
-          if (number !== this.#newestPoll) {
-            this.tellUnsent()
+          if (pollNumber !== this.#newestPoll) {
+            this.tellChanges()
             return Effect.void
           }
-          number = ++this.#newestPoll
-          return next()
+          pollNumber = ++this.#newestPoll
+          return pollNext()
         }
       )
-    return next()
+    return pollNext()
   })
 
   readonly #poll: Effect.Effect<void, IronflowError> = Effect.suspend(() => this.whenConnected()).pipe(
@@ -175,7 +175,7 @@ export class PollingSession extends TurnSession {
         return Effect.fail(invalidResponse(url, what, "it has no deliveries", text))
       }
       this.noteRenewal(sentAt, renewal)
-      this.deliver(response.deliveries as Turns.PollResponse["deliveries"])
+      this.takeDeliveries(response.deliveries as Turns.PollResponse["deliveries"])
       if (response.closing === true) return Effect.fail(this.closingError)
       this.noteAnswer()
       return Effect.void
@@ -185,5 +185,5 @@ export class PollingSession extends TurnSession {
 
 const readRejection = (answer: Answer, what: string): IronflowError => {
   const error = serverFailureOf(answer, what)
-  return answer.status === 404 && isFromServer(answer) ? sessionOver(error.message, error) : error
+  return answer.status === 404 && isFromServer(answer) ? sessionOverError(error.message, error) : error
 }

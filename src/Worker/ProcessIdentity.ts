@@ -2,8 +2,8 @@
  * Identifies the process of a worker, so that an engine on the same machine can see when the process has
  * ended.
  *
- * A closed connection does not tell whether the process ended or the network failed. On Linux `/proc` tells.
- * Elsewhere, and from other machines, the end of a process only shows when its leases run out.
+ * A closed connection does not tell whether the process ended or the network failed. On Linux `/proc` tells. On other
+ * systems, and for an engine on another machine, the end of a process only shows when its leases run out.
  */
 import { readFileSync, readlinkSync } from "node:fs"
 import type { ProcessIdentity } from "../Protocol/Http/Turns.ts"

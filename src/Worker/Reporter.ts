@@ -67,8 +67,8 @@ export class Outbox {
   ops: Array<TurnOp> = []
   acks: Array<OnAck | undefined> = []
   #log: TurnLog | undefined = undefined
-  queued = false
-  closed = false
+  isQueued = false
+  isClosed = false
   #hasTurnEnded = false
   /** Whether the op that releases or pauses the run was queued: no other op may follow. */
   #hasLastOp = false
@@ -92,16 +92,16 @@ export class Outbox {
    * {@link release} or {@link pause}.
    */
   report(op: TurnOp, onAck?: OnAck): void {
-    if (this.closed || this.#hasLastOp) return
+    if (this.isClosed || this.#hasLastOp) return
     if (endsTurn(op)) this.#hasTurnEnded = true
     this.ops.push(op)
     this.acks.push(onAck)
-    if (!this.queued) this.#reporter.enqueue(this)
+    if (!this.isQueued) this.#reporter.enqueue(this)
   }
 
   /** Queues a log line for the next report of the turn. If no report follows, as after a refusal, the line is lost. */
   log(line: LogLine): void {
-    if (this.closed) return
+    if (this.isClosed) return
     this.#log ??= new TurnLog()
     this.#log.add(line)
   }
@@ -118,7 +118,7 @@ export class Outbox {
 
   /** Pauses the run after everything that is queued: a bug has ended the turn. */
   pause(error: IronflowError): void {
-    if (this.closed || this.#hasLastOp) return
+    if (this.isClosed || this.#hasLastOp) return
     if (!this.#hasTurnEnded) this.report({ _tag: "Pause", code: error.code, message: error.message })
     this.#hasLastOp = true
     this.#onRefused(error)
@@ -126,7 +126,7 @@ export class Outbox {
 
   /** Drops the queued ops, and ignores answers to those in flight. */
   close(): void {
-    this.closed = true
+    this.isClosed = true
     this.ops = []
     this.acks = []
   }
@@ -136,7 +136,7 @@ export class Outbox {
    * told the reason.
    */
   refuse(error: Error): void {
-    if (this.closed) return
+    if (this.isClosed) return
     this.close()
     this.#onRefused(error)
   }
@@ -173,7 +173,7 @@ export class Reporter {
   }
 
   enqueue(outbox: Outbox): void {
-    outbox.queued = true
+    outbox.isQueued = true
     this.#waitingOutboxes.push(outbox)
     this.#schedule()
   }
@@ -240,7 +240,7 @@ export class Reporter {
     const acks: Array<ReadonlyArray<OnAck | undefined>> = []
     const reports: Array<TurnReport> = []
     for (const outbox of outboxes) {
-      outbox.queued = false
+      outbox.isQueued = false
       if (outbox.ops.length === 0) continue
       takenOutboxes.push(outbox)
       acks.push(outbox.acks)
@@ -261,7 +261,7 @@ export class Reporter {
     for (let i = 0; i < batch.outboxes.length; i++) {
       const outbox = batch.outboxes[i]!
       const answer = answers[i]
-      if (outbox.closed) continue
+      if (outbox.isClosed) continue
       if (answer === undefined) {
         outbox.refuse(undeliveredError(outbox.runId))
         continue
@@ -285,7 +285,7 @@ export class Reporter {
   ): void {
     try {
       if (paused === true) outbox.onPaused()
-      for (let i = 0; i < acks.length && !outbox.closed; i++) acks[i]?.(outcomes[i])
+      for (let i = 0; i < acks.length && !outbox.isClosed; i++) acks[i]?.(outcomes[i])
     } catch (cause) {
       const message =
         `Run ${outbox.runId} is paused: a bug in this package broke its turn when its report was acknowledged ` +

@@ -1,6 +1,6 @@
 /**
- * Counts the jobs that a worker has asked for, has withdrawn and has received: from these counts the engine knows for
- * how many jobs the worker has room. Remembers which counts the engine was told.
+ * Counts the jobs that a worker has requested, the requests that it has withdrawn, and the jobs that it has received.
+ * From these counts the engine knows for how many jobs the worker has room. Remembers which counts the engine was told.
  */
 import { endsTurn, type TurnReport } from "../Protocol/Worker.ts"
 
@@ -69,7 +69,7 @@ export class RoomCounts {
     this.#requested++
   }
 
-  /** Starts over with a new session, in which the engine knows no counts before it is told them. */
+  /** Starts over for a new session: the engine knows none of its counts yet. */
   startOver(): void {
     this.#requested = this.#outstanding
     this.#withdrawn = 0

@@ -25,7 +25,7 @@ import { show } from "../Show.ts"
 import { readRegistrationAnswer } from "./PollingRegistration.ts"
 import type { ServerLink } from "./ServerLink.ts"
 import type { OpenStream, Streams } from "./StreamSession.ts"
-import { sessionOver } from "./TurnSession.ts"
+import { sessionOverError } from "./TurnSession.ts"
 
 /**
  * Maximum number of pushes that wait to be read. Few are enough, since the engine sends the next push when the last one
@@ -97,7 +97,7 @@ export const rpcStreams: Streams = {
         (what: string) =>
         (error: unknown): IronflowError =>
           error instanceof RpcClientError.RpcClientError
-            ? sessionOver(`${what} was not answered: the stream to ${url} is lost`, error)
+            ? sessionOverError(`${what} was not answered: the stream to ${url} is lost`, error)
             : readCallFailure(error, what)
       const registrationError = errorOf(`The registration of worker ${worker.workerId}`)
       const pushes = yield* client.work(new JsonFragment(registration), {

@@ -15,7 +15,7 @@ import type { Push, StreamCall } from "../Protocol/TurnStream.ts"
 import { readRegistrationAnswer, type RegistrationAnswer, registrationOf } from "./PollingRegistration.ts"
 import { monotonicMs, type ServerLink } from "./ServerLink.ts"
 import type { Batch } from "./ReportBatches.ts"
-import { deregisterTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
+import { deregisterTimeoutMs, sessionOverError, TurnSession } from "./TurnSession.ts"
 import { showMs } from "../Show.ts"
 
 /** An open stream. It closes together with the scope in which it was opened. */
@@ -54,10 +54,10 @@ export interface Streams {
 interface RegisteredStream {
   readonly stream: OpenStream
   readonly scope: Scope.Closeable
-  readonly registered: RegistrationAnswer
+  readonly registrationAnswer: RegistrationAnswer
   /** Fails when the stream is lost or closed, and so ends all calls on the stream. */
   readonly ended: Deferred.Deferred<never, IronflowError>
-  lost: ConnectionError | undefined
+  lossReason: ConnectionError | undefined
 }
 
 /** Opens a stream and registers the worker on it. */
@@ -88,8 +88,8 @@ const openStream = (
       },
       onLost: (reason) => {
         lost ??= reason
-        if (current === undefined || current.lost !== undefined) return
-        current.lost = reason
+        if (current === undefined || current.lossReason !== undefined) return
+        current.lossReason = reason
         events.onLost(current)
       }
     })
@@ -106,9 +106,9 @@ const openStream = (
         const opened: RegisteredStream = {
           stream,
           scope,
-          registered: readRegistrationAnswer(registered),
+          registrationAnswer: readRegistrationAnswer(registered),
           ended,
-          lost
+          lossReason: lost
         }
         current = opened
         // pushes that came before the answer are passed on in their order, after the caller has received the answer
@@ -121,7 +121,7 @@ const openStream = (
 export class StreamSession extends TurnSession {
   readonly #streams: Streams
   #currentStream: RegisteredStream | undefined
-  #isTellingRoom = false
+  #isTellingCounts = false
   #arrivedDeliveries: Array<Turns.Delivery> = []
   /** When the last heartbeat was sent. */
   #heartbeatAt = Number.NEGATIVE_INFINITY
@@ -145,7 +145,7 @@ export class StreamSession extends TurnSession {
         onLost: (current) => session?.onLost(current)
       })
       return Effect.flatMap(opening, (current) => {
-        const { registered, scope } = current
+        const { registrationAnswer: registered, scope } = current
         if (registered === undefined) return Effect.as(Scope.close(scope, Exit.void), undefined)
         session = new StreamSession(link, instance, registered, sentAt, streams, current)
         return Effect.succeed(session)
@@ -169,7 +169,7 @@ export class StreamSession extends TurnSession {
   override start(): void {
     super.start()
     this.link.fork(this.#keepAlive)
-    const lost = this.#currentStream?.lost
+    const lost = this.#currentStream?.lossReason
     if (lost !== undefined) this.#lose(lost)
   }
 
@@ -207,13 +207,13 @@ export class StreamSession extends TurnSession {
       this.#closeCurrent,
       Effect.map(opening, (current) => {
         this.#currentStream = current
-        return current.registered
+        return current.registrationAnswer
       })
     )
   }
 
   protected override onRegisteredAgain(): void {
-    const lost = this.#currentStream?.lost
+    const lost = this.#currentStream?.lossReason
     if (lost !== undefined) this.#lose(lost)
     else this.tellCounts()
   }
@@ -227,20 +227,20 @@ export class StreamSession extends TurnSession {
     )
   }
 
-  protected sendLate(request: Turns.LateRequest): Effect.Effect<void, IronflowError> {
+  protected sendLateStep(request: Turns.LateRequest): Effect.Effect<void, IronflowError> {
     return Effect.asVoid(this.#call("late", JSON.stringify(request)))
   }
 
   protected tellCounts(): void {
     // only one request is in flight at a time: the next request tells all changes until then
-    if (this.#isTellingRoom || this.session === undefined) return
-    this.#isTellingRoom = true
+    if (this.#isTellingCounts || this.session === undefined) return
+    this.#isTellingCounts = true
     this.link.fork(
       Effect.ensuring(
         this.#sendHeartbeat,
         Effect.sync(() => {
-          this.#isTellingRoom = false
-          if (this.hasUnsent) this.tellUnsent()
+          this.#isTellingCounts = false
+          if (this.hasUnsentChanges) this.tellChanges()
         })
       )
     )
@@ -264,8 +264,8 @@ export class StreamSession extends TurnSession {
   }
 
   /**
-   * Takes deliveries that arrived at the same time as one group, since a later delivery may revoke the job of an
-   * earlier one.
+   * Takes all deliveries that arrived at the same time together, since one of them may revoke the job of an earlier
+   * one.
    */
   #gatherDeliveries(deliveries: Turns.PollResponse["deliveries"]): void {
     this.#arrivedDeliveries.push(...deliveries)
@@ -276,12 +276,12 @@ export class StreamSession extends TurnSession {
       this.#arrivedDeliveries = []
       // If the stream was lost meanwhile, these deliveries are dropped. The engine delivers a job again if the next
       // registration does not name it.
-      if (session === undefined || session === this.session) this.deliver(arrived)
+      if (session === undefined || session === this.session) this.takeDeliveries(arrived)
     })
   }
 
   onLost(current: RegisteredStream): void {
-    if (current === this.#currentStream && current.lost !== undefined) this.#lose(current.lost)
+    if (current === this.#currentStream && current.lossReason !== undefined) this.#lose(current.lossReason)
   }
 
   /**
@@ -292,7 +292,9 @@ export class StreamSession extends TurnSession {
     return Effect.suspend((): Effect.Effect<unknown, IronflowError> => {
       const current = this.#currentStream
       if (current === undefined) {
-        return Effect.fail(sessionOver(`There is no stream for the call "${call}" to the Ironflow server`))
+        return Effect.fail(
+          sessionOverError(`There is no stream for the call "${call}" to the Ironflow server`)
+        )
       }
       const ended = Deferred.await(current.ended)
       // a transport that was closed may interrupt its calls: then `ended` has the reason
@@ -312,7 +314,7 @@ export class StreamSession extends TurnSession {
           `The stream to the Ironflow server at ${this.link.options.server.url} has been silent for ${showMs(patienceMs)}, although the worker waits for an answer`
         )
         if (this.#currentStream === current) this.#lose(noAnswer)
-        return Effect.fail(sessionOver(noAnswer.message, noAnswer))
+        return Effect.fail(sessionOverError(noAnswer.message, noAnswer))
       })
     })
   }
@@ -380,7 +382,7 @@ export class StreamSession extends TurnSession {
     const { url } = this.link.options.server
     const what = `A call of worker ${this.link.registration.workerId} was not answered: the stream to ${url} is over`
     // done before the transport is closed, so that callers which wait for an answer learn why there is none
-    Deferred.doneUnsafe(current.ended, Exit.fail(sessionOver(what, current.lost)))
+    Deferred.doneUnsafe(current.ended, Exit.fail(sessionOverError(what, current.lossReason)))
     return Scope.close(current.scope, Exit.void)
   })
 }

@@ -56,7 +56,7 @@ export abstract class TurnSession implements WorkerSession {
   readonly #keyRefusals: KeyRefusals
 
   readonly #roomCounts = new RoomCounts()
-  #isTelling = false
+  #isTellScheduled = false
 
   #lastBatch = 0
   readonly #nextBatchNumber = (): number => ++this.#lastBatch
@@ -106,7 +106,7 @@ export abstract class TurnSession implements WorkerSession {
    * Reports once that a handler has gone on with a step after its turn was suspended. Fails with code `WORKER_UNKNOWN`
    * when the session has ended.
    */
-  protected abstract sendLate(request: Turns.LateRequest): Effect.Effect<void, IronflowError>
+  protected abstract sendLateStep(request: Turns.LateRequest): Effect.Effect<void, IronflowError>
   /** Tells the engine the counts of requested jobs and, if a job was dropped, which jobs the worker holds. */
   protected abstract tellCounts(): void
   /** Sends a renewal that the engine answers at once. */
@@ -120,7 +120,7 @@ export abstract class TurnSession implements WorkerSession {
 
   start(): void {
     this.link.handlers.onConnected?.(true)
-    this.tellUnsent()
+    this.tellChanges()
     this.link.fork(this.#watchLeases)
   }
 
@@ -130,7 +130,7 @@ export abstract class TurnSession implements WorkerSession {
 
   readonly makeRoom = (n: number): void => {
     this.#roomCounts.makeRoom(n)
-    this.tellUnsent()
+    this.tellChanges()
   }
 
   /** The fields of a request that tell the engine for how many jobs the worker has room. */
@@ -139,20 +139,20 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /** Whether the engine must be told something: changed counts, or a dropped job. */
-  protected get hasUnsent(): boolean {
+  protected get hasUnsentChanges(): boolean {
     return this.#leases.hasDropped || this.#roomCounts.hasUnsentCounts
   }
 
   /**
-   * Tells the engine what is unsent at the end of this turn of the event loop, unless a report has told it by
-   * then.
+   * At the end of this turn of the event loop, tells the engine the changes that it has not been told yet. A report
+   * that is sent before may tell it too.
    */
-  protected tellUnsent(): void {
-    if (this.#isTelling) return
-    this.#isTelling = true
+  protected tellChanges(): void {
+    if (this.#isTellScheduled) return
+    this.#isTellScheduled = true
     setImmediate(() => {
-      this.#isTelling = false
-      if (this.hasUnsent && !this.isRefused) this.tellCounts()
+      this.#isTellScheduled = false
+      if (this.hasUnsentChanges && !this.isRefused) this.tellCounts()
     })
   }
 
@@ -194,8 +194,8 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /** Takes deliveries in the order of their numbers, and each delivery once. */
-  protected deliver(deliveries: Turns.PollResponse["deliveries"]): void {
-    this.#deliveries.deliver(deliveries)
+  protected takeDeliveries(deliveries: Turns.PollResponse["deliveries"]): void {
+    this.#deliveries.take(deliveries)
   }
 
   /** Number of the last delivery that was taken. */
@@ -235,7 +235,7 @@ export abstract class TurnSession implements WorkerSession {
   /** Requests another job in place of one that was revoked before it started. */
   #onRevokedJob(): void {
     this.#roomCounts.countSkipped()
-    this.tellUnsent()
+    this.tellChanges()
   }
 
   #onNotice(notice: Notice): void {
@@ -252,7 +252,7 @@ export abstract class TurnSession implements WorkerSession {
   #drop(jobId: string): void {
     this.#leases.activeJobs.delete(jobId)
     this.#leases.hasDropped = true
-    this.tellUnsent()
+    this.tellChanges()
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -271,16 +271,16 @@ export abstract class TurnSession implements WorkerSession {
         split = splitIntoBatches(reports, this.terms.maxBodyBytes, this.#nextBatchNumber)
         this.#roomCounts.anticipate(reports)
       }
-      const sent = split
-      const next = (): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
-        const batch = sent.batches[acks.length]
-        if (batch === undefined) return Effect.sync(() => combineAnswers(reports, sent, acks))
+      const batches = split
+      const sendNext = (): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
+        const batch = batches.batches[acks.length]
+        if (batch === undefined) return Effect.sync(() => combineAnswers(reports, batches, acks))
         return Effect.flatMap(this.#send(batch), (answers) => {
           acks.push(answers)
-          return next()
+          return sendNext()
         })
       }
-      return next()
+      return sendNext()
     })
   }
 
@@ -354,7 +354,7 @@ export abstract class TurnSession implements WorkerSession {
 
   readonly late: WorkerSession["late"] = (late) =>
     Effect.flatMap(this.whenConnected(), (session) =>
-      Effect.catch(this.sendLate({ session, ...late }), (error) => {
+      Effect.catch(this.sendLateStep({ session, ...late }), (error) => {
         this.handleFailure(session, error)
         return Effect.fail(toConnectionError(error))
       })
@@ -475,7 +475,7 @@ export abstract class TurnSession implements WorkerSession {
     this.#whenSession = undefined
     if (connected !== undefined) Deferred.doneUnsafe(connected, Effect.void)
     this.onRegisteredAgain()
-    this.tellUnsent()
+    this.tellChanges()
     this.#leases.notifyRenewed()
     // a job was dropped while the registration that named the job was in transit
     if (jobs.some((jobId) => !terms.lost.includes(jobId) && !this.#leases.activeJobs.has(jobId))) {
@@ -509,8 +509,8 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /**
-   * Drops all turns. The server may still keep their jobs for this worker; when the server answers again, the new
-   * registration tells it which jobs the worker has.
+   * Drops all turns. The server may still keep their jobs for this worker. When the server answers again, the worker's
+   * new registration tells the server which jobs the worker has.
    */
   #loseAllLeases(): void {
     const reason = `the server at ${this.link.options.server.url} could not be reached in time to extend the lease`
@@ -525,5 +525,5 @@ export abstract class TurnSession implements WorkerSession {
 }
 
 /** The error for a request whose session has ended. */
-export const sessionOver = (message: string, cause?: unknown): IronflowError =>
+export const sessionOverError = (message: string, cause?: unknown): IronflowError =>
   new WorkerUnknownError(message, { cause })

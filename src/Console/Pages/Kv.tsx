@@ -1,6 +1,6 @@
 /**
- * Keys: the values in buckets, and their revisions. A change is only made if the key still has the revision
- * that was shown, unless the key is deleted together with its revisions.
+ * Keys: the values in buckets, and their revisions. A change is refused if the key no longer has the revision that was
+ * shown. Only a deletion together with the revisions is always made.
  */
 import {
   bucketBody,
