@@ -190,14 +190,14 @@ export const withActiveSpan = <A>(span: Tracer.AnySpan | undefined, f: () => A):
 }
 
 /** The tracer that was made for the SDK registered last. */
-let bridge: { readonly provider: OtelApi["trace"]; readonly tracer: Tracer.Tracer } | undefined
+let lastTracer: { readonly provider: OtelApi["trace"]; readonly tracer: Tracer.Tracer } | undefined
 
 const openTelemetryTracer = (): Tracer.Tracer | undefined => {
   const provider = registeredApi()?.trace
   if (provider === undefined) return undefined
-  if (bridge?.provider === provider) return bridge.tracer
+  if (lastTracer?.provider === provider) return lastTracer.tracer
   const tracer = provider.getTracer("@ironflow/node")
-  bridge = {
+  lastTracer = {
     provider,
     tracer: Tracer.make({
       span: (options) => {
@@ -220,7 +220,7 @@ const openTelemetryTracer = (): Tracer.Tracer | undefined => {
         withActiveSpan(spanIn(fiber.context), () => primitive["~effect/Effect/evaluate"](fiber))
     })
   }
-  return bridge.tracer
+  return lastTracer.tracer
 }
 
 /**

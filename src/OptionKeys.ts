@@ -43,18 +43,18 @@ export const checkKeys = (
   }
   if (!isObject(options)) return
   for (const key of Object.keys(options)) {
-    const inner = Object.hasOwn(known, key) ? known[key] : undefined
-    if (inner === true) continue
+    const nested = Object.hasOwn(known, key) ? known[key] : undefined
+    if (nested === true) continue
     const value = options[key]
     if (value === undefined) continue
-    if (inner === undefined) refuseOrWarn(key, known, what, logger)
-    else checkKeys(value, inner, `${what}: ${key}`, logger)
+    if (nested === undefined) refuseOrWarn(key, known, what, logger)
+    else checkKeys(value, nested, `${what}: ${key}`, logger)
   }
 }
 
 /**
- * Throws `ValidationError` for any unknown key at the top level. For calls that delete data: a call that ignored a
- * `dryRun` in the wrong argument would delete what it should only count.
+ * Throws `ValidationError` for any unknown key at the top level. It is for calls that delete data: if a `dryRun` in the
+ * wrong argument were ignored, the call would delete what it should only count.
  */
 export const checkAllKeys = (
   known: KnownKeys
@@ -73,8 +73,8 @@ export const checkAllKeys = (
   return Object.assign(check, { known })
 }
 
-const isList = (inner: KnownKeys | readonly [KnownKeys]): inner is readonly [KnownKeys] =>
-  Array.isArray(inner)
+const isList = (table: KnownKeys | readonly [KnownKeys]): table is readonly [KnownKeys] =>
+  Array.isArray(table)
 
 const refuseOrWarn = (
   key: string,

@@ -169,7 +169,7 @@ const readPatterns = (text: unknown, what: string, example: string): ReadonlyArr
   if (text.length > PATTERNS_LENGTH) {
     throw new LimitExceededError(`The ${what} of the policy`, text.length, PATTERNS_LENGTH, "characters")
   }
-  const patterns = split(text)
+  const patterns = splitPatterns(text)
   if (patterns.length > declaredListLength) {
     throw new LimitExceededError(
       `The list of ${what} of the policy`,
@@ -189,7 +189,8 @@ const readPatterns = (text: unknown, what: string, example: string): ReadonlyArr
 }
 
 /** Splits a list of patterns, which is stored as one text. */
-export const split = (text: string): ReadonlyArray<string> => text.split(",").map((pattern) => pattern.trim())
+export const splitPatterns = (text: string): ReadonlyArray<string> =>
+  text.split(",").map((pattern) => pattern.trim())
 
 /**
  * Whether a text matches a pattern in which `*` matches any characters, or none. Each part between two stars
@@ -412,10 +413,10 @@ export class Permissions {
 }
 
 const compile = (rule: PolicyRule): CompiledPolicy => {
-  const resourcePatterns = split(rule.resources)
+  const resourcePatterns = splitPatterns(rule.resources)
   return {
     ...rule,
-    actionPatterns: split(rule.actions),
+    actionPatterns: splitPatterns(rule.actions),
     resourcePatterns: resourcePatterns.includes("*") ? undefined : resourcePatterns,
     expression: rule.condition === undefined ? undefined : { compiled: compileCondition(rule.condition) }
   }

@@ -115,9 +115,9 @@ const offsetAt = ({ zone }: Schedule, instant: number): number =>
   DateTime.zonedOffset(DateTime.makeZonedUnsafe(instant, { timeZone: zone }))
 
 /** The first instant with the new offset. The two given instants have different offsets. */
-const changeBetween = (schedule: Schedule, from: number, until: number): number => {
-  const offset = offsetAt(schedule, from)
-  let low = from
+const changeBetween = (schedule: Schedule, start: number, until: number): number => {
+  const offset = offsetAt(schedule, start)
+  let low = start
   let high = until
   while (high - low > 1) {
     const middle = Math.floor((low + high) / 2)
@@ -128,8 +128,8 @@ const changeBetween = (schedule: Schedule, from: number, until: number): number 
 }
 
 /**
- * If the instant repeats a local time at which the schedule has fired, and must not fire again: the end of the repeated
- * times. `undefined` for all other instants.
+ * The end of the repeated local times, if the instant repeats a local time at which the schedule has fired and must not
+ * fire again. `undefined` for all other instants.
  */
 const repetitionEndAt = (schedule: Schedule, instant: number): number | undefined => {
   if (schedule.firesTwice) return undefined

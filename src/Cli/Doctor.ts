@@ -136,7 +136,7 @@ const hasMasterKey = (): boolean => readEnvironmentVariable("IRONFLOW_MASTER_KEY
 
 const offlineChecks = Effect.promise(() => import("../Engine/Doctor/OfflineChecks.ts"))
 
-const format = (checks: ReadonlyArray<DoctorCheck>): string => {
+const formatChecks = (checks: ReadonlyArray<DoctorCheck>): string => {
   const width = Math.max(...checks.map(({ name }) => name.length))
   return checks
     .map(({ advice, message, name, status }) =>
@@ -181,7 +181,7 @@ export const doctor = Command.make(
       : database !== undefined
         ? Effect.flatMap(offlineChecks, ({ examinePostgres }) => examinePostgres(database, hasMasterKey()))
         : examineServer
-    yield* print({ checks }, () => format(checks))
+    yield* print({ checks }, () => formatChecks(checks))
     const failed = checks.filter(({ status }) => status === "fail")
     if (failed.length > 0) {
       return yield* Effect.fail(

@@ -86,14 +86,14 @@ type TargetFlagValues = {
   readonly [F in keyof typeof flags]: (typeof flags)[F] extends Flag.Flag<infer A> ? A : never
 }
 
-const usage = (message: string) => new CommandError(message, { code: "USAGE" })
+const usageError = (message: string) => new CommandError(message, { code: "USAGE" })
 
 const targetOf = (values: TargetFlagValues) =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
     const memberOf = (name: string, given: Option.Option<string>) =>
       Option.isNone(given) ? {} : { [name]: given.value }
-    const time = (name: "since" | "until") =>
+    const timeMember = (name: "since" | "until") =>
       Option.isNone(values[name])
         ? Effect.succeed({})
         : Effect.map(timeOf(name, values[name].value, now), (at) => ({ [name]: at }))
@@ -103,14 +103,14 @@ const targetOf = (values: TargetFlagValues) =>
       ...memberOf("entityId", values.entity),
       ...memberOf("entityType", values.entityType),
       ...memberOf("idempotencyKey", values.idempotencyKey),
-      ...(yield* time("since")),
-      ...(yield* time("until"))
+      ...(yield* timeMember("since")),
+      ...(yield* timeMember("until"))
     }
     const attributes: Array<readonly [string, string]> = []
     for (const flagText of values.attribute) {
       const at = flagText.indexOf("=")
       if (at < 1)
-        return yield* usage(`--attribute takes a path and its value, as in event.data.customerId=c-17`)
+        return yield* usageError(`--attribute takes a path and its value, as in event.data.customerId=c-17`)
       attributes.push([flagText.slice(0, at), flagText.slice(at + 1)])
     }
     const runs = {
@@ -123,9 +123,9 @@ const targetOf = (values: TargetFlagValues) =>
       const at = flagText.indexOf("/")
       const [bucket, key] = [flagText.slice(0, at), flagText.slice(at + 1)]
       if (at < 1 || key === "")
-        return yield* usage(`--key takes a bucket and a key, as in profiles/c-17 or profiles/c-17.*`)
+        return yield* usageError(`--key takes a bucket and a key, as in profiles/c-17 or profiles/c-17.*`)
       if (key === "*") {
-        return yield* usage(
+        return yield* usageError(
           `--key ${flagText} would erase the whole bucket: give the beginning of the keys, or delete the bucket with \`ironflow kv delete-bucket\``
         )
       }
@@ -142,8 +142,8 @@ const targetOf = (values: TargetFlagValues) =>
   })
 
 /**
- * Whether nothing is left to erase. `false` also when the server is going to refuse the erasure: the command then
- * starts it all the same, since the error of the server says what to do.
+ * Whether nothing is left to erase. Also `false` when the server is going to refuse the erasure: the command then
+ * starts the erasure all the same, since the server's error says what to do.
  */
 const isNothingLeft = ({ done, skipped }: BulkOperation): boolean =>
   done === 0 && Object.keys(skipped).every((why) => why === "not found" || why === "erased already")
@@ -155,7 +155,7 @@ export const erase = Command.make(
     const target = yield* targetOf(values)
     const isNamed = Object.keys(target).length > 0
     if (!isNamed && !compact) {
-      return yield* usage(
+      return yield* usageError(
         `Say what to erase, as in --where 'event.data.email == "jane@example.com"', --run, --stream, --key or --config: without any of these, everything would be erased`
       )
     }
@@ -164,7 +164,7 @@ export const erase = Command.make(
         const client = yield* Client
         const { json } = yield* ironflow
         if (!dryRun && !yes && !(process.stdin.isTTY && !json)) {
-          return yield* usage(
+          return yield* usageError(
             "This command cannot ask whether to erase the data (there is no terminal, or --json was given): add --yes, or count the data first with --dry-run"
           )
         }
@@ -187,7 +187,7 @@ export const erase = Command.make(
             if (!isConfirmed) return yield* new CommandError("Nothing was changed", { code: "CANCELLED" })
           }
         } else if (dryRun)
-          return yield* usage(
+          return yield* usageError(
             "--dry-run counts what would be erased, and --compact alone erases nothing: leave --dry-run out"
           )
         const started = yield* client.erase(target, { cancel, compact })

@@ -25,9 +25,9 @@ export type OnError = (error: Error, context: ErrorContext) => void | PromiseLik
 export const openRuntime = (
   config: ServerOptions,
   caller: string,
-  what: string
+  apiName: string
 ): RuntimeHandle<ClientServices, ValidationError> =>
-  makeRuntimeHandle(ManagedRuntime.make(remoteServices(config, caller)), what)
+  makeRuntimeHandle(ManagedRuntime.make(remoteServices(config, caller)), apiName)
 
 /** Wraps the methods: when a method fails, it calls `onError` with the error, and then rejects with the error. */
 export const withErrorCallback = <Api extends object>(

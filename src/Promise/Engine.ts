@@ -215,9 +215,9 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
         Engine,
         server === undefined ? Effect.succeedNone : Effect.serviceOption(server.HttpServerEngine)
       ]),
-      ([service, listening]) => ({
+      ([service, httpServer]) => ({
         service,
-        url: Option.getOrUndefined(Option.map(listening, ({ url }) => url))
+        url: Option.getOrUndefined(Option.map(httpServer, ({ url }) => url))
       })
     )
   )
@@ -241,7 +241,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
       Layer.merge(Layer.succeedContext(servicesIn(service, environment, reading)), logs),
     wire: (environment) => wireTo(service, environment),
     transport: Layer.succeed(WorkerTransport, {
-      // `connect` alone logs to the engine's logger: Effect handlers have loggers of their own
+      // only `connect` gets the loggers of the engine, and not the handlers: Effect handlers have loggers of their own
       open: (registration, handlers) => Effect.provide(service.workers.connect(registration, handlers), logs)
     }),
     onClose: (who, close) => {

@@ -28,7 +28,7 @@ export interface RuntimeHandle<R, ER> {
 
 export const makeRuntimeHandle = <R, ER>(
   runtime: ManagedRuntime.ManagedRuntime<R, ER>,
-  what: string
+  apiName: string
 ): RuntimeHandle<R, ER> => {
   const calls: RuntimeHandle<R, ER>["calls"] = new ShortLivedSet()
   Effect.runSync(
@@ -37,7 +37,7 @@ export const makeRuntimeHandle = <R, ER>(
       Effect.suspend(() => Fiber.interruptAll(calls))
     )
   )
-  return { runtime, apiName: what, isClosed: false, calls }
+  return { runtime, apiName, isClosed: false, calls }
 }
 
 /**

@@ -148,7 +148,7 @@ export class SubscriptionClient implements Disposable {
   readonly #errorListeners = new Set<(error: SubscriptionErrorInfo) => void>()
   readonly #removeFromEngine: () => void
   #session: Promise<SubscriptionSession> | undefined
-  #loaded: SubscriptionSession | undefined
+  #loadedSession: SubscriptionSession | undefined
   #isClosed = false
 
   /** Creates the client. Throws `ValidationError` when the configuration is invalid. */
@@ -187,7 +187,7 @@ export class SubscriptionClient implements Disposable {
 
   /** The current state of the connection. */
   get connectionState(): ConnectionState {
-    return this.#loaded?.state ?? (this.#session === undefined ? "disconnected" : "connecting")
+    return this.#loadedSession?.state ?? (this.#session === undefined ? "disconnected" : "connecting")
   }
 
   /** Whether the client is connected. */
@@ -206,7 +206,7 @@ export class SubscriptionClient implements Disposable {
       session.onState((state) => this.#stateListeners.forEach((listener) => listener(state)))
       session.onError((error) => this.#errorListeners.forEach((listener) => listener(error)))
       if (this.#isClosed) session.close()
-      return (this.#loaded = session)
+      return (this.#loadedSession = session)
     })
     await (await this.#session).connect()
   }
@@ -231,7 +231,7 @@ export class SubscriptionClient implements Disposable {
   ): Promise<Subscription | AckableSubscription> {
     if (this.#isClosed) throw closedError()
     checkKeys(options, callbackKeys, "subscribe()")
-    const session = this.#loaded
+    const session = this.#loadedSession
     if (session === undefined) {
       throw new SubscriptionError(
         `Cannot subscribe to "${subscribedPattern(pattern)}" without a connection: await connect() first`,
@@ -262,7 +262,7 @@ export class SubscriptionClient implements Disposable {
     checkKeys(options, subscribeKeys, "stream()")
     await this.connect()
     const events: Array<{ readonly event: SubscriptionEvent; readonly body: Body }> = []
-    let current: Body | undefined
+    let currentBody: Body | undefined
     let failure: SubscriptionErrorInfo | undefined
     let wake: () => void = () => undefined
     const session = await this.#session!
@@ -289,7 +289,7 @@ export class SubscriptionClient implements Disposable {
           if (events.length === RESUME_AT_EVENTS) session.resume()
           const { body, event } = next
           if (!body.take()) continue
-          current = body
+          currentBody = body
           yield {
             ...event,
             ack: () => settle(event, "ack"),
@@ -298,7 +298,7 @@ export class SubscriptionClient implements Disposable {
             inProgress: () => session.inProgress(subscription, event.eventId ?? ""),
             within: (f) => (body.span === undefined ? f() : body.span.within(f))
           }
-          current = undefined
+          currentBody = undefined
           body.done()
           continue
         }
@@ -309,7 +309,7 @@ export class SubscriptionClient implements Disposable {
         await new Promise<void>((resolve) => (wake = resolve))
       }
     } finally {
-      current?.failed(loopLeftError())
+      currentBody?.failed(loopLeftError())
       session.resume()
       session.unsubscribe(subscription)
     }
@@ -338,7 +338,7 @@ export class SubscriptionClient implements Disposable {
     if (this.#isClosed) return
     this.#isClosed = true
     this.#removeFromEngine()
-    this.#loaded?.close()
+    this.#loadedSession?.close()
   }
 
   /** Closes the client, for `using`. */

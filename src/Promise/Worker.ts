@@ -215,7 +215,7 @@ export class PromiseWorker implements Worker {
   #state: "fresh" | "running" | "stopped" = "fresh"
   #fiber: Fiber.Fiber<void, unknown> | undefined
   #service: WorkerService | undefined
-  #ending = false
+  #isEnding = false
 
   constructor(setup: WorkerSetup) {
     this.#setup = setup
@@ -284,12 +284,12 @@ export class PromiseWorker implements Worker {
   }
 
   #onReady(): void {
-    if (!this.#ending) this.#ready.resolve()
+    if (!this.#isEnding) this.#ready.resolve()
   }
 
-  async #end(how: (service: WorkerService) => Effect.Effect<void>): Promise<void> {
-    this.#ending = true
-    if (this.#service !== undefined) await Effect.runPromise(how(this.#service))
+  async #end(endService: (service: WorkerService) => Effect.Effect<void>): Promise<void> {
+    this.#isEnding = true
+    if (this.#service !== undefined) await Effect.runPromise(endService(this.#service))
     else this.#fiber?.interruptUnsafe()
     // start() reports a failure. A caller that stops the worker only waits until the worker has ended.
     await this.#finished.promise.catch(() => undefined)

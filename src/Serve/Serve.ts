@@ -49,7 +49,7 @@ import { readTurnJob } from "./TurnRequests.ts"
 import { runTurn, type TurnSurroundings } from "./PushTurn.ts"
 import { isSigned, SIGNATURE_HEADER } from "./Signature.ts"
 import { BufferedTurn, LegacyPushTurn, ReportedTurn, type PushedTurn } from "./TurnSessions.ts"
-import { checkMethod, receive, webhookBytes, webhookIdOf } from "./Webhooks.ts"
+import { checkMethod, receiveWebhook, webhookBytes, webhookIdOf } from "./Webhooks.ts"
 
 export type { ServeRequest, ServeResponse } from "./Http.ts"
 export type { HandlerOptions, ServeOptions } from "./Options.ts"
@@ -187,24 +187,24 @@ class Handler {
     if (webhook === undefined) {
       return Effect.fail(new WebhookNotFoundError(id))
     }
-    const read = Effect.andThen(
+    const body = Effect.andThen(
       checkMethod(id, request.method),
       readBody(request, Math.min(webhookBytes, maxBodyBytes), this.#bodyBudget)
     )
-    return Effect.flatMap(read, (bytes) =>
-      Effect.map(receive(webhook, request, bytes, this.#connection, webhookTimeoutMs), (received) => {
-        switch (received._tag) {
+    return Effect.flatMap(body, (bytes) =>
+      Effect.map(receiveWebhook(webhook, request, bytes, this.#connection, webhookTimeoutMs), (outcome) => {
+        switch (outcome._tag) {
           case "Answered":
             return {
-              ...received.response,
-              headers: { ...received.response.headers, [ENVIRONMENT_HEADER]: environment }
+              ...outcome.response,
+              headers: { ...outcome.response.headers, [ENVIRONMENT_HEADER]: environment }
             }
           case "Ignored":
             logger.debug(`Webhook "${id}" ignores a request: its \`transform\` returned nothing`)
             return this.#response(200, { status: "ignored" })
           case "Stored": {
             // the data of the events is left out, since proxies may read the response
-            const events = received.events.map(({ data: _, ...event }) => event)
+            const events = outcome.events.map(({ data: _, ...event }) => event)
             return this.#response(200, {
               status: "accepted",
               ...(events.length === 1 ? { event: events[0] } : { events })
@@ -326,7 +326,7 @@ class Handler {
   }
 
   #runTurn(job: Job): Effect.Effect<unknown, IronflowError> {
-    const { logger, serverIsKnown } = this.#options
+    const { logger, isServerKnown } = this.#options
     const { clock } = this.#surroundings
     const onUnreachable = (error: IronflowError): void => {
       this.#reportsPausedUntil = clock.currentTimeMillisUnsafe() + REPORT_PAUSE_MS
@@ -335,7 +335,7 @@ class Handler {
       )
     }
     const session =
-      serverIsKnown && clock.currentTimeMillisUnsafe() >= this.#reportsPausedUntil
+      isServerKnown && clock.currentTimeMillisUnsafe() >= this.#reportsPausedUntil
         ? new ReportedTurn(this.#connection, job, onUnreachable)
         : new BufferedTurn()
     return this.#run(job, session)
@@ -343,9 +343,9 @@ class Handler {
 
   #runLegacy(body: unknown, nowMs: number): Effect.Effect<unknown, IronflowError> {
     return Effect.gen({ self: this }, function* () {
-      const { environment, serverIsKnown } = this.#options
+      const { environment, isServerKnown } = this.#options
       const randomId = yield* Random.nextIntBetween(0, 2 ** 48)
-      const legacy = yield* Effect.suspend(() => {
+      const legacyJob = yield* Effect.suspend(() => {
         try {
           return Effect.succeed(
             jobOf(readPushRequest(body), `push_${randomId.toString(36)}`, environment, nowMs)
@@ -354,8 +354,11 @@ class Handler {
           return error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
         }
       })
-      const connection = serverIsKnown ? this.#connection : undefined
-      return yield* this.#run(legacy.job, new LegacyPushTurn(legacy, this.#surroundings.clock, connection))
+      const connection = isServerKnown ? this.#connection : undefined
+      return yield* this.#run(
+        legacyJob.job,
+        new LegacyPushTurn(legacyJob, this.#surroundings.clock, connection)
+      )
     })
   }
 

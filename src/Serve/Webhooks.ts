@@ -46,7 +46,7 @@ interface NamedWebhookEvent extends WebhookEvent {
   readonly version?: number
 }
 
-/** What a request has come to: its events were stored, it was ignored, or the webhook gave a response of its own. */
+/** What became of a request: its events were stored, it was ignored, or the webhook gave a response of its own. */
 export type WebhookOutcome =
   | { readonly _tag: "Stored"; readonly events: ReadonlyArray<NamedWebhookEvent> }
   | { readonly _tag: "Ignored" }
@@ -56,7 +56,7 @@ export type WebhookOutcome =
  * Receives a request, and succeeds once the server has stored its events. Fails with an error whose `status`
  * tells the sender what to do: 4xx means that the request is invalid, and 5xx that it should be sent again.
  */
-export const receive = (
+export const receiveWebhook = (
   { config }: IronflowWebhook,
   { headers, method = "POST", url }: ServeRequest,
   bytes: Uint8Array,
@@ -73,7 +73,7 @@ export const receive = (
       bytes
     }
     let phase = "challenge"
-    const received = yield* Effect.gen(function* () {
+    const outcome = yield* Effect.gen(function* () {
       const answer = yield* callWebhook("VERIFY_FAILED", 401, async () => {
         const answer = await config.challenge?.(request)
         if (answer === undefined || answer === null) return undefined
@@ -101,7 +101,7 @@ export const receive = (
         const result = await config.transform(payload, request)
         if (isResponse(result)) return readResponse(result)
         const events = checkEvents(await encodeResult(result), what)
-        return events.length === 0 ? ignored : stored(events)
+        return events.length === 0 ? ignoredOutcome : storedOutcome(events)
       })
     }).pipe(
       Effect.timeoutOrElse({
@@ -116,11 +116,11 @@ export const receive = (
           )
       })
     )
-    if (received._tag === "Stored") {
+    if (outcome._tag === "Stored") {
       // the events are sent one after the other, so that the log has them in this order
-      for (const event of received.events) yield* emit(event, config.id, what, connection)
+      for (const event of outcome.events) yield* emitEvent(event, config.id, what, connection)
     }
-    return received
+    return outcome
   })
 
 /** Calls code of the webhook. If the code throws, fails with the message of the error, which the sender receives. */
@@ -166,11 +166,14 @@ const hopByHopHeaders = new Set([
   "transfer-encoding"
 ])
 
-const ignored: WebhookOutcome = { _tag: "Ignored" }
+const ignoredOutcome: WebhookOutcome = { _tag: "Ignored" }
 
-const stored = (events: ReadonlyArray<NamedWebhookEvent>): WebhookOutcome => ({ _tag: "Stored", events })
+const storedOutcome = (events: ReadonlyArray<NamedWebhookEvent>): WebhookOutcome => ({
+  _tag: "Stored",
+  events
+})
 
-const emit = (
+const emitEvent = (
   { data, idempotencyKey, name, version }: NamedWebhookEvent,
   webhook: string,
   what: string,

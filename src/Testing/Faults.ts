@@ -73,8 +73,12 @@ const makeFaults = (options: FaultOptions): Effect.Effect<ApplyFaults, Validatio
         const isUnlucky = random.nextDoubleUnsafe() < chance
         const failLost = Effect.suspend(() => Effect.fail(lost(`number ${number}${seedText}`)))
         const isLost = isUnlucky || (every !== undefined && number % every === 0)
-        const sent = !isLost ? request : lose === "before" ? failLost : Effect.andThen(request, failLost)
-        return delayMs > 0 ? Effect.delay(sent, delayMs) : sent
+        const faultyRequest = !isLost
+          ? request
+          : lose === "before"
+            ? failLost
+            : Effect.andThen(request, failLost)
+        return delayMs > 0 ? Effect.delay(faultyRequest, delayMs) : faultyRequest
       })
   })
 
@@ -84,13 +88,13 @@ export const layerFaultyWorkerTransport = (
 ): Layer.Layer<WorkerTransport, ValidationError, WorkerTransport> =>
   Layer.effect(
     WorkerTransport,
-    Effect.map(Effect.all([WorkerTransport, makeFaults(options)]), ([transport, through]) =>
+    Effect.map(Effect.all([WorkerTransport, makeFaults(options)]), ([transport, applyFaults]) =>
       WorkerTransport.of({
         open: (registration, handlers) =>
           Effect.map(transport.open(registration, handlers), (session) => ({
             ...session,
             report: (reports) =>
-              through(
+              applyFaults(
                 session.report(reports),
                 (which) => new ConnectionError(`The test lost this report: ${which}`)
               )
@@ -105,9 +109,9 @@ export const layerFaultyHttpClient = (
 ): Layer.Layer<HttpClient.HttpClient, ValidationError, HttpClient.HttpClient> =>
   Layer.effect(
     HttpClient.HttpClient,
-    Effect.map(Effect.all([HttpClient.HttpClient, makeFaults(options)]), ([http, through]) =>
+    Effect.map(Effect.all([HttpClient.HttpClient, makeFaults(options)]), ([http, applyFaults]) =>
       HttpClient.transform(http, (effect, request) =>
-        through(
+        applyFaults(
           effect,
           (which) =>
             new HttpClientError.HttpClientError({

@@ -36,14 +36,14 @@ export const millisecond: Effect.Effect<void> = Effect.callback((resume) => {
 /** Timers that have not called back after this many rounds of the event loop, a millisecond each, count as fake. */
 const PATIENCE_ROUNDS = 100
 
-let areReal = false
+let timersAreReal = false
 
 /**
  * Fails with code `TIMERS_FAKED` when the timers were already fake when the test kits were loaded: the kits
  * would wait forever.
  */
 export const ensureReal = (who: string): Effect.Effect<void, TimersFakedError> =>
-  Effect.suspend(() => (areReal ? Effect.void : check(who)))
+  Effect.suspend(() => (timersAreReal ? Effect.void : check(who)))
 
 const check = (who: string): Effect.Effect<void, TimersFakedError> =>
   Effect.callback((resume) => {
@@ -57,7 +57,7 @@ const check = (who: string): Effect.Effect<void, TimersFakedError> =>
     const checkTimers = (rounds: number): void =>
       randomBytes(1, () => {
         if (silent.size === 0) {
-          areReal = true
+          timersAreReal = true
           return resume(Effect.void)
         }
         if (rounds > PATIENCE_ROUNDS) return resume(Effect.fail(timersFakedError(who, [...silent])))

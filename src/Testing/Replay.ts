@@ -11,7 +11,7 @@ import type { AnyFunction } from "../Function.ts"
 import { createNoopLogger } from "../Logger.ts"
 import type { JournalEntry, OpenStep, TurnOp } from "../Protocol/Worker.ts"
 import type { RunHistory } from "../Protocol/History.ts"
-import { makeClock } from "./VirtualTime.ts"
+import { makeClocks } from "./VirtualTime.ts"
 import { clearImmediate, clearTimeout, setImmediate, setTimeout } from "../RealTimers.ts"
 import type { StepKind } from "../StepKind.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
@@ -86,7 +86,7 @@ export const replay = (
     const now = yield* Clock.currentTimeMillis
     // The clock starts at the time at which the run was created. In the recorded run, the handler also saw this time or
     // a later one.
-    const clocks = makeClock(history.createdAt)
+    const clocks = makeClocks(history.createdAt)
     const context = Context.add(yield* Effect.context<never>(), Clock.Clock, clocks.clock)
     return yield* Effect.callback<Replayed>((resume) => {
       const requestedSteps = new Map<string, RequestedStep>()

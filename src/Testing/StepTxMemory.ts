@@ -106,11 +106,11 @@ class TxState {
   readonly #revisions: Map<string, number>
   position: number
 
-  constructor(other?: TxState) {
-    this.streams = new Map(other?.streams)
-    this.#keys = new Map(other === undefined ? [] : other.#keys)
-    this.#revisions = new Map(other === undefined ? [] : other.#revisions)
-    this.position = other?.position ?? 0
+  constructor(original?: TxState) {
+    this.streams = new Map(original?.streams)
+    this.#keys = new Map(original === undefined ? [] : original.#keys)
+    this.#revisions = new Map(original === undefined ? [] : original.#revisions)
+    this.position = original?.position ?? 0
   }
 
   append(write: Extract<TxWrite, { readonly _tag: "append" }>, newEventId: () => string): TxWriteResult {

@@ -35,7 +35,7 @@ import { isTerminal } from "../RunStatus.ts"
 import { show } from "../Show.ts"
 import { workerKeys } from "../Worker/Options.ts"
 import * as Worker from "../Worker/Worker.ts"
-import { replayingEveryStep } from "./ReplayEveryStep.ts"
+import { withReplays } from "./ReplayEveryStep.ts"
 import * as RealTime from "./RealTime.ts"
 import { type RepeatedSteps, repeatingProbe } from "./RepeatedSteps.ts"
 import { testClock } from "./TestClock.ts"
@@ -173,8 +173,8 @@ export const makeVirtual = <
         )
       )
     }
-    const manual = VirtualTime.makeClock(start)
-    const onManualTime = Effect.provideService(Clock.Clock, manual.clock)
+    const clocks = VirtualTime.makeClocks(start)
+    const onVirtualTime = Effect.provideService(Clock.Clock, clocks.clock)
     const environment = resolveEnvironment(options.environment)
     const builtServices = yield* Layer.build(
       Engine.layer.pipe(
@@ -183,7 +183,7 @@ export const makeVirtual = <
         // no run is deleted: a test that advances a year may inspect runs that ended on the way
         Layer.provide(Layer.succeed(RunRetention, EffectDuration.infinity))
       )
-    ).pipe(onManualTime)
+    ).pipe(onVirtualTime)
     const engine = Context.get(builtServices, Engine.Engine)
     /** Environments whose workers run projections. */
     const projectingEnvironments = new Set<string>()
@@ -197,14 +197,14 @@ export const makeVirtual = <
           // neither is busy
           lists.flat().some(({ lag, owner, status }) => {
             const isWaiting =
-              status === "paused" || (status === "error" && Number.isFinite(manual.nextWorkerWake()))
+              status === "paused" || (status === "error" && Number.isFinite(clocks.nextWorkerWake()))
             return owner !== undefined && lag > 0 && !isWaiting
           })
       )
     )
     let replays = 0
     const time = VirtualTime.make(
-      manual,
+      clocks,
       engine,
       Context.get(builtServices, Store),
       isProjecting,
@@ -215,7 +215,7 @@ export const makeVirtual = <
     /** The first divergence of each run. */
     const divergences = new Map<string, NondeterminismError>()
     /** Divergences that no call has reported yet. */
-    const unreported = new Set<NondeterminismError>()
+    const unreportedDivergences = new Set<NondeterminismError>()
     const directTransport = WorkerTransport.of({
       open: (registration, handlers) =>
         Effect.map(engine.workers.connect(registration, handlers), (session) => {
@@ -230,20 +230,20 @@ export const makeVirtual = <
     })
     const transport =
       replayEveryStep === true
-        ? replayingEveryStep(directTransport, {
+        ? withReplays(directTransport, {
             functionOf: (id) => functionsById.get(id),
             onBegin: () => void replays++,
             onEnd: () => void replays--,
             onDivergence: (runId, error) => {
               if (divergences.has(runId)) return
               divergences.set(runId, error)
-              unreported.add(error)
+              unreportedDivergences.add(error)
             }
           })
         : directTransport
     const services = withClock(
       servicesIn(engine, environment, { eventDefinitions: options.eventDefinitions }),
-      manual.clock
+      clocks.clock
     )
     const startWorker: TestEngineService["startWorker"] = (given) =>
       Effect.suspend(() => {
@@ -262,7 +262,7 @@ export const makeVirtual = <
             CurrentTurnProbe,
             repeatSteps === undefined ? undefined : repeatingProbe(repeatSteps)
           ),
-          Effect.provideService(Clock.Clock, manual.workerClock)
+          Effect.provideService(Clock.Clock, clocks.workerClock)
         )
       })
     if (functions !== undefined || projections !== undefined) {
@@ -274,8 +274,8 @@ export const makeVirtual = <
     }
 
     const client = clientIn(engine, environment)
-    const failWith = (error: NondeterminismError): Effect.Effect<never, NondeterminismError> => {
-      unreported.delete(error)
+    const failWithDivergence = (error: NondeterminismError): Effect.Effect<never, NondeterminismError> => {
+      unreportedDivergences.delete(error)
       return Effect.fail(error)
     }
     /** Runs `self`, and then fails with a divergence that no call has reported yet, if there is one. */
@@ -283,8 +283,8 @@ export const makeVirtual = <
       self: Effect.Effect<A, E>
     ): Effect.Effect<A, E | NondeterminismError> =>
       Effect.flatMap(self, (value) => {
-        const [error] = unreported
-        return error === undefined ? Effect.succeed(value) : failWith(error)
+        const [error] = unreportedDivergences
+        return error === undefined ? Effect.succeed(value) : failWithDivergence(error)
       })
     /** Fails with the divergence of the run, or of a run that it has invoked. */
     const checkRun = (runId: string): Effect.Effect<void, TestError> =>
@@ -292,16 +292,16 @@ export const makeVirtual = <
         divergences,
         Effect.fnUntraced(function* ([diverged, error]) {
           for (let ancestor: string | undefined = diverged; ancestor !== undefined;) {
-            if (ancestor === runId) return yield* failWith(error)
+            if (ancestor === runId) return yield* failWithDivergence(error)
             ancestor = (yield* client.getRun(ancestor)).parentRunId
           }
         }),
         { discard: true }
       )
-    const advance = (ms: number) => onManualTime(thenReportDivergence(time.advance(ms)))
+    const advance = (ms: number) => onVirtualTime(thenReportDivergence(time.advance(ms)))
     const latestTime = (options: RunToEndOptions = {}) => {
       checkKeys(options, { within: true } satisfies Keys<RunToEndOptions>, "The test engine")
-      return manual.clock.currentTimeMillisUnsafe() + positiveDuration(options.within ?? "365d", "`within`")
+      return clocks.clock.currentTimeMillisUnsafe() + positiveDuration(options.within ?? "365d", "`within`")
     }
 
     const runToEnd: TestEngineService["runToEnd"] = (runId, options) =>
@@ -321,16 +321,16 @@ export const makeVirtual = <
             )
           )
         }
-      }).pipe(onManualTime)
+      }).pipe(onVirtualTime)
 
     const runUntilIdle: TestEngineService["runUntilIdle"] = (options) =>
       Effect.gen(function* () {
         const limit = latestTime(options)
         do yield* thenReportDivergence(time.settle)
-        while ((yield* unfinished) && (yield* time.advanceToNext(limit)))
+        while ((yield* hasUnfinishedRuns) && (yield* time.advanceToNext(limit)))
         yield* thenReportDivergence(Effect.void)
-      }).pipe(onManualTime)
-    const unfinished = Effect.map(
+      }).pipe(onVirtualTime)
+    const hasUnfinishedRuns = Effect.map(
       Effect.forEach(["pending", "running", "waiting", "compensating"] as const, (status) =>
         client.listRuns({ status, limit: 1 })
       ),
@@ -342,9 +342,9 @@ export const makeVirtual = <
       services: (environment, options) => servicesIn(engine, environment, options),
       wire: (environment) => wireTo(engine, environment),
       transport,
-      clock: manual.clock,
-      workerClock: manual.workerClock,
-      passMinute: Effect.suspend(() => manual.passTo(manual.clock.currentTimeMillisUnsafe() + 60_000)).pipe(
+      clock: clocks.clock,
+      workerClock: clocks.workerClock,
+      passMinute: Effect.suspend(() => clocks.passTo(clocks.clock.currentTimeMillisUnsafe() + 60_000)).pipe(
         (pass) => Effect.ignore(Effect.andThen(time.settle, pass))
       )
     })
@@ -366,7 +366,7 @@ export const makeVirtual = <
         })
       ).pipe(
         // the test uses the engine's time from here on, whichever clock it used before
-        Context.add(Clock.Clock, testClock(manual.testsClock, yield* Clock.Clock, advance)),
+        Context.add(Clock.Clock, testClock(clocks.testsClock, yield* Clock.Clock, advance)),
         Context.add(Scheduler.Scheduler, RealTime.scheduler)
       )
     )

@@ -145,9 +145,9 @@ export class StreamSession extends TurnSession {
         onLost: (current) => session?.onLost(current)
       })
       return Effect.flatMap(opening, (current) => {
-        const { registrationAnswer: registered, scope } = current
-        if (registered === undefined) return Effect.as(Scope.close(scope, Exit.void), undefined)
-        session = new StreamSession(link, instance, registered, sentAt, streams, current)
+        const { registrationAnswer: terms, scope } = current
+        if (terms === undefined) return Effect.as(Scope.close(scope, Exit.void), undefined)
+        session = new StreamSession(link, instance, terms, sentAt, streams, current)
         return Effect.succeed(session)
       })
     })

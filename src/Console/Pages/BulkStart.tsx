@@ -71,10 +71,10 @@ const NoFilters = ({ close }: { readonly close: () => void }) => (
 )
 
 /**
- * The given filters, which now also leave out runs that were created after `at`. If they ask only for ended runs, runs
- * that ended after `at` are left out too.
+ * Filters that leave out runs which were created after `at`. If the given filters ask only for ended runs, also leaves
+ * out runs that ended after `at`.
  */
-const withoutLaterRuns = ({ status, statuses = [] }: ListRuns, at: string): ListRuns => {
+const timeFiltersUntil = ({ status, statuses = [] }: ListRuns, at: string): ListRuns => {
   const wantedStatuses = status === undefined ? statuses : [status]
   const areEnded =
     wantedStatuses.length > 0 && wantedStatuses.every((one) => isRunStatus(one) && isTerminal(one))
@@ -124,7 +124,7 @@ const BulkForm = ({ close, selection }: { readonly selection: Selection; readonl
       }
       setDryRun(operation)
     })
-  const begin = (what: WantedAction, { createdAt, matched }: BulkOperation): Promise<void> =>
+  const startOperation = (what: WantedAction, { createdAt, matched }: BulkOperation): Promise<void> =>
     whileBusy(async () => {
       // acts only on the runs that were counted: runs that have begun to match since the count are left out
       const { id } = await ask(startBulk, {
@@ -132,7 +132,7 @@ const BulkForm = ({ close, selection }: { readonly selection: Selection; readonl
           ...what,
           ...("ids" in selection
             ? selection
-            : { filters: { ...withoutLaterRuns(selection.filters, createdAt), ...selection.filters } })
+            : { filters: { ...timeFiltersUntil(selection.filters, createdAt), ...selection.filters } })
         }
       })
       close()
@@ -162,7 +162,7 @@ const BulkForm = ({ close, selection }: { readonly selection: Selection; readonl
               type="button"
               class={isDangerous(dryRun.action) ? "danger primary" : "primary"}
               disabled={isBusy}
-              onClick={() => void begin(wanted, dryRun)}
+              onClick={() => void startOperation(wanted, dryRun)}
             >
               {capitalized(dryRun.action)} {runCountText(dryRun.done)}
             </button>

@@ -63,9 +63,9 @@ const refreshSignals = new WeakSet<AbortSignal>()
  * aborts together with `signal`.
  */
 export const refreshSignal = (signal: AbortSignal): AbortSignal => {
-  const derived = AbortSignal.any([signal])
-  refreshSignals.add(derived)
-  return derived
+  const refreshOnly = AbortSignal.any([signal])
+  refreshSignals.add(refreshOnly)
+  return refreshOnly
 }
 
 /** The timeout of a call. An engine that works answers every call of a page much sooner. */

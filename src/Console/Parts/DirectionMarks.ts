@@ -20,7 +20,7 @@ const markChildren = (children: unknown): unknown =>
 
 /** From now on, shows all texts as {@link markDirection} returns them. Called once. */
 export const showDirectionMarks = (): void => {
-  const before = options.vnode
+  const previousHook = options.vnode
   options.vnode = (vnode: VNode) => {
     if (typeof vnode.type === "string" || vnode.type === Fragment) {
       // these props were just made for this element, so they may be changed
@@ -29,6 +29,6 @@ export const showDirectionMarks = (): void => {
         if (props[name] !== undefined) props[name] = markChildren(props[name])
       }
     }
-    before?.(vnode)
+    previousHook?.(vnode)
   }
 }
