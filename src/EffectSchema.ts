@@ -128,8 +128,8 @@ interface JsonSchema {
 }
 
 const effectJsonSchema = (schema: Codec<unknown>): JsonSchema => {
-  const { definitions, schema: made } = Schema.toJsonSchemaDocument(schema)
-  return Object.keys(definitions).length === 0 ? made : { ...made, $defs: definitions }
+  const { definitions, schema: document } = Schema.toJsonSchemaDocument(schema)
+  return Object.keys(definitions).length === 0 ? document : { ...document, $defs: definitions }
 }
 
 /** The part of Standard JSON Schema that is used here. */

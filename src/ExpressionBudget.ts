@@ -110,9 +110,9 @@ export const addEventBudget = (): void => {
  */
 export class TurnBudget {
   readonly #inNextTurn: (f: () => void) => void
-  #spent = 0
-  #added = 0
-  #hasBegun = false
+  #spentSteps = 0
+  #addedSteps = 0
+  #isTurnBegun = false
 
   /** `inNextTurn` calls a function in the next turn of the event loop. */
   constructor(inNextTurn: (f: () => void) => void) {
@@ -121,21 +121,21 @@ export class TurnBudget {
 
   evaluate<A>(evaluate: () => A): A {
     if (sharedStart !== undefined) return evaluate()
-    if (!this.#hasBegun) {
-      this.#hasBegun = true
+    if (!this.#isTurnBegun) {
+      this.#isTurnBegun = true
       this.#inNextTurn(() => {
-        this.#hasBegun = false
-        this.#spent = this.#added = 0
+        this.#isTurnBegun = false
+        this.#spentSteps = this.#addedSteps = 0
       })
     }
     const stepsBefore = expressionSteps()
-    sharedStart = stepsBefore - this.#spent
-    addedSteps = this.#added += EVENT_STEPS
+    sharedStart = stepsBefore - this.#spentSteps
+    addedSteps = this.#addedSteps += EVENT_STEPS
     try {
       return evaluate()
     } finally {
       sharedStart = undefined
-      this.#spent += expressionSteps() - stepsBefore
+      this.#spentSteps += expressionSteps() - stepsBefore
     }
   }
 }
@@ -245,7 +245,7 @@ interface Node {
  * would keep one entry for every shape of data or expressions, under a name that is as long as the shape is large. The
  * cache of functions would keep every name that an expression calls, known or not.
  */
-export const boundMemory = (environment: Environment): void => {
+export const limitCaches = (environment: Environment): void => {
   const evaluator = evaluatorOf(environment)
   const { listType, mapType, registry } = evaluator
 
@@ -320,7 +320,7 @@ export const countNodes = (ast: unknown): void => {
     const parts = [...nodesIn(alternate ?? current.args), ...nodesIn(macro)]
     // the parent pays for its leaves
     unvisited.push(...parts.filter((part) => !leaves.has(part.op)))
-    count(current, parts.filter((part) => leaves.has(part.op)).length)
+    countNode(current, parts.filter((part) => leaves.has(part.op)).length)
   }
   for (const current of countedNodes) if (current.op === "map") countKeys(current)
 }
@@ -342,17 +342,17 @@ const nodesIn = (value: unknown): ReadonlyArray<Node> => {
     : []
 }
 
-const count = (one: Node, leafCount: number): void => {
-  const { alternate, evaluate, macro } = one.meta
+const countNode = (target: Node, leafCount: number): void => {
+  const { alternate, evaluate, macro } = target.meta
   const evaluatePart: Evaluate =
     alternate !== undefined
       ? (evaluator, _, context) => alternate.evaluate(evaluator, alternate, context)
       : macro !== undefined
         ? (evaluator, _, context) => macro.evaluate(evaluator, macro, context)
         : evaluate
-  const size = sizeOf(one)
-  const price = priceOf(one) + leafCount
-  one.evaluate =
+  const size = sizeOf(target)
+  const price = priceOf(target) + leafCount
+  target.evaluate =
     size === 0
       ? (evaluator, self, context) => {
           pay(price)
@@ -363,8 +363,8 @@ const count = (one: Node, leafCount: number): void => {
           allocate(size)
           return evaluatePart(evaluator, self, context)
         }
-  const { handle } = one
-  if (handle !== undefined) one.handle = payingHandle(one, handle)
+  const { handle } = target
+  if (handle !== undefined) target.handle = payingHandle(target, handle)
 }
 
 /** Makes the keys of a map literal pay, since the evaluation of the literal converts them to strings. */

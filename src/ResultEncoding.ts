@@ -18,12 +18,12 @@ const markPattern = /^\\*ironflow:error$/
 
 /** Encodes a result. Throws for what `encodeJson` refuses, except errors. */
 export const encodeResult = (value: unknown, what: string): string | undefined => {
-  let marked = false
+  let hasErrorMarks = false
   const text = encodeJson(value, what, (valueWithErrors) => {
-    marked = true
+    hasErrorMarks = true
     return mark(valueWithErrors, 0)
   })
-  return marked ? ` ${text}` : text
+  return hasErrorMarks ? ` ${text}` : text
 }
 
 /** Decodes a result, with its errors. Throws `ValidationError` for invalid JSON. */
@@ -112,14 +112,14 @@ const markMembers = (value: unknown, depth: number): unknown => {
   )
 }
 
-const unmark = (value: unknown, error: (stored: SerializedError) => unknown): unknown => {
+const unmark = (value: unknown, convertError: (stored: SerializedError) => unknown): unknown => {
   if (typeof value !== "object" || value === null) return value
-  if (Array.isArray(value)) return value.map((member) => unmark(member, error))
+  if (Array.isArray(value)) return value.map((member) => unmark(member, convertError))
   const members = Object.entries(value)
   // the member is no data: `mark` has written it for an error, in this form
-  if (Object.hasOwn(value, MARK)) return error((value as { readonly [MARK]: SerializedError })[MARK])
+  if (Object.hasOwn(value, MARK)) return convertError((value as { readonly [MARK]: SerializedError })[MARK])
   return withMembers(
-    members.map(([key, member]) => [markPattern.test(key) ? key.slice(1) : key, unmark(member, error)])
+    members.map(([key, member]) => [markPattern.test(key) ? key.slice(1) : key, unmark(member, convertError)])
   )
 }
 

@@ -61,8 +61,8 @@ interface BulkCommand {
 const POLL_MS = 1000
 
 /**
- * How many times to ask for the state of the operation while the server is away, once a second. The operation continues
- * when the server is back.
+ * While the server is away, the state of the operation is asked for once a second, at most this many times. The
+ * operation continues when the server is back.
  */
 const MAX_TRIES = 60
 
@@ -91,7 +91,7 @@ const runCountText = (count: number): string => `${count} ${count === 1 ? "run" 
  * Counts the runs, asks for confirmation unless `yes` is set, starts the operation, and waits for its end. Fails
  * with exit code 3 when some runs were skipped, and with 4 when no run was changed.
  */
-export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: BulkCommand) =>
+export const changeManyRuns = ({ action, dryRun, isStdinRead, options, runs, yes }: BulkCommand) =>
   provideServer(
     Effect.gen(function* () {
       const client = yield* Client
@@ -103,22 +103,22 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
           { code: "USAGE" }
         )
       }
-      const counts = yield* waitWithProgress(
+      const countOperation = yield* waitWithProgress(
         client,
         yield* client.bulk(action, runs, { ...options, dryRun: true }),
         "looked at"
       )
-      if (counts.status !== "completed") return yield* stoppedError(counts)
-      if (dryRun) return yield* print(counts, () => dryRunResultOf(counts))
-      if (counts.done === 0) {
-        yield* print(counts, () => dryRunResultOf(counts))
-        return yield* noneDoneError(action, counts)
+      if (countOperation.status !== "completed") return yield* stoppedError(countOperation)
+      if (dryRun) return yield* print(countOperation, () => dryRunResultOf(countOperation))
+      if (countOperation.done === 0) {
+        yield* print(countOperation, () => dryRunResultOf(countOperation))
+        return yield* noneDoneError(action, countOperation)
       }
       if (!yes) {
-        yield* Console.error(dryRunResultOf(counts))
+        yield* Console.error(dryRunResultOf(countOperation))
         const isConfirmed = yield* Prompt.run(
           Prompt.Confirm({
-            message: `${capitalized(action)} ${countText(counts.done, action)}?`,
+            message: `${capitalized(action)} ${countText(countOperation.done, action)}?`,
             initial: false
           })
         )
@@ -126,13 +126,13 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
           return yield* new CommandError("Nothing was changed", { code: "CANCELLED" })
         }
       }
-      const started = yield* client.bulk(action, runs, options)
+      const startedOperation = yield* client.bulk(action, runs, options)
       if (!json) {
         yield* Console.error(
-          `The operation ${started.id} continues even without this command; \`ironflow bulk cancel ${started.id}\` ends it.`
+          `The operation ${startedOperation.id} continues even without this command; \`ironflow bulk cancel ${startedOperation.id}\` ends it.`
         )
       }
-      const endedOperation = yield* waitWithProgress(client, started, participles[action])
+      const endedOperation = yield* waitWithProgress(client, startedOperation, participles[action])
       const versionLines =
         json || endedOperation.done === 0 || !actionsNeedingWorker.has(action)
           ? []
@@ -207,7 +207,7 @@ export const stoppedError = ({ action, done: count, error, id, status }: BulkOpe
  */
 export const waitWithProgress = (
   client: Client["Service"],
-  started: BulkOperation,
+  startedOperation: BulkOperation,
   participle: string,
   timeout?: number
 ) => {
@@ -215,11 +215,11 @@ export const waitWithProgress = (
     BulkOperation,
     Effect.Error<ReturnType<typeof client.waitForBulk>>
   > = Effect.catchIf(
-    client.waitForBulk(started.id, { timeout: POLL_MS }),
+    client.waitForBulk(startedOperation.id, { timeout: POLL_MS }),
     // the wait timed out, or the server restarts
     isTemporary,
     () =>
-      Effect.flatMap(keepTrying(client.getBulk(started.id), { times: MAX_TRIES }), (operation) => {
+      Effect.flatMap(keepTrying(client.getBulk(startedOperation.id), { times: MAX_TRIES }), (operation) => {
         const { action, dryRun, lookedBackTo, matched } = operation
         const count = dryRun ? matched : operation.done
         showProgress(
@@ -233,7 +233,7 @@ export const waitWithProgress = (
       ? wait
       : Effect.timeoutOrElse(wait, {
           duration: timeout,
-          orElse: () => Effect.fail(timeoutError(started.id, timeout))
+          orElse: () => Effect.fail(timeoutError(startedOperation.id, timeout))
         })
   return withProgressLine(boundedWait).pipe(Effect.onInterrupt(() => Effect.sync(leaveUnfinished)))
 }

@@ -10,7 +10,7 @@ import * as Flag from "effect/cli/Flag"
 import type { BulkAction, BulkOptions, ClientApi, EffectKind, Run } from "../Client/Client.ts"
 import { bulkIds } from "../Limits.ts"
 import type { BulkWord } from "../Protocol/Bulk.ts"
-import { bulkFlags, doToMany, idsOf } from "./Bulk.ts"
+import { bulkFlags, changeManyRuns, idsOf } from "./Bulk.ts"
 import { givenFlags } from "./OneCallCommands.ts"
 import { CommandError } from "./CommandError.ts"
 import { readData } from "./Emit.ts"
@@ -95,7 +95,7 @@ const optionsOf = (input: ActionInput): Pick<BulkOptions, BulkWord> =>
  * `single`, one run is handled like several runs. `singleFlags` are the given flags that only apply to one run: with
  * several runs, or with `--dry-run`, these flags are refused.
  */
-const act = <E>(
+const actOnRuns = <E>(
   action: BulkAction,
   input: ActionInput & Parameters<typeof filtersOf>[0],
   single?: SingleRunCall<E>,
@@ -150,7 +150,7 @@ const act = <E>(
         { code: "USAGE" }
       )
     }
-    return yield* doToMany({
+    return yield* changeManyRuns({
       action,
       runs: hasFilters ? filters : { ids },
       options,
@@ -169,7 +169,7 @@ const examples = (verb: string, filter: string) => [
 ]
 
 export const cancel = Command.make("cancel", { runIds, reason, ...filterFlags, ...bulkFlags }, (input) =>
-  act("cancel", input, {
+  actOnRuns("cancel", input, {
     call: (client, runId, { reason }) => client.cancelRun(runId, reason),
     text: (run) =>
       run.status === "cancelled"
@@ -183,7 +183,7 @@ export const cancel = Command.make("cancel", { runIds, reason, ...filterFlags, .
 )
 
 export const pause = Command.make("pause", { runIds, reason, ...filterFlags, ...bulkFlags }, (input) =>
-  act("pause", input, {
+  actOnRuns("pause", input, {
     call: (client, runId, { reason }) => client.pauseRun(runId, reason),
     text: (run, { reason = "" }) =>
       reason !== "" && run.pauseReason !== undefined && run.pauseReason !== reason
@@ -199,7 +199,7 @@ export const pause = Command.make("pause", { runIds, reason, ...filterFlags, ...
 )
 
 export const resume = Command.make("resume", { runIds, fromStep, ...filterFlags, ...bulkFlags }, (input) =>
-  act("resume", input, {
+  actOnRuns("resume", input, {
     call: (client, runId, { fromStep }) => client.resumeRun(runId, fromStep),
     text: (run) => `Run ${run.id} continues.`,
     needsWorker: true
@@ -211,7 +211,7 @@ export const resume = Command.make("resume", { runIds, fromStep, ...filterFlags,
 )
 
 export const retry = Command.make("retry", { runIds, fromStep, ...filterFlags, ...bulkFlags }, (input) =>
-  act("retry", input, {
+  actOnRuns("retry", input, {
     call: (client, runId, { fromStep }) => client.retryRun(runId, fromStep),
     text: (run, { fromStep }) =>
       fromStep === undefined
@@ -226,7 +226,7 @@ export const retry = Command.make("retry", { runIds, fromStep, ...filterFlags, .
 )
 
 export const rerun = Command.make("rerun", { runIds, ...filterFlags, ...bulkFlags }, (input) =>
-  act("rerun", input)
+  actOnRuns("rerun", input)
 ).pipe(
   Command.withDescription(
     "Start a new run with the same function and input for each of the given runs, which must have ended and not been invoked by another run. " +
@@ -279,7 +279,7 @@ export const fork = Command.make(
     }
     const isSingleRun = input.runIds.length === 1 && input.runIds[0] !== "-"
     const value = isSingleRun && Option.isSome(data) ? yield* readData(data.value) : undefined
-    return yield* act(
+    return yield* actOnRuns(
       "fork",
       input,
       {
@@ -326,7 +326,7 @@ export const move = Command.make(
     ...bulkFlags
   },
   (input) =>
-    act("move", input, {
+    actOnRuns("move", input, {
       call: (client, runId) => client.moveRun(runId, givenFlags({ version: input.version })),
       text: (run) => `Run ${run.id} continues with version "${run.codeVersion ?? ""}" of ${run.functionId}.`
     })
@@ -340,7 +340,7 @@ export const move = Command.make(
 )
 
 export const remove = Command.make("delete", { runIds, ...filterFlags, ...bulkFlags }, (input) =>
-  act("delete", input)
+  actOnRuns("delete", input)
 ).pipe(
   Command.withDescription(
     "Delete runs that have ended, with their steps and logs; their events stay. The newest run of all is never deleted. " +

@@ -129,17 +129,17 @@ export const filtersOf = (input: FilterInput): Effect.Effect<ListRunsOptions, Va
     }
     const memberOf = <A>(name: string, value: Option.Option<A>) =>
       Option.isNone(value) ? {} : { [name]: value.value }
-    const time = (name: (typeof timeFilters)[number]) =>
+    const timeMember = (name: (typeof timeFilters)[number]) =>
       Option.isNone(input[name])
         ? Effect.succeed({})
         : Effect.map(timeOf(name, input[name].value, now), (at) => ({ [name]: at }))
     return {
       ...(input.function.length === 0 ? {} : { functionId: oneOrSeveral(input.function) }),
       ...(input.status.length === 0 ? {} : { status: oneOrSeveral(input.status) }),
-      ...(yield* time("createdFrom")),
-      ...(yield* time("createdTo")),
-      ...(yield* time("endedFrom")),
-      ...(yield* time("endedTo")),
+      ...(yield* timeMember("createdFrom")),
+      ...(yield* timeMember("createdTo")),
+      ...(yield* timeMember("endedFrom")),
+      ...(yield* timeMember("endedTo")),
       ...memberOf("eventName", input.event),
       ...memberOf("entityId", input.entity),
       ...memberOf("idempotencyKey", input.idempotencyKey),
@@ -230,16 +230,16 @@ const searchPage = (client: ClientApi<EffectKind>, options: ListRunsOptions, tim
     ) {
       const foundRuns = page.runs
       showProgress(`${foundRuns.length} found, searched back to ${page.lookedBackTo}`)
-      const damaged = page.damaged ?? []
-      const next: ListRunsResult = yield* client.listRuns({
+      const damagedRuns = page.damaged ?? []
+      const nextPage: ListRunsResult = yield* client.listRuns({
         ...options,
         limit: limit - foundRuns.length,
         cursor: page.nextCursor
       })
-      const allDamaged = [...damaged, ...(next.damaged ?? [])]
+      const allDamaged = [...damagedRuns, ...(nextPage.damaged ?? [])]
       page = {
-        ...next,
-        runs: [...foundRuns, ...next.runs],
+        ...nextPage,
+        runs: [...foundRuns, ...nextPage.runs],
         ...(allDamaged.length === 0 ? {} : { damaged: allDamaged })
       }
     }
@@ -317,9 +317,9 @@ const follow = (client: Client["Service"], filters: ListRunsOptions, limit: numb
         { discard: true }
       )
     const now = yield* Clock.currentTimeMillis
-    const { runs: first } = yield* client.listRuns({ ...filters, limit })
-    yield* show(first)
-    const createdFrom = first.at(-1)?.createdAt ?? filters.createdFrom ?? now
+    const { runs: newestRuns } = yield* client.listRuns({ ...filters, limit })
+    yield* show(newestRuns)
+    const createdFrom = newestRuns.at(-1)?.createdAt ?? filters.createdFrom ?? now
     const options = { ...filters, createdFrom, limit: 1000 }
     return yield* Effect.forever(
       Effect.gen(function* () {
