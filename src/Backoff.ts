@@ -168,8 +168,8 @@ const check = (
   what: string,
   field: string,
   value: unknown,
-  ok: boolean,
+  isValid: boolean,
   rule: { readonly must: string }
 ): void => {
-  if (!ok) throw new ValidationError(`\`${field}\` of the ${what} must ${rule.must}, got ${show(value)}`)
+  if (!isValid) throw new ValidationError(`\`${field}\` of the ${what} must ${rule.must}, got ${show(value)}`)
 }

@@ -2,14 +2,14 @@
 import type { StepKind } from "./StepKind.ts"
 
 /**
- * The key of a function that remembers the call site of a step in an Effect handler. The function is called while the
- * step's effect is made. At that time the user's code is on the stack; when the effect runs, the code has left the
- * stack.
+ * The property in which the service of an Effect handler's steps has a function that remembers where a step is called.
+ * The function is called while the step's effect is made. At that time the user's code is on the stack; when the effect
+ * runs, the code has left the stack.
  */
-export const calledFrom: unique symbol = Symbol("@ironflow/node/calledFrom")
+export const recordCall: unique symbol = Symbol("@ironflow/node/calledFrom")
 
-export interface CalledFrom {
-  readonly [calledFrom]?: (kind: StepKind, name: string, entry: Function) => void
+export interface RecordsCalls {
+  readonly [recordCall]?: (kind: StepKind, name: string, entry: Function) => void
 }
 
 /** The line of the stack from which `entry` was called; empty when there is none. Lines of Node.js are passed over. */
@@ -37,7 +37,7 @@ let packageFolder: string | undefined
 
 const findPackageFolder = (): string => {
   const file = /((?:file:\/\/)?\/[^\s()]+|[A-Z]:\\[^()]+?):\d+:\d+/i.exec(callSite(findPackageFolder))?.[1]
-  // no line of a stack contains a line break
+  // the folder is unknown: no line of a stack contains a line break, so no line counts as one of this package
   return file === undefined
     ? "\n"
     : file.replace(/([/\\]cli)?[/\\][^/\\]*$/i, "").replace(/^file:\/\//, "") + "/"

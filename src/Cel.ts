@@ -1,6 +1,6 @@
 /**
- * The CEL library. The build bundles it into this package in such a way that its code runs on the first call of
- * `cel`, since most programs have no expressions.
+ * The CEL library. The build bundles the library into this package. Its code runs only on the first call of `cel`,
+ * since most programs have no expressions.
  */
 import * as library from "@marcbachmann/cel-js"
 

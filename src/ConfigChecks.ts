@@ -16,9 +16,9 @@ export const checkConfigName = (name: unknown): string => {
 export const encodeConfig = (name: string, data: unknown): string => {
   const what = `Configuration ${JSON.stringify(checkConfigName(name))}`
   const text = isObject(data) ? encodeJson(data, what) : undefined
-  // an object whose `toJSON` returns something else is refused, too
+  // an object whose `toJSON` returns something that is not an object is refused, too
   if (text === undefined || !text.startsWith("{")) {
-    // not the value itself: it may be a secret
+    // the message does not show the data, which may be secret
     const kind = Array.isArray(data) ? "an array" : data === null ? "null" : `a ${typeof data}`
     throw new ValidationError(
       `${what} must be an object, got ${isObject(data) ? "something whose JSON is not an object" : kind}`

@@ -17,7 +17,7 @@ export const readPath = (root: unknown, path: string): unknown => {
   let value = root
   for (const key of segments(path)) {
     if (typeof value !== "object" || value === null) return undefined
-    // `length` is an own property of an array, and yet no data
+    // `length` is an own property of an array, but it is not data
     if (Array.isArray(value) && !/^\d+$/.test(key)) return undefined
     if (!Object.hasOwn(value, key)) return undefined
     value = (value as { readonly [key: string]: unknown })[key]

@@ -16,7 +16,7 @@ export interface ReportedError {
 /** The error as a sentence: `step "charge" failed: TypeError: fetch failed`. */
 export const describeError = (error: ReportedError): string => {
   const step = stepOf(error)
-  const { message, name = "Error", data = {} } = thrownBy(error)
+  const { message, name = "Error", data = {} } = thrownError(error)
   const text = messageOf({ message, name, data })
   const needsNoName = name === "Error" || text.startsWith(name)
   return `${step === undefined ? "" : `step "${step}" failed: `}${needsNoName ? text : `${name}: ${text}`}`
@@ -33,5 +33,5 @@ export const stepOf = ({ data, details, name }: ReportedError): string | undefin
  * For a `StepError`, the error that the step threw: the `StepError` around it adds only the step. Any other error is
  * returned as it is.
  */
-export const thrownBy = (error: ReportedError): ReportedError =>
+export const thrownError = (error: ReportedError): ReportedError =>
   stepOf(error) !== undefined && error.cause !== undefined ? error.cause : error

@@ -12,14 +12,14 @@ const units = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as cons
 
 const grammar = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/
 
-const withUnit = 'digits and one unit of ms, s, m, h, d without spaces, like "500ms", "1.5s", "7d"'
+const formatAdvice = 'digits and one unit of ms, s, m, h, d without spaces, like "500ms", "1.5s", "7d"'
 
 /** What the user should write instead. The advice also holds on a command line, where everything is a string. */
 const advice = (duration: unknown): string => {
-  if (typeof duration !== "string") return `write milliseconds as a number, or ${withUnit}`
+  if (typeof duration !== "string") return `write milliseconds as a number, or ${formatAdvice}`
   return /^[1-9]\d{0,14}$/.test(duration)
     ? `write the unit too, as in "${duration}ms", one of ms, s, m, h, d`
-    : `write ${withUnit}`
+    : `write ${formatAdvice}`
 }
 
 /**
@@ -52,7 +52,7 @@ const parseNamed = (duration: string, what: string): number => {
   try {
     return parseDuration(duration)
   } catch {
-    // thrown again with the name of the option
+    // the message of `parseDuration` does not name the duration
     throw new ValidationError(`Invalid ${what}: ${show(duration)} is not a duration; ${advice(duration)}`)
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Connects Effect's loggers with our `Logger`, for code outside of Effects and for handlers. A `Logger` layer of the
- * user receives each log line, with the annotations and spans of the code that logs it.
+ * Connects Effect's loggers with our `Logger`, for code outside of Effects and for handlers. The Effect loggers that
+ * the user provides receive each log line, with the annotations and spans of the code that logs it.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -48,14 +48,14 @@ export const currentLogger: Effect.Effect<Logger, ValidationError> = withLogLeve
       (level: Severity) =>
       (message: string, data?: unknown, fields?: LogFields): void => {
         const logged = Effect.logWithLevel(level)(message, ...(data === undefined ? [] : [data]))
-        run(fields === undefined ? logged : annotated(logged, fields))
+        run(fields === undefined ? logged : annotate(logged, fields))
       }
     return { debug: line("Debug"), info: line("Info"), warn: line("Warn"), error: line("Error") }
   })
 )
 
 /** Adds fields to a line as annotations. */
-export const annotated = (line: Effect.Effect<void>, fields: LogFields): Effect.Effect<void> =>
+export const annotate = (line: Effect.Effect<void>, fields: LogFields): Effect.Effect<void> =>
   Effect.annotateLogs(
     line,
     Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined))
@@ -107,7 +107,7 @@ const levelOf = (level: string): LineLevel => {
  * The `Logger` for a `logger` option in Effect code: the given one, or else one that writes to the loggers in
  * context.
  */
-export const loggerOr = (
+export const resolveEffectLogger = (
   given: Logger | false | undefined
 ): Effect.Effect<Logger | false, ValidationError> =>
   given === undefined ? currentLogger : Effect.succeed(given)

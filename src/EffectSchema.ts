@@ -39,8 +39,8 @@ export const asStandard = <Output>(schema: AnySchema<Output>): StandardSchemaV1<
 }
 
 /**
- * The codec of a schema of either kind. An Effect schema counts as an Effect schema even after
- * `Schema.toStandardSchemaV1` has made it a Standard Schema too.
+ * The codec of a schema of either kind. An Effect schema is treated as one even if `Schema.toStandardSchemaV1` has made
+ * it a Standard Schema too.
  */
 export const codecOf = (schema: AnySchema, format: StorageFormat): DataCodec =>
   canEncode(schema) ? effectCodec(schema, format) : standardCodec(schema, format)
@@ -54,7 +54,7 @@ export const effectCodec = (
   { canStore }: Pick<StorageFormat, "canStore">
 ): DataCodec => {
   const encode = SchemaParser.encodeUnknownEffect(schema)
-  const encodeJsonForm = (value: unknown) => SchemaParser.encodeUnknownEffect(inJson(schema))(value)
+  const encodeJsonForm = (value: unknown) => SchemaParser.encodeUnknownEffect(jsonCodecOf(schema))(value)
   const encoder = standardOf((value) =>
     Effect.flatMap(encode(value, { errors: "all" }), (encoded) =>
       canStore(encoded)
@@ -76,7 +76,7 @@ export const encodeToJson = (schema: Codec<unknown>, value: unknown) =>
     isPlainJson(encoded)
       ? Effect.succeed(encoded)
       : // a value without a form in Effect's JSON is stored as `JSON.stringify` writes it
-        Effect.catch(Schema.encodeUnknownEffect(inJson(schema))(value), () => Effect.succeed(encoded))
+        Effect.catch(Schema.encodeUnknownEffect(jsonCodecOf(schema))(value), () => Effect.succeed(encoded))
   )
 
 /**
@@ -85,12 +85,12 @@ export const encodeToJson = (schema: Codec<unknown>, value: unknown) =>
  */
 export const decodeFromJson = <A>(schema: Codec<A>, value: unknown) =>
   Effect.catch(Schema.decodeUnknownEffect(schema)(value), (error) =>
-    Effect.catch(Schema.decodeUnknownEffect(inJson(schema))(value), () => Effect.fail(error))
+    Effect.catch(Schema.decodeUnknownEffect(jsonCodecOf(schema))(value), () => Effect.fail(error))
   )
 
 /**
- * Encodes a value with the schema, to JSON, synchronously. A value that cannot be encoded but can be decoded counts
- * as already encoded, and is returned as it is. Throws `SchemaValidationError`, whose message starts with `what`.
+ * Encodes a value with the schema, to JSON, synchronously. If a value cannot be encoded but can be decoded, it is
+ * encoded already, and is returned as it is. Throws `SchemaValidationError`, whose message starts with `what`.
  */
 export const encodeNow = (schema: Codec<unknown>, value: unknown, what: string): unknown => {
   const encoded = Effect.catch(encodeToJson(schema, value), (error) =>
@@ -128,8 +128,8 @@ interface JsonSchema {
 }
 
 const effectJsonSchema = (schema: Codec<unknown>): JsonSchema => {
-  const { definitions, schema: made } = Schema.toJsonSchemaDocument(schema)
-  return Object.keys(definitions).length === 0 ? made : { ...made, $defs: definitions }
+  const { definitions, schema: document } = Schema.toJsonSchemaDocument(schema)
+  return Object.keys(definitions).length === 0 ? document : { ...document, $defs: definitions }
 }
 
 /** The part of Standard JSON Schema that is used here. */
@@ -142,7 +142,7 @@ interface OffersJsonSchema {
 const offeredJsonSchema = (schema: StandardSchemaV1): JsonSchema | undefined =>
   (schema["~standard"] as OffersJsonSchema).jsonSchema?.input?.({ target: "draft-2020-12" })
 
-const inJson = <A>(schema: Codec<A>): Codec<A> => {
+const jsonCodecOf = <A>(schema: Codec<A>): Codec<A> => {
   let codec = jsonCodecs.get(schema)
   if (codec === undefined) jsonCodecs.set(schema, (codec = Schema.toCodecJson(schema)))
   // the codec was made from this schema
@@ -156,7 +156,7 @@ const standards = new WeakMap<object, StandardSchemaV1>()
 
 const decoderOf = (schema: Codec<unknown>): StandardSchemaV1 => {
   const decode = SchemaParser.decodeUnknownEffect(schema)
-  const decodeJsonForm = (value: unknown) => SchemaParser.decodeUnknownEffect(inJson(schema))(value)
+  const decodeJsonForm = (value: unknown) => SchemaParser.decodeUnknownEffect(jsonCodecOf(schema))(value)
   return standardOf((value) =>
     Effect.catch(decode(value, { errors: "all" }), (issue) =>
       Effect.catch(decodeJsonForm(value), () => Effect.fail(issue))

@@ -1,6 +1,6 @@
 /**
  * Finds the definitions by which events of an entity are encoded and decoded, and makes the errors for data that does
- * not fit them. For clients and for the body of a `step.tx`.
+ * not fit them. Clients use it, and so does the body of a `step.tx`.
  */
 import type { AnyEntity } from "./Entity.ts"
 import type { StreamEventInput } from "./EntityStream.ts"
@@ -35,7 +35,7 @@ export const definitionOf = (
  * The definition of an event to append. Throws `ValidationError` for a misspelled field, and `StreamSchemaError`
  * when the entity has no such event.
  */
-export const definitionOfGiven = (
+export const definitionForAppend = (
   entity: AnyEntity,
   entityId: string,
   event: GivenEntityEvent
@@ -44,8 +44,8 @@ export const definitionOfGiven = (
   return definitionOf(entity, entityId, event?.name)
 }
 
-/** The event in the form for an append. `data` is its encoded data. */
-export const toAppend = (
+/** The event in the form in which it is appended. `data` is its encoded data. */
+export const toAppendInput = (
   { name, version }: TypedEvent,
   { metadata }: GivenEntityEvent,
   data: unknown
@@ -57,13 +57,13 @@ export const toAppend = (
 })
 
 /** Makes the error for an event that cannot be appended, since its data does not fit the schema. */
-export const misfitToAppend =
+export const appendMismatch =
   (entityId: string, name: string) =>
   (problems: ReadonlyArray<string>, cause: unknown): StreamSchemaError =>
     new StreamSchemaError(entityId, name, undefined, problems, { cause })
 
 /** Makes the error for an event that was read from a stream, and whose data does not fit the schema. */
-export const misfitRead =
+export const readMismatch =
   (
     entityId: string,
     definition: TypedEvent,

@@ -132,7 +132,7 @@ export type { ConflictError, EngineError, MissingError, OutcomeError } from "./E
 export { withStatus } from "./Errors/Classes.ts"
 export {
   deserializeError,
-  encodedFailure,
+  encodedFailureKey as encodedFailure,
   errorOfCode,
   invokeFailure,
   isRetryable,
@@ -141,7 +141,7 @@ export {
   type SerializedError,
   serializeError,
   toError,
-  withoutEncoding
+  withoutEncodedFailure as withoutEncoding
 } from "./Errors/Serialization.ts"
 
 /**

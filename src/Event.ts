@@ -227,7 +227,7 @@ export type EventOf<D> = D extends { readonly name: infer Name extends string }
   : never
 
 /**
- * A map from names of events to data, made of definitions. For code that uses names of events as strings:
+ * A map from names of events to the types of their data, made of definitions. It types code that gives events by name:
  * `createClient<EventMap<typeof OrderPlaced | typeof OrderShipped>>()`.
  *
  * A name has no schema, so nothing is encoded or decoded. The data is in its stored form, with dates as

@@ -17,10 +17,11 @@ export interface HandledEvent {
 
 /**
  * Validates and decodes the data of an event for a handler. The schema is that of the event's definition among the
- * triggers, or else that of the function. An invocation of a function without a schema uses the first definition among
- * the triggers whose schema accepts the input, and the event gets the name of that definition. An input that no schema
- * accepts is passed on unchanged when one of the triggers has no definition, and is refused otherwise. Throws
- * `SchemaValidationError`, or rejects with it when a schema is asynchronous.
+ * triggers, or else that of the function. For an invocation of a function without a schema, the definitions among the
+ * triggers are tried in order. The first definition whose schema accepts the input is used, and the event gets the name
+ * of that definition. An input that no schema accepts is passed on unchanged when one of the triggers has no
+ * definition, and is refused otherwise. Throws `SchemaValidationError`, or rejects with it when a schema is
+ * asynchronous.
  */
 export const validateEvent = (
   fn: AnyFunction,
@@ -33,7 +34,7 @@ export const validateEvent = (
   const isTriggered = triggers.some((trigger) => matchesPattern(cronEventName(id, trigger), name))
   if (schema !== undefined || isTriggered || definitions.length === 0) return decode(name, schema, data)
   const acceptsAnyInput = triggers.length > definitions.length
-  return firstThatFits(definitions, data, (problems) => {
+  return tryDefinitions(definitions, data, (problems) => {
     if (acceptsAnyInput) return { name, data }
     throw new SchemaValidationError(
       problems.length === 1
@@ -50,11 +51,11 @@ const decode = (
   data: unknown
 ): HandledEvent | Promise<HandledEvent> => {
   if (schema === undefined) return { name, data }
-  const valid = validateData(asStandard(schema), data, `Data of event "${name}"`)
-  return valid instanceof Promise ? valid.then((data) => ({ name, data })) : { name, data: valid }
+  const decoded = validateData(asStandard(schema), data, `Data of event "${name}"`)
+  return decoded instanceof Promise ? decoded.then((data) => ({ name, data })) : { name, data: decoded }
 }
 
-const firstThatFits = (
+const tryDefinitions = (
   definitions: ReadonlyArray<EventDefinition>,
   data: unknown,
   orElse: (problems: ReadonlyArray<SchemaValidationError>) => HandledEvent,
@@ -64,7 +65,7 @@ const firstThatFits = (
   if (definition === undefined) return orElse(problems)
   const tryNext = (error: unknown) => {
     if (!(error instanceof SchemaValidationError)) throw error
-    return firstThatFits(rest, data, orElse, [...problems, error])
+    return tryDefinitions(rest, data, orElse, [...problems, error])
   }
   try {
     const event = decode(definition.name, definition.schema, data)

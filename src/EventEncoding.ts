@@ -25,10 +25,10 @@ export interface GivenEvent {
 }
 
 /** An event by name, with encoded data. */
-export type Named<Given> = Omit<Given, "event"> & { readonly name: string }
+export type EventByName<Given> = Omit<Given, "event"> & { readonly name: string }
 
 /** Whether the event is given by its definition. */
-export const isDefined = (given: unknown): given is { readonly event: EventDefinition } =>
+export const isByDefinition = (given: unknown): given is { readonly event: EventDefinition } =>
   isObject(given) && isEventDefinition(given.event)
 
 /**
@@ -40,7 +40,7 @@ export const isDefined = (given: unknown): given is { readonly event: EventDefin
 export const encodeEvent = <Given extends GivenEvent>(
   given: Given & { readonly event: EventDefinition },
   codecOf: CodecOf
-): Named<Given> | Promise<Named<Given>> => {
+): EventByName<Given> | Promise<EventByName<Given>> => {
   const { event: definition, ...rest } = given
   const { name, schema, version } = definition
   if (given.version !== undefined && given.version !== version) {
@@ -49,7 +49,7 @@ export const encodeEvent = <Given extends GivenEvent>(
         `or give the definition of version ${show(given.version)}`
     )
   }
-  const withData = (data: unknown): Named<Given> => ({ ...rest, name, version, data })
+  const withData = (data: unknown): EventByName<Given> => ({ ...rest, name, version, data })
   if (schema === undefined) return withData(given.data)
   try {
     const encoded = codecOf(schema).encode(given.data, `Data of event "${name}"`)
@@ -72,9 +72,12 @@ const throwNotSent = (error: unknown): never => {
  * Does what {@link encodeEvent} does, synchronously. An event that is given by name is returned as it is. Throws
  * `ValidationError` when the schema is asynchronous.
  */
-export const encodedNow = <Given extends GivenEvent>(given: Given, codecOf: CodecOf): Named<Given> => {
+export const encodeEventNow = <Given extends GivenEvent>(
+  given: Given,
+  codecOf: CodecOf
+): EventByName<Given> => {
   // untyped code may give an event without a name, which the check of event names refuses later
-  if (!isDefined(given)) return given as Given & Named<Given>
+  if (!isByDefinition(given)) return given as Given & EventByName<Given>
   const encoded = encodeEvent(given, codecOf)
   if (!(encoded instanceof Promise)) return encoded
   // the result is not used, and its rejection must not be an unhandled one
@@ -88,7 +91,7 @@ export const encodedNow = <Given extends GivenEvent>(given: Given, codecOf: Code
  * Makes an Effect of a validation or encoding that may be asynchronous. A `ValidationError` becomes the
  * failure of the Effect.
  */
-export const fromValidation = <A>(run: () => A | Promise<A>): Effect.Effect<A, ValidationError> =>
+export const validationEffect = <A>(run: () => A | Promise<A>): Effect.Effect<A, ValidationError> =>
   Effect.suspend(() => {
     try {
       const result = run()

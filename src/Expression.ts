@@ -8,7 +8,7 @@
 import type { ASTNode, Environment, EvaluationError, ParseError, TypeError } from "@marcbachmann/cel-js"
 import { cel } from "./Cel.ts"
 import { LimitExceededError, toError, ValidationError } from "./Errors.ts"
-import { BudgetExceeded, boundMemory, countNodes, payForCompiling, withinBudget } from "./ExpressionBudget.ts"
+import { BudgetExceeded, limitCaches, countNodes, payForCompiling, withinBudget } from "./ExpressionBudget.ts"
 import { expressionLength } from "./Limits.ts"
 import { show } from "./Show.ts"
 
@@ -95,7 +95,7 @@ const compile = (expression: string, roots: ExpressionRoots): Expression => {
   }
   const parsed = parse(expression, roots)
   const check = parsed.check()
-  if (check.error !== undefined) throw invalid(expression, roots, check.error)
+  if (check.error !== undefined) throw invalidExpressionError(expression, roots, check.error)
   if (!check.valid || (check.type !== "bool" && check.type !== "dyn")) {
     throw new ValidationError(
       `Invalid CEL expression ${quoteExpression(expression)}: it must be true or false, got an expression of type ${check.type ?? "unknown"}`
@@ -113,7 +113,7 @@ const compile = (expression: string, roots: ExpressionRoots): Expression => {
         error: `it must be true or false, got ${typeof result}`
       }
     } catch (error) {
-      const evaluation = { matched: false, error: summary(error) }
+      const evaluation = { matched: false, error: errorSummary(error) }
       return error instanceof BudgetExceeded ? { ...evaluation, exceeded: true } : evaluation
     }
   }
@@ -127,11 +127,15 @@ const parse = (expression: string, roots: ExpressionRoots) => {
   try {
     return environmentFor(roots).parse(expression)
   } catch (error) {
-    throw invalid(expression, roots, error)
+    throw invalidExpressionError(expression, roots, error)
   }
 }
 
-const invalid = (expression: string, roots: ExpressionRoots, error: unknown): ValidationError => {
+const invalidExpressionError = (
+  expression: string,
+  roots: ExpressionRoots,
+  error: unknown
+): ValidationError => {
   const position =
     isCelError(error) && error.range !== undefined ? ` at character ${error.range.start + 1}` : ""
   const allowed = roots
@@ -139,7 +143,7 @@ const invalid = (expression: string, roots: ExpressionRoots, error: unknown): Va
     .join(", ")
     .replace(/, ([^,]*)$/, " or $1")
   return new ValidationError(
-    `Invalid CEL expression ${quoteExpression(expression, error)}${position}: ${summary(error)}. ` +
+    `Invalid CEL expression ${quoteExpression(expression, error)}${position}: ${errorSummary(error)}. ` +
       `Expressions start from ${allowed}, as in ${roots[0] === "event" ? '"event.data.amount > 100"' : "\"request.name == 'orders'\""}`,
     { cause: error }
   )
@@ -158,7 +162,7 @@ export const quoteExpression = (expression: string, error?: unknown): string => 
 }
 
 /** The message of the error, cut: a message of the library may contain long keys and strings of the data. */
-const summary = (error: unknown): string => {
+const errorSummary = (error: unknown): string => {
   const text = isCelError(error) ? error.summary : toError(error).message
   return text.length > MAX_SUMMARY ? `${text.slice(0, MAX_SUMMARY)}...` : text
 }
@@ -184,16 +188,16 @@ const makeEnvironment = (roots: ExpressionRoots): Environment => {
     limits: { maxAstNodes: 2000, maxDepth: 64 }
   })
   for (const root of roots) environment.registerVariable(root, "dyn")
-  for (const [operator, apply] of Object.entries(arithmetic)) {
+  for (const [operator, compute] of Object.entries(arithmetic)) {
     environment.registerOperator(`double ${operator} int: double`, (left: number, right: bigint) =>
-      apply(left, Number(right))
+      compute(left, Number(right))
     )
     environment.registerOperator(`int ${operator} double: double`, (left: bigint, right: number) =>
-      apply(Number(left), right)
+      compute(Number(left), right)
     )
   }
   environment.registerOperator("double % double: double", arithmetic["%"])
-  boundMemory(environment)
+  limitCaches(environment)
   return environment
 }
 

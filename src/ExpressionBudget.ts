@@ -6,7 +6,7 @@
  * library's syntax tree has two functions that can be replaced: `evaluate` evaluates the node, and `handle` combines
  * the results of the node's parts. This module replaces both by functions that pay first, and then do the same. So the
  * results are those of the library. To pay is to count steps and bytes, and to stop the evaluation when there are too
- * many. Where an operation can pay only after its work, the size of its data is limited.
+ * many. An operation that can pay only after its work has a limit for the size of its data.
  *
  * Evaluations are synchronous and never run inside of each other, so one pair of counters is enough.
  */
@@ -39,12 +39,12 @@ let bytes = 0
 /** Steps of all earlier evaluations. */
 let earlierSteps = 0
 /** The value of {@link expressionSteps} when the current shared budget began; `undefined` without a shared budget. */
-let sharedFrom: number | undefined
+let sharedStart: number | undefined
 /** Steps that the events of the current command have added to the shared budget. */
 let addedSteps = 0
 /** The user's `Error.stackTraceLimit`, while the evaluation has set it to 0. */
 let savedStackTraceLimit: number | undefined
-/** The last error of the evaluation for which the evaluation has paid. */
+/** The last error that the evaluation has paid for. */
 let lastError: unknown
 
 /** Thrown when an evaluation has used up its budget. The expression itself cannot catch this error. */
@@ -58,7 +58,7 @@ const tooLong = new BudgetExceeded(
 const tooLongTogether = new BudgetExceeded(
   `its evaluation was stopped after ${FEW_STEPS} steps, because the expressions evaluated just before it took long`
 )
-const notBegun = new BudgetExceeded(
+const notStarted = new BudgetExceeded(
   "it was not evaluated, because the expressions evaluated just before it took long"
 )
 const tooLarge = new BudgetExceeded(
@@ -83,18 +83,18 @@ export const spentByLast = (): { readonly steps: number; readonly bytes: number 
 export const expressionSteps = (): number => earlierSteps + steps
 
 /**
- * Runs a command that may evaluate any number of expressions, such as those of all functions and waits for an
- * event. They share a budget: when some evaluations have taken long, the others still get enough for simple
+ * Runs a command that may evaluate any number of expressions, such as those of all functions and waits for an event.
+ * The evaluations share a budget. When some of them have taken long, the others still get enough for simple
  * expressions.
  */
 export const withSharedBudget = <A>(command: () => A): A => {
-  if (sharedFrom !== undefined) return command()
-  sharedFrom = expressionSteps()
+  if (sharedStart !== undefined) return command()
+  sharedStart = expressionSteps()
   addedSteps = 0
   try {
     return command()
   } finally {
-    sharedFrom = undefined
+    sharedStart = undefined
   }
 }
 
@@ -104,15 +104,15 @@ export const addEventBudget = (): void => {
 }
 
 /**
- * A budget for one caller in one turn of the event loop, for expressions that are evaluated over many things,
- * such as the items of a list. It works like {@link withSharedBudget}, but there is always enough for simple
+ * A budget for one caller in one turn of the event loop. It is for a caller that evaluates expressions for each of many
+ * things, such as the items of a list. It works like {@link withSharedBudget}, but there is always enough for simple
  * expressions, however many there are.
  */
 export class TurnBudget {
   readonly #inNextTurn: (f: () => void) => void
-  #spent = 0
-  #added = 0
-  #hasBegun = false
+  #spentSteps = 0
+  #addedSteps = 0
+  #isTurnBegun = false
 
   /** `inNextTurn` calls a function in the next turn of the event loop. */
   constructor(inNextTurn: (f: () => void) => void) {
@@ -120,34 +120,34 @@ export class TurnBudget {
   }
 
   evaluate<A>(evaluate: () => A): A {
-    if (sharedFrom !== undefined) return evaluate()
-    if (!this.#hasBegun) {
-      this.#hasBegun = true
+    if (sharedStart !== undefined) return evaluate()
+    if (!this.#isTurnBegun) {
+      this.#isTurnBegun = true
       this.#inNextTurn(() => {
-        this.#hasBegun = false
-        this.#spent = this.#added = 0
+        this.#isTurnBegun = false
+        this.#spentSteps = this.#addedSteps = 0
       })
     }
-    const before = expressionSteps()
-    sharedFrom = before - this.#spent
-    addedSteps = this.#added += EVENT_STEPS
+    const stepsBefore = expressionSteps()
+    sharedStart = stepsBefore - this.#spentSteps
+    addedSteps = this.#addedSteps += EVENT_STEPS
     try {
       return evaluate()
     } finally {
-      sharedFrom = undefined
-      this.#spent += expressionSteps() - before
+      sharedStart = undefined
+      this.#spentSteps += expressionSteps() - stepsBefore
     }
   }
 }
 
 /** How many steps the next evaluation may take. */
 const stepsLeft = (): number => {
-  if (sharedFrom === undefined) return MAX_EXPRESSION_STEPS
-  const taken = earlierSteps - sharedFrom
-  if (taken <= MAX_SHARED_STEPS + addedSteps) return MAX_EXPRESSION_STEPS
+  if (sharedStart === undefined) return MAX_EXPRESSION_STEPS
+  const stepsTaken = earlierSteps - sharedStart
+  if (stepsTaken <= MAX_SHARED_STEPS + addedSteps) return MAX_EXPRESSION_STEPS
   // the last evaluation with a full budget may have begun just before the limit, and so have exceeded it by up to
   // `MAX_EXPRESSION_STEPS`
-  return taken <= MAX_SHARED_STEPS + MAX_EXPRESSION_STEPS + MAX_FEW_STEPS + addedSteps ? FEW_STEPS : 0
+  return stepsTaken <= MAX_SHARED_STEPS + MAX_EXPRESSION_STEPS + MAX_FEW_STEPS + addedSteps ? FEW_STEPS : 0
 }
 
 /**
@@ -155,12 +155,12 @@ const stepsLeft = (): number => {
  * when the budget has not enough steps left.
  */
 export const payForCompiling = (length: number): void => {
-  if (sharedFrom === undefined) return
+  if (sharedStart === undefined) return
   earlierSteps += steps
   steps = 0
   const cost = length * COMPILE_STEPS
-  const left = stepsLeft()
-  if (cost > left) throw left === 0 ? notBegun : tooLongTogether
+  const available = stepsLeft()
+  if (cost > available) throw available === 0 ? notStarted : tooLongTogether
   earlierSteps += cost
 }
 
@@ -175,7 +175,7 @@ export const withinBudget = <Variables>(
   earlierSteps += steps
   steps = 0
   limit = stepsLeft()
-  if (limit === 0) throw notBegun
+  if (limit === 0) throw notStarted
   bytes = 0
   try {
     return evaluate(variables)
@@ -232,7 +232,7 @@ interface Node {
   readonly input: string
   readonly meta: {
     readonly evaluate: Evaluate
-    /** The node that takes the place of a constant or a loop. */
+    /** For a constant or a loop: the node that is evaluated in its place. */
     readonly alternate?: Node
     readonly macro?: { readonly evaluate: Evaluate }
   }
@@ -245,15 +245,16 @@ interface Node {
  * would keep one entry for every shape of data or expressions, under a name that is as long as the shape is large. The
  * cache of functions would keep every name that an expression calls, known or not.
  */
-export const boundMemory = (environment: Environment): void => {
+export const limitCaches = (environment: Environment): void => {
   const evaluator = evaluatorOf(environment)
   const { listType, mapType, registry } = evaluator
 
   // the type of an inner list or map says nothing about the content: the content is checked when it is accessed
-  const flat = (type: Type): Type => (type.kind === "list" ? listType : type.kind === "map" ? mapType : type)
+  const flatten = (type: Type): Type =>
+    type.kind === "list" ? listType : type.kind === "map" ? mapType : type
   const { functionCandidates, getListType, getMapType } = registry
-  registry.getListType = (element) => getListType.call(registry, flat(element))
-  registry.getMapType = (key, value) => getMapType.call(registry, flat(key), flat(value))
+  registry.getListType = (element) => getListType.call(registry, flatten(element))
+  registry.getMapType = (key, value) => getMapType.call(registry, flatten(key), flatten(value))
   evaluator.debugTypeDeep = (value) => {
     const type = evaluator.debugType(value)
     if (!Array.isArray(value) || value.length === 0) return type
@@ -270,12 +271,13 @@ export const boundMemory = (environment: Environment): void => {
       return node.evaluate(evaluator, node, context)
     } catch (error) {
       if (error instanceof BudgetExceeded) throw error
-      // the first error has recorded a stack trace, which is expensive: later errors record none
+      // the first error of the evaluation has recorded a stack trace, which is expensive: later errors record none
       if (savedStackTraceLimit === undefined) {
         savedStackTraceLimit = Error.stackTraceLimit
         Error.stackTraceLimit = 0
       }
-      // only a new error costs: it copies the expression, and the nodes around it throw the same error again
+      // a new error copies the expression, so it costs; the same error, when an outer node throws it again, costs
+      // nothing
       if (error !== lastError) pay(ERROR + (node.input.length >> 1))
       lastError = error
       return error
@@ -287,18 +289,18 @@ const noCandidates: Candidates = { macro: false, returnType: null, findFunction:
 
 const evaluatorOf = (environment: Environment): Evaluator => {
   const parsed = environment.parse("true")
-  let used: Evaluator | undefined
+  let foundEvaluator: Evaluator | undefined
   node(parsed.ast).evaluate = (evaluator) => {
-    used = evaluator
+    foundEvaluator = evaluator
     return true
   }
   parsed()
-  if (used === undefined)
+  if (foundEvaluator === undefined)
     throw new Error(
       "This build of @ironflow/node has another version of its CEL library than the one that it was written for: the library does not " +
         "call `evaluate` of its nodes, so that the cost of expressions cannot be limited. Please report this"
     )
-  return used
+  return foundEvaluator
 }
 
 const node = (ast: unknown): Node => ast as Node // the shapes are those at the top of this section: the build has exactly one version of the library
@@ -309,18 +311,18 @@ const node = (ast: unknown): Node => ast as Node // the shapes are those at the 
 
 /** Makes every node of a checked syntax tree pay for its work. */
 export const countNodes = (ast: unknown): void => {
-  const seen = new Set<Node>()
+  const countedNodes = new Set<Node>()
   const unvisited = [node(ast)]
   for (let current = unvisited.pop(); current !== undefined; current = unvisited.pop()) {
-    if (seen.has(current)) continue
-    seen.add(current)
+    if (countedNodes.has(current)) continue
+    countedNodes.add(current)
     const { alternate, macro } = current.meta
     const parts = [...nodesIn(alternate ?? current.args), ...nodesIn(macro)]
     // the parent pays for its leaves
     unvisited.push(...parts.filter((part) => !leaves.has(part.op)))
-    count(current, parts.filter((part) => leaves.has(part.op)).length)
+    countNode(current, parts.filter((part) => leaves.has(part.op)).length)
   }
-  for (const current of seen) if (current.op === "map") countKeys(current)
+  for (const current of countedNodes) if (current.op === "map") countKeys(current)
 }
 
 const leaves: ReadonlySet<string> = new Set(["value", "id", "accuValue", "accuInc"])
@@ -340,29 +342,29 @@ const nodesIn = (value: unknown): ReadonlyArray<Node> => {
     : []
 }
 
-const count = (one: Node, ofLeaves: number): void => {
-  const { alternate, evaluate, macro } = one.meta
-  const inner: Evaluate =
+const countNode = (target: Node, leafCount: number): void => {
+  const { alternate, evaluate, macro } = target.meta
+  const evaluatePart: Evaluate =
     alternate !== undefined
       ? (evaluator, _, context) => alternate.evaluate(evaluator, alternate, context)
       : macro !== undefined
         ? (evaluator, _, context) => macro.evaluate(evaluator, macro, context)
         : evaluate
-  const size = sizeOf(one)
-  const price = priceOf(one) + ofLeaves
-  one.evaluate =
+  const size = sizeOf(target)
+  const price = priceOf(target) + leafCount
+  target.evaluate =
     size === 0
       ? (evaluator, self, context) => {
           pay(price)
-          return inner(evaluator, self, context)
+          return evaluatePart(evaluator, self, context)
         }
       : (evaluator, self, context) => {
           pay(price)
           allocate(size)
-          return inner(evaluator, self, context)
+          return evaluatePart(evaluator, self, context)
         }
-  const { handle } = one
-  if (handle !== undefined) one.handle = payingHandle(one, handle)
+  const { handle } = target
+  if (handle !== undefined) target.handle = payingHandle(target, handle)
 }
 
 /** Makes the keys of a map literal pay, since the evaluation of the literal converts them to strings. */
@@ -563,7 +565,7 @@ const isAmong = (value: unknown, list: ReadonlyArray<unknown>, ast: unknown, eva
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** Pays for a call, and makes the call. The first argument is the receiver, if the call has one. */
-type Paying = (given: ReadonlyArray<unknown>, call: () => unknown) => unknown
+type PaidCall = (given: ReadonlyArray<unknown>, call: () => unknown) => unknown
 
 const isMap = (value: unknown): value is object =>
   typeof value === "object" &&
@@ -578,8 +580,8 @@ const lengthOf = (value: unknown): number =>
  * Pays for a function that reads its first argument, a text or bytes. It allocates `size` bytes for each character or
  * byte of the argument. `price` is the number of steps for the call, besides those for the length.
  */
-const reads =
-  (size: number, price = 0): Paying =>
+const payForReading =
+  (size: number, price = 0): PaidCall =>
   ([value], call) => {
     const length = lengthOf(value)
     pay(price + (length >> 3))
@@ -587,11 +589,11 @@ const reads =
     return call()
   }
 
-/** For a function that costs no more than its call, for which the node pays. */
-const callOnly: Paying = (_, call) => call()
+/** Pays nothing, for a function that costs no more than a call: the node pays for the call. */
+const payNothing: PaidCall = (_, call) => call()
 
 /** Pays for a function that searches a text, by comparing a part at every position of the text. */
-const searches: Paying = ([text, part], call) => {
+const payForSearch: PaidCall = ([text, part], call) => {
   pay(placesTimesLength(lengthOf(text), lengthOf(part)) / 32)
   return call()
 }
@@ -600,7 +602,7 @@ const placesTimesLength = (text: number, part: number): number =>
   Math.max(0, text - part + 1) * Math.min(part, text)
 
 /** Pays for a call with a time zone: to find the calendar of the zone takes as long as thousands of steps. */
-const inTimeZone: Paying = ([_, zone], call) => {
+const payForTimeZone: PaidCall = ([_, zone], call) => {
   if (zone !== undefined) {
     pay(2500 + lengthOf(zone))
     allocate(4096)
@@ -609,30 +611,30 @@ const inTimeZone: Paying = ([_, zone], call) => {
 }
 
 /** The prices of functions, by name: every function of the library has an entry. */
-export const functionPrices: { readonly [name: string]: Paying | undefined } = {
+export const functionPrices: { readonly [name: string]: PaidCall | undefined } = {
   // loops pay by the nodes that they evaluate
-  all: callOnly,
-  exists: callOnly,
-  exists_one: callOnly,
-  map: callOnly,
-  filter: callOnly,
-  has: callOnly,
-  bind: callOnly,
+  all: payNothing,
+  exists: payNothing,
+  exists_one: payNothing,
+  map: payNothing,
+  filter: payNothing,
+  has: payNothing,
+  bind: payNothing,
 
-  dyn: callOnly,
-  type: callOnly,
-  bool: reads(0),
-  int: reads(2, 50),
-  uint: reads(2, 50),
-  double: reads(2, 20),
-  timestamp: reads(0, 50),
+  dyn: payNothing,
+  type: payNothing,
+  bool: payForReading(0),
+  int: payForReading(2, 50),
+  uint: payForReading(2, 50),
+  double: payForReading(2, 20),
+  timestamp: payForReading(0, 50),
   duration: ([text], call) => {
     // the time in which the library finds the units grows with the cube of the number of digits
     pay(150 + lengthOf(text) ** 3 / 16)
     return call()
   },
-  string: reads(2),
-  bytes: reads(3),
+  string: payForReading(2),
+  bytes: payForReading(3),
   size: ([value], call) => {
     if (typeof value === "string") pay(value.length >> 1)
     return isMap(value) ? BigInt(keysOf(value).length) : call()
@@ -648,12 +650,12 @@ export const functionPrices: { readonly [name: string]: Paying | undefined } = {
   },
   contains: ([text, part], call) =>
     typeof text === "string" && typeof part === "string" ? contains(text, part) : call(),
-  indexOf: searches,
-  lastIndexOf: searches,
-  lowerAscii: reads(2),
-  upperAscii: reads(2),
-  trim: reads(2),
-  substring: reads(0),
+  indexOf: payForSearch,
+  lastIndexOf: payForSearch,
+  lowerAscii: payForReading(2),
+  upperAscii: payForReading(2),
+  trim: payForReading(2),
+  substring: payForReading(0),
   split: (given, call) => {
     const [text, separator] = given
     if (typeof text === "string" && typeof separator === "string") {
@@ -674,30 +676,30 @@ export const functionPrices: { readonly [name: string]: Paying | undefined } = {
     return call()
   },
   // not called: `refuseRegularExpressions` refuses it, since a regular expression can run for very long
-  matches: callOnly,
+  matches: payNothing,
 
-  json: reads(32, 50),
-  hex: reads(4),
-  base64: reads(4),
-  at: callOnly,
+  json: payForReading(32, 50),
+  hex: payForReading(4),
+  base64: payForReading(4),
+  at: payNothing,
 
-  hasValue: callOnly,
-  value: callOnly,
-  none: callOnly,
-  of: callOnly,
-  or: callOnly,
-  orValue: callOnly,
+  hasValue: payNothing,
+  value: payNothing,
+  none: payNothing,
+  of: payNothing,
+  or: payNothing,
+  orValue: payNothing,
 
-  getDate: inTimeZone,
-  getDayOfMonth: inTimeZone,
-  getDayOfWeek: inTimeZone,
-  getDayOfYear: inTimeZone,
-  getFullYear: inTimeZone,
-  getHours: inTimeZone,
-  getMilliseconds: inTimeZone,
-  getMinutes: inTimeZone,
-  getMonth: inTimeZone,
-  getSeconds: inTimeZone
+  getDate: payForTimeZone,
+  getDayOfMonth: payForTimeZone,
+  getDayOfWeek: payForTimeZone,
+  getDayOfYear: payForTimeZone,
+  getFullYear: payForTimeZone,
+  getHours: payForTimeZone,
+  getMilliseconds: payForTimeZone,
+  getMinutes: payForTimeZone,
+  getMonth: payForTimeZone,
+  getSeconds: payForTimeZone
 }
 
 /** How many bytes each piece of a split string takes, besides its characters. */

@@ -349,9 +349,9 @@ export interface EffectFunctionContext<T, E = IronflowEvent<T>> {
 }
 
 /**
- * A function with an Effect handler. `A` is its result, `E` its error, and `R` what it requires besides
- * steps. `T` is the data of its events. `S` is the result by its `success` schema, or `never` without that schema,
- * and `F` the errors by its `error` schema, or `never` without it.
+ * A function with an Effect handler. `A` is its result, `E` its error, and `R` what it requires besides steps. `T` is
+ * the data of its events. `S` is the result according to the `success` schema, and `F` the errors according to the
+ * `error` schema; each is `never` without its schema.
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
 export interface EffectFunction<A = any, E = any, R = any, T = any, S = any, F = any> {
@@ -485,4 +485,4 @@ const resolveTriggers = (config: unknown, keys: KnownKeys): DefinedConfig => {
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** Maximum duration of one turn of the function, in milliseconds. */
-export const functionTimeout = (fn: AnyFunction): number => fn.config.timeout ?? DEFAULT_TIMEOUTS.FUNCTION
+export const functionTimeoutMs = (fn: AnyFunction): number => fn.config.timeout ?? DEFAULT_TIMEOUTS.FUNCTION

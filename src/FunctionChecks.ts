@@ -56,7 +56,7 @@ const must =
   }
 
 /** The label with a small first letter: `function "order"`. */
-const inSentence = (label: string): string => `${label.charAt(0).toLowerCase()}${label.slice(1)}`
+const withSmallFirstLetter = (label: string): string => `${label.charAt(0).toLowerCase()}${label.slice(1)}`
 
 const isDottedPath = (value: unknown): boolean => typeof value === "string" && isDataPath(value)
 const isEventPath = (value: unknown): boolean =>
@@ -85,7 +85,7 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
     }
   },
   retry: (retry, label) => {
-    resolveRetry(retry as RetryConfig, `retry of ${inSentence(label)}`)
+    resolveRetry(retry as RetryConfig, `retry of ${withSmallFirstLetter(label)}`)
   },
   timeout: must(
     "timeout",
@@ -123,11 +123,11 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
   secrets: (secrets, label) => {
     must("secrets", `an array of at most ${declaredListLength} secret names`, isShortArray)(secrets, label)
     for (const secret of secrets as ReadonlyArray<unknown>) {
-      checkName(`name of a secret of ${inSentence(label)}`, secret)
+      checkName(`name of a secret of ${withSmallFirstLetter(label)}`, secret)
     }
   },
   stepTimeout: (stepTimeout, label) => {
-    positiveDuration(stepTimeout as Duration, `\`stepTimeout\` of ${inSentence(label)}`)
+    positiveDuration(stepTimeout as Duration, `\`stepTimeout\` of ${withSmallFirstLetter(label)}`)
   },
   recording: must("recording", "true or false", (value) => typeof value === "boolean"),
   recordingRetention: must(

@@ -1,4 +1,4 @@
-/** The source text of a handler, which stands for its code. */
+/** The source text of a handler: the closest that there is to its code. */
 import * as Effect from "effect/Effect"
 import { type AnyFunction, isEffectFunction } from "./Function.ts"
 

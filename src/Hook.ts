@@ -134,20 +134,20 @@ const checkHook = (given: unknown, what: string): Hook => {
   }
   const url = checkEndpointUrl(given.url, `\`url\` of ${what}`)
   const glob = checkName(`\`functionId\` of ${what}`, functionId)
-  const inEnvironment =
+  const environmentName =
     environment === undefined ? undefined : checkName(`\`environment\` of ${what}`, environment)
   return {
     // loaded here, since only engines with hooks need `node:crypto`, and the main entry loads this module
     key: process
       .getBuiltinModule("node:crypto")
       .createHash("sha256")
-      .update(JSON.stringify([url, glob, inEnvironment]))
+      .update(JSON.stringify([url, glob, environmentName]))
       .digest("hex")
       .slice(0, 16),
     host: new URL(url).host,
     on,
     functionId: glob,
-    environment: inEnvironment,
+    environment: environmentName,
     url,
     secret: Redacted.make(secretText),
     // `resolveRetry` checks the value

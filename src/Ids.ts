@@ -184,6 +184,6 @@ const base32 = (value: number, width: number): string => {
 /** A simple id for your own use: `<time>-<random>`, both in base 36. */
 export const generateId = (): string => {
   // a plain function outside of Effects, where there is no Clock or Random service
-  const chance = Math.random().toString(36).slice(2, 8)
-  return `${Date.now().toString(36)}-${chance === "" ? "0" : chance}`
+  const random = Math.random().toString(36).slice(2, 8)
+  return `${Date.now().toString(36)}-${random === "" ? "0" : random}`
 }

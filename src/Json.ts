@@ -104,8 +104,8 @@ export const textOf = (value: unknown, orElse = ""): string => {
 }
 
 /**
- * A value from outside as a number: a number as it is, and a string as `Number` converts it, so that the empty string
- * is 0. `orElse` for anything else, and for `NaN`.
+ * A value from outside as a number: a number as it is, and a string as `Number` converts it (the empty string becomes
+ * 0). `orElse` for anything else, and for `NaN`.
  */
 export const numberOf = (value: unknown, orElse = 0): number => {
   const number = typeof value === "number" || typeof value === "string" ? Number(value) : Number.NaN
@@ -140,8 +140,8 @@ const isPlainObject = (value: unknown): value is Record<string, unknown> => {
 type Problem = "bigint" | "function" | "symbol" | "error" | "emptied" | "cycle" | "depth"
 
 /**
- * Finds the first value that JSON cannot represent. A cycle is found as too deep nesting, so that visited objects need
- * not be remembered. With `anyError`, errors whose class has a `toJSON` of its own are found too.
+ * Finds the first value that JSON cannot represent. A cycle is found because its nesting is too deep. So visited
+ * objects need not be remembered. With `anyError`, errors whose class has a `toJSON` of its own are found too.
  */
 const findProblem = (value: unknown, depth: number, anyError: boolean): Problem | undefined => {
   switch (typeof value) {
@@ -181,13 +181,13 @@ const findProblem = (value: unknown, depth: number, anyError: boolean): Problem 
 const isLostError = (value: object, anyError: boolean): boolean =>
   Object.getPrototypeOf(value) !== Object.prototype &&
   isError(value) &&
-  (anyError || !hasToJson(value) || inheritedForms.has(value.toJSON))
+  (anyError || !hasToJson(value) || inheritedToJsons.has(value.toJSON))
 
 /**
- * The `toJSON` methods that all errors of Effect inherit, and so ours. A class with only such a method has no `toJSON`
- * of its own.
+ * The `toJSON` methods that Effect's errors inherit, and with them our errors. A class that has only such an inherited
+ * method has no `toJSON` of its own.
  */
-const inheritedForms: ReadonlySet<unknown> = new Set(
+const inheritedToJsons: ReadonlySet<unknown> = new Set(
   (function* () {
     for (let at: object = IronflowError.prototype; at !== Error.prototype; at = Object.getPrototypeOf(at)) {
       if (Object.hasOwn(at, "toJSON")) yield (at as { readonly toJSON: unknown }).toJSON
@@ -314,8 +314,8 @@ const locate = (root: unknown, problem: Problem): Located => {
     const members: ReadonlyArray<readonly [string, unknown]> = Array.isArray(replaced)
       ? replaced.map((member, i) => [`${path}[${i}]`, member] as const)
       : Object.entries(replaced).map(([key, member]) => [memberPath(path, key), member] as const)
-    for (const [memberAt, member] of members) {
-      const found = visit(member, memberAt, depth + 1)
+    for (const [pathOfMember, member] of members) {
+      const found = visit(member, pathOfMember, depth + 1)
       if (found !== undefined) return found
     }
     ancestors.delete(value)

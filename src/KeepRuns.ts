@@ -24,11 +24,11 @@ export interface KeptRuns {
 
 /** Checks and converts the option. Throws `ValidationError`; `what` names the option. */
 export const keptRuns = (keep: unknown, what: string): KeptRuns => {
-  const keptFor = (value: unknown, name: string): number | "forever" =>
+  const retentionOf = (value: unknown, name: string): number | "forever" =>
     // `positiveDuration` refuses a value that is no duration
     value === "forever" ? value : positiveDuration(value as Duration, name)
   if (!isObject(keep)) {
-    const all = keptFor(keep, what)
+    const all = retentionOf(keep, what)
     return Object.fromEntries(endedStatuses.map((status) => [status, all]))
   }
   const unknown = Object.keys(keep).find((name) => !(endedStatuses as ReadonlyArray<string>).includes(name))
@@ -39,7 +39,7 @@ export const keptRuns = (keep: unknown, what: string): KeptRuns => {
   }
   return Object.fromEntries(
     endedStatuses.flatMap((status) =>
-      keep[status] === undefined ? [] : [[status, keptFor(keep[status], `${what}, \`${status}\`,`)]]
+      keep[status] === undefined ? [] : [[status, retentionOf(keep[status], `${what}, \`${status}\`,`)]]
     )
   )
 }

@@ -50,33 +50,33 @@ export const compileFilter = (filter: unknown): ((key: string) => boolean) => {
   }
   if (!/[*>]/.test(filter)) return (key) => key === filter
   const tokens = filter.split(".")
-  const endsOpen = tokens.at(-1) === ">"
-  if (endsOpen) tokens.pop()
+  const isOpenEnded = tokens.at(-1) === ">"
+  if (isOpenEnded) tokens.pop()
   return (key) => {
     const parts = key.split(".")
-    if (endsOpen ? parts.length <= tokens.length : parts.length !== tokens.length) return false
+    if (isOpenEnded ? parts.length <= tokens.length : parts.length !== tokens.length) return false
     return tokens.every((token, i) => fits(token, parts[i] ?? ""))
   }
 }
 
 /** Whether the text matches a token, in which `*` stands for any characters. Takes at most quadratic time. */
 const fits = (token: string, text: string): boolean => {
-  let inToken = 0
-  let inText = 0
+  let tokenIndex = 0
+  let textIndex = 0
   let star = -1
-  let resume = 0
-  while (inText < text.length) {
-    if (token[inToken] === "*") {
-      star = inToken++
-      resume = inText
-    } else if (token[inToken] === text[inText]) {
-      inToken++
-      inText++
+  let resumeIndex = 0
+  while (textIndex < text.length) {
+    if (token[tokenIndex] === "*") {
+      star = tokenIndex++
+      resumeIndex = textIndex
+    } else if (token[tokenIndex] === text[textIndex]) {
+      tokenIndex++
+      textIndex++
     } else if (star >= 0) {
-      inToken = star + 1
-      inText = ++resume
+      tokenIndex = star + 1
+      textIndex = ++resumeIndex
     } else return false
   }
-  while (token[inToken] === "*") inToken++
-  return inToken === token.length
+  while (token[tokenIndex] === "*") tokenIndex++
+  return tokenIndex === token.length
 }

@@ -95,21 +95,21 @@ export const contentTypes: { readonly [Type in ValueType]: string } = {
 
 /** The type of values with this content type: `raw` if the content type is unknown or absent. */
 export const typeOfContent = (contentType: string | undefined): ValueType => {
-  const bare = contentType?.toLowerCase().replaceAll(" ", "") ?? ""
-  if (bare.startsWith("application/json")) return "json"
-  if (bare.startsWith("text/plain")) return "text"
-  return bare === "application/octet-stream;charset=binary" ? "bytes" : "raw"
+  const normalized = contentType?.toLowerCase().replaceAll(" ", "") ?? ""
+  if (normalized.startsWith("application/json")) return "json"
+  if (normalized.startsWith("text/plain")) return "text"
+  return normalized === "application/octet-stream;charset=binary" ? "bytes" : "raw"
 }
 
 /**
- * The header in which a client writes the type of a value that it sends as octets. Clients send values as JSON or
- * octets, the content types that legacy servers know. The engine of this package reads from the header whether octets
- * are text or bytes.
+ * The header with the type of a value that a client sends as octets. Legacy servers know only two content types, JSON
+ * and octets, so clients use only these. From this header, the engine of this package knows whether octets are text or
+ * bytes.
  */
 export const VALUE_TYPE_HEADER = "x-ironflow-value-type"
 
 /** The content type and headers with which a client writes a value of this type. */
-export const writtenAs = (
+export const headersOfWrite = (
   type: ValueType
 ): { readonly contentType: string; readonly headers: { readonly [name: string]: string } } =>
   type === "json"
@@ -120,7 +120,7 @@ export const writtenAs = (
  * The type of a value that a client has written. For octets it is in the header; for other values it follows from the
  * content type.
  */
-export const typeOfWritten = (
+export const typeOfWrite = (
   contentType: string | undefined,
   header: string | ReadonlyArray<string> | undefined
 ): ValueType => {
@@ -129,12 +129,12 @@ export const typeOfWritten = (
 }
 
 /** A value inside JSON: bytes as base64, anything else as a string. */
-export interface CarriedValue {
+export interface ValueInJson {
   readonly type: Exclude<ValueType, "raw">
   readonly data: string
 }
 
-export const toCarried = ({ bytes, type }: StoredValue): CarriedValue => {
+export const toValueInJson = ({ bytes, type }: StoredValue): ValueInJson => {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   // bytes of an unspecified type come back as bytes
   return type === "bytes" || type === "raw"
@@ -142,7 +142,7 @@ export const toCarried = ({ bytes, type }: StoredValue): CarriedValue => {
     : { type, data: buffer.toString() }
 }
 
-export const fromCarried = ({ data, type }: CarriedValue): StoredValue => ({
+export const fromValueInJson = ({ data, type }: ValueInJson): StoredValue => ({
   type,
   bytes: Buffer.from(data, type === "bytes" ? "base64" : "utf8")
 })

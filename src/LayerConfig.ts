@@ -14,7 +14,7 @@ export type ConfigOptions<O, K extends keyof O> = Omit<O, K> & {
 type RedactedText<A> = string extends A ? Config<Redacted.Redacted<string>> : never
 
 /** Replaces each `Config` among the options in `names` by its value. Fails when a `Config` cannot be read. */
-export const configured = <O extends object, K extends keyof O>(
+export const readConfigs = <O extends object, K extends keyof O>(
   options: ConfigOptions<O, K>,
   names: ReadonlyArray<K>
 ): Effect.Effect<O, ConfigError> =>

@@ -32,11 +32,11 @@ export const formatRecord = (format: LogFormat, { at, data, fields, level, messa
   }
   const pairs = Object.entries(fields ?? {})
     .filter(([, value]) => value !== undefined)
-    .map(([name, value]) => ` ${word(name)}=${quoted(textOf(value))}`)
+    .map(([name, value]) => ` ${fieldName(name)}=${quote(textOf(value))}`)
     .join("")
   if (format === "logfmt") {
-    const text = data === undefined ? "" : ` data=${quoted(cut(dataText(data)))}`
-    return `time=${time} level=${level} message=${quoted(cut(message))}${pairs}${text}`
+    const text = data === undefined ? "" : ` data=${quote(cut(dataText(data)))}`
+    return `time=${time} level=${level} message=${quote(cut(message))}${pairs}${text}`
   }
   const text = data === undefined ? "" : ` ${cut(dataText(data))}`
   return `${time} ${level.toUpperCase().padEnd(5)} ${oneLine(cut(message))}${pairs}${oneLine(text)}`
@@ -60,8 +60,8 @@ export const dataText = (data: unknown): string => {
 }
 
 /**
- * Whether the error says that the database cannot be reached or is closed, or has such an error as its cause. Its
- * stack is left out of the log, since the reason is not in the code.
+ * Whether the error, or its cause, says that the database cannot be reached or is closed. Its stack is left out of the
+ * log, since the reason is not in the code.
  */
 export const isOutage = (error: Error): boolean =>
   error instanceof StoreError
@@ -88,13 +88,13 @@ const cut = (text: string): string => (text.length > PART_LENGTH ? `${text.slice
 
 const textOf = (value: unknown): string => cut(typeof value === "string" ? value : dataText(value))
 
-const word = (name: string): string => name.replace(/[\s="]/g, "_")
+const fieldName = (name: string): string => name.replace(/[\s="]/g, "_")
 
-const quoted = (text: string): string =>
-  /^[^\s="\\\p{Cc}]+$/u.test(text) ? text : JSON.stringify(text).replace(/\p{Cc}/gu, escaped)
+const quote = (text: string): string =>
+  /^[^\s="\\\p{Cc}]+$/u.test(text) ? text : JSON.stringify(text).replace(/\p{Cc}/gu, escape)
 
 /** Escapes line breaks and control characters. */
-const oneLine = (text: string): string => text.replace(/\p{Cc}/gu, escaped)
+const oneLine = (text: string): string => text.replace(/\p{Cc}/gu, escape)
 
-const escaped = (control: string): string =>
+const escape = (control: string): string =>
   control === "\n" ? "\\n" : `\\u${control.charCodeAt(0).toString(16).padStart(4, "0")}`

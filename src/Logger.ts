@@ -136,7 +136,7 @@ export const runLogger = (
   { fields, keep }: RunLines = { fields: () => ({ run: runId }) }
 ): Logger => {
   const prefix = `[ironflow:${runId.slice(-8)}]`
-  const lowest = lowestShown()
+  const lowest = lowestShownLevel()
   const format = formatFromEnvironment()
   return toLogger((level) => {
     const isShown = target !== undefined || levels.indexOf(level) >= lowest
@@ -157,7 +157,7 @@ export const runLogger = (
 }
 
 /** Index in {@link levels} of the minimum level of handler lines on the console. */
-const lowestShown = (): number =>
+const lowestShownLevel = (): number =>
   readEnvironmentVariable("IRONFLOW_DEBUG") === undefined ? levels.indexOf(levelFromEnvironment()) : 0
 
 /** The level in `IRONFLOW_LOG_LEVEL`, in capitals or not; `info` by default. Warns once about an unknown level. */
@@ -233,10 +233,10 @@ const writeLine = (level: LineLevel, line: string): void => {
     }
   }
   if (dropped[kind] > 0) {
-    const missing = dropped[kind]
+    const droppedCount = dropped[kind]
     dropped[kind] = 0
     // oxlint-disable-next-line eslint/no-console -- as below
-    console[kind](`[ironflow] ${missing} log lines are missing here: they could not be written`)
+    console[kind](`[ironflow] ${droppedCount} log lines are missing here: they could not be written`)
   }
   // oxlint-disable-next-line eslint/no-console -- the one place where log lines leave the program
   console[level](line)

@@ -9,8 +9,8 @@ import { show } from "./Show.ts"
 
 /**
  * Metadata as JSON; `undefined` for `undefined`. `what` names the metadata (`The metadata of event "order.placed"`).
- * Throws `ValidationError` when it is not an object, or would not be one in JSON (as a date, which becomes a string),
- * and `LimitExceededError` when it has more than 256 members or 64 KiB.
+ * Throws `ValidationError` when the metadata is not an object, or becomes something else in JSON, as a date becomes a
+ * string. Throws `LimitExceededError` when the metadata has more than 256 members or 64 KiB.
  */
 export const encodeMetadata = (what: string, metadata: unknown): string | undefined => {
   if (metadata === undefined) return undefined

@@ -1,6 +1,6 @@
 /**
- * HTTP/1.1 of Node.js, without an import of `node:http`. An import would read all exports of `node:http`, and one of
- * these exports loads all of `fetch`, which takes longer than to load the engine's server.
+ * HTTP/1.1 of Node.js, without an import of `node:http`. An import would read all exports of `node:http`. One of these
+ * exports loads all of `fetch`, and that takes longer than loading the engine's server.
  */
 import type * as NodeHttp from "node:http"
 

@@ -136,7 +136,7 @@ const failureTrigger = (functionId: string): Trigger => ({
 /**
  * The id of the function whose failures this registered function handles; `undefined` when it handles none.
  */
-export const handlesFailuresOf = ({
+export const failingFunctionId = ({
   id,
   triggers
 }: {

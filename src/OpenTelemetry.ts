@@ -184,20 +184,20 @@ class BridgedSpan implements Tracer.Span {
 }
 
 /** Calls `f`. During the call the span is the active span of the API, unless it is a span of another tracer. */
-export const within = <A>(span: Tracer.AnySpan | undefined, f: () => A): A => {
+export const withActiveSpan = <A>(span: Tracer.AnySpan | undefined, f: () => A): A => {
   const context = span instanceof BridgedSpan ? registeredApi()?.context : undefined
   return context === undefined ? f() : context.with(contextOf(span!), f)
 }
 
 /** The tracer that was made for the SDK registered last. */
-let bridge: { readonly provider: OtelApi["trace"]; readonly tracer: Tracer.Tracer } | undefined
+let lastTracer: { readonly provider: OtelApi["trace"]; readonly tracer: Tracer.Tracer } | undefined
 
 const openTelemetryTracer = (): Tracer.Tracer | undefined => {
   const provider = registeredApi()?.trace
   if (provider === undefined) return undefined
-  if (bridge?.provider === provider) return bridge.tracer
+  if (lastTracer?.provider === provider) return lastTracer.tracer
   const tracer = provider.getTracer("@ironflow/node")
-  bridge = {
+  lastTracer = {
     provider,
     tracer: Tracer.make({
       span: (options) => {
@@ -217,10 +217,10 @@ const openTelemetryTracer = (): Tracer.Tracer | undefined => {
         )
       },
       context: (primitive, fiber) =>
-        within(spanIn(fiber.context), () => primitive["~effect/Effect/evaluate"](fiber))
+        withActiveSpan(spanIn(fiber.context), () => primitive["~effect/Effect/evaluate"](fiber))
     })
   }
-  return bridge.tracer
+  return lastTracer.tracer
 }
 
 /**
@@ -237,7 +237,7 @@ export const tracerIn = (context: Context.Context<never>): Tracer.Tracer | undef
  * random, and offer no way to set them. With Effect's tracers and OpenTelemetry's SDKs, the ids are replaced here
  * before they are read. With any other tracer the span keeps its own ids, and is still in the trace.
  */
-export const identify = (
+export const setIds = (
   span: Tracer.Span,
   ids: { readonly spanId: string; readonly traceId: string }
 ): void => {

@@ -22,7 +22,7 @@ type KeysOf<T> = T extends unknown ? keyof T & string : never
 export type Keys<T> = { readonly [Key in KeysOf<T>]: true | KnownKeys | readonly [KnownKeys] }
 
 /** A copy of the options without unknown keys. */
-export const knownOf = <T extends object>(options: T, known: KnownKeys): T =>
+export const withoutUnknownKeys = <T extends object>(options: T, known: KnownKeys): T =>
   Object.fromEntries(Object.entries(options).filter(([key]) => Object.hasOwn(known, key))) as T
 
 /**
@@ -43,18 +43,18 @@ export const checkKeys = (
   }
   if (!isObject(options)) return
   for (const key of Object.keys(options)) {
-    const inner = Object.hasOwn(known, key) ? known[key] : undefined
-    if (inner === true) continue
+    const nested = Object.hasOwn(known, key) ? known[key] : undefined
+    if (nested === true) continue
     const value = options[key]
     if (value === undefined) continue
-    if (inner === undefined) refuseOrWarn(key, known, what, logger)
-    else checkKeys(value, inner, `${what}: ${key}`, logger)
+    if (nested === undefined) refuseOrWarn(key, known, what, logger)
+    else checkKeys(value, nested, `${what}: ${key}`, logger)
   }
 }
 
 /**
- * Throws `ValidationError` for any unknown key at the top level. For calls that delete data: a call that ignored a
- * `dryRun` in the wrong argument would delete what it should only count.
+ * Throws `ValidationError` for any unknown key at the top level. It is for calls that delete data: if a `dryRun` in the
+ * wrong argument were ignored, the call would delete what it should only count.
  */
 export const checkAllKeys = (
   known: KnownKeys
@@ -73,8 +73,8 @@ export const checkAllKeys = (
   return Object.assign(check, { known })
 }
 
-const isList = (inner: KnownKeys | readonly [KnownKeys]): inner is readonly [KnownKeys] =>
-  Array.isArray(inner)
+const isList = (table: KnownKeys | readonly [KnownKeys]): table is readonly [KnownKeys] =>
+  Array.isArray(table)
 
 const refuseOrWarn = (
   key: string,
@@ -85,11 +85,11 @@ const refuseOrWarn = (
   const similar = nearest(key, Object.keys(known))
   const hint = similar === undefined ? "" : `: did you mean \`${similar}\`?`
   const problem = `${what} has no option \`${key}\`${hint}`
-  if (similar !== undefined && !isOfLater(key)) throw new ValidationError(problem)
+  if (similar !== undefined && !isLaterOption(key)) throw new ValidationError(problem)
   if (warned.has(problem) || warned.size >= MAX_WARNINGS || logger === false) return
   warned.add(problem)
-  const sink = logger ?? createLogger()
-  sink.warn(`${problem}${hint === "" ? ". It" : " It"} is ignored`)
+  const target = logger ?? createLogger()
+  target.warn(`${problem}${hint === "" ? ". It" : " It"} is ignored`)
 }
 
 const warned = new Set<string>()
@@ -98,14 +98,14 @@ const MAX_WARNINGS = 1000
 
 /** The known key that is nearest, within two edits; `undefined` if the edits would replace a whole key. */
 export const nearest = (key: string, known: ReadonlyArray<string>): string | undefined => {
-  const distances = known.map((one) => ({ one, edits: edits(plain(key), plain(one)) }))
+  const distances = known.map((one) => ({ one, edits: editDistance(normalized(key), normalized(one)) }))
   return distances
     .filter(({ edits, one }) => edits <= 2 && edits < Math.min(key.length, one.length))
     .toSorted((a, b) => a.edits - b.edits)[0]?.one
 }
 
 /** The key without capitals, `_` and `-`: `max_attempts` becomes the same as `maxAttempts`. */
-const plain = (key: string): string => key.replace(/[_-]/g, "").toLowerCase()
+const normalized = (key: string): string => key.replace(/[_-]/g, "").toLowerCase()
 
 /** The key in camel case: requests may have keys in camel case and in snake case. */
 const camelCase = (key: string): string =>
@@ -114,7 +114,7 @@ const camelCase = (key: string): string =>
 /**
  * How many letters must be added, dropped, changed or swapped with a neighbour to make one string the other.
  */
-const edits = (from: string, to: string): number => {
+const editDistance = (from: string, to: string): number => {
   if (Math.abs(from.length - to.length) > 2) return Number.POSITIVE_INFINITY
   let rowBefore: ReadonlyArray<number> = []
   let lastRow = Array.from({ length: to.length + 1 }, (_, i) => i)
@@ -139,7 +139,7 @@ const edits = (from: string, to: string): number => {
 }
 
 /** Whether this is an option of a later version, in camel case or snake case. */
-export const isOfLater = (key: string): boolean => laterOptions.has(camelCase(key))
+export const isLaterOption = (key: string): boolean => laterOptions.has(camelCase(key))
 
 /**
  * Options that came after 0.8.0. They are never refused as misspelled, so that code for later versions still runs,

@@ -169,7 +169,7 @@ const readPatterns = (text: unknown, what: string, example: string): ReadonlyArr
   if (text.length > PATTERNS_LENGTH) {
     throw new LimitExceededError(`The ${what} of the policy`, text.length, PATTERNS_LENGTH, "characters")
   }
-  const patterns = split(text)
+  const patterns = splitPatterns(text)
   if (patterns.length > declaredListLength) {
     throw new LimitExceededError(
       `The list of ${what} of the policy`,
@@ -189,7 +189,8 @@ const readPatterns = (text: unknown, what: string, example: string): ReadonlyArr
 }
 
 /** Splits a list of patterns, which is stored as one text. */
-export const split = (text: string): ReadonlyArray<string> => text.split(",").map((pattern) => pattern.trim())
+export const splitPatterns = (text: string): ReadonlyArray<string> =>
+  text.split(",").map((pattern) => pattern.trim())
 
 /**
  * Whether a text matches a pattern in which `*` matches any characters, or none. Each part between two stars
@@ -203,13 +204,13 @@ export const matchesGlob = (pattern: string, text: string): boolean => {
   if (end < first || !text.startsWith(pattern.slice(0, first)) || !text.endsWith(pattern.slice(last + 1))) {
     return false
   }
-  let inText = first
+  let textIndex = first
   for (let star = first; star !== last;) {
     const next = pattern.indexOf("*", star + 1)
     const part = pattern.slice(star + 1, next)
-    const found = text.indexOf(part, inText)
+    const found = text.indexOf(part, textIndex)
     if (found === -1 || found + part.length > end) return false
-    inText = found + part.length
+    textIndex = found + part.length
     star = next
   }
   return true
@@ -217,17 +218,17 @@ export const matchesGlob = (pattern: string, text: string): boolean => {
 
 /** Whether there is a text that matches both patterns. */
 export const overlapsGlob = (one: string, other: string): boolean => {
-  // for each position in `other`: whether a text matches the part of `one` that was read so far, and also the part of
+  // for each position in `other`: whether some text matches both the part of `one` that was read so far and the part of
   // `other` before the position
   let ends = Array.from({ length: other.length + 1 }, (_, i) => /^\**$/.test(other.slice(0, i)))
   for (const character of one) {
     const next = [character === "*" && ends[0] === true]
     for (let i = 1; i <= other.length; i++) {
-      const inOther = other[i - 1]
+      const otherCharacter = other[i - 1]
       next[i] =
-        character === "*" || inOther === "*"
+        character === "*" || otherCharacter === "*"
           ? ends[i] === true || next[i - 1] === true
-          : character === inOther && ends[i - 1] === true
+          : character === otherCharacter && ends[i - 1] === true
     }
     ends = next
   }
@@ -239,7 +240,7 @@ const matcher =
   (text: string): boolean =>
     matchesGlob(pattern, text)
 
-const fitsOne = (patterns: ReadonlyArray<string>, text: string): boolean =>
+const matchesAny = (patterns: ReadonlyArray<string>, text: string): boolean =>
   patterns.some((pattern) => matchesGlob(pattern, text))
 
 interface CompiledPolicy extends PolicyRule {
@@ -278,7 +279,7 @@ export interface Denial {
  */
 export class Permissions {
   readonly #rules: ReadonlyArray<PolicyRule>
-  #compiled: ReadonlyArray<CompiledPolicy> | undefined
+  #compiledPolicies: ReadonlyArray<CompiledPolicy> | undefined
   readonly #byAction = new Map<Action, ActionPolicies>()
   /** The budget of all conditions that are evaluated in a turn of the event loop: a list may check each of its items. */
   readonly #budget = new TurnBudget((f) => void setImmediate(f))
@@ -305,7 +306,7 @@ export class Permissions {
       ({ effect, expression, resourcePatterns }) =>
         effect === "deny" &&
         expression === undefined &&
-        (resourcePatterns === undefined || fitsOne(resourcePatterns, all))
+        (resourcePatterns === undefined || matchesAny(resourcePatterns, all))
     )
     return (
       !isAllDenied &&
@@ -328,8 +329,8 @@ export class Permissions {
   }
 
   /**
-   * Why an action is denied; `undefined` when it is allowed. A call that also affects other resources passes
-   * `reach`, which says whether a pattern matches one of them: a policy that denies the action on one of them denies
+   * Why an action is denied; `undefined` when it is allowed. A call may also affect other resources. It then passes
+   * `reach`, which returns whether a pattern matches any of them: a policy that denies the action on any of them denies
    * the call.
    */
   denial(
@@ -363,14 +364,14 @@ export class Permissions {
   ): Denial | undefined {
     const { policies, allowsAll, denies } = this.#about(action)
     if (allowsAll || (isAllowed && !denies)) return undefined
-    // no valid resource is as long as this, and to compare it with patterns would take long
+    // no valid resource is that long, and comparing such a text with patterns would take long
     if (resource.length > RESOURCE_LENGTH) return { reason: "nothing allows it" }
     let allowed = isAllowed
     for (const policy of policies) {
       if (isAllowed && policy.effect === "allow") continue
       if (
         policy.resourcePatterns !== undefined &&
-        !fitsOne(policy.resourcePatterns, resource) &&
+        !matchesAny(policy.resourcePatterns, resource) &&
         !(policy.effect === "deny" && reach !== undefined && policy.resourcePatterns.some(reach))
       )
         continue
@@ -396,8 +397,8 @@ export class Permissions {
   #about(action: Action): ActionPolicies {
     const found = this.#byAction.get(action)
     if (found !== undefined) return found
-    const compiled = (this.#compiled ??= this.#rules.map(compile))
-    const policies = compiled.filter(({ actionPatterns }) => fitsOne(actionPatterns, action))
+    const compiled = (this.#compiledPolicies ??= this.#rules.map(compile))
+    const policies = compiled.filter(({ actionPatterns }) => matchesAny(actionPatterns, action))
     const about = {
       policies,
       denies: policies.some(({ effect }) => effect === "deny"),
@@ -412,10 +413,10 @@ export class Permissions {
 }
 
 const compile = (rule: PolicyRule): CompiledPolicy => {
-  const resourcePatterns = split(rule.resources)
+  const resourcePatterns = splitPatterns(rule.resources)
   return {
     ...rule,
-    actionPatterns: split(rule.actions),
+    actionPatterns: splitPatterns(rule.actions),
     resourcePatterns: resourcePatterns.includes("*") ? undefined : resourcePatterns,
     expression: rule.condition === undefined ? undefined : { compiled: compileCondition(rule.condition) }
   }

@@ -2,11 +2,11 @@
  * Encodes results of steps and outputs of runs as JSON. They may contain errors, as the result of
  * `Promise.allSettled` does.
  *
- * An error is stored as `{"ironflow:error": ...}` with the serialized error, and is restored as an error.
- * JSON that contains errors begins with a space, which `JSON.stringify` never writes. In all other JSON,
- * also in all that was stored before this form existed, a member with the name `ironflow:error` is ordinary data. If
- * JSON with errors has such a member as data, a backslash is put before its name, and another one if the name already
- * begins with backslashes.
+ * An error is stored as `{"ironflow:error": ...}` with the serialized error, and is restored as an error. JSON that
+ * contains errors begins with a space, which `JSON.stringify` never writes. In all other JSON, also in all that was
+ * stored before this form existed, a member with the name `ironflow:error` is ordinary data. When JSON with errors has
+ * data with a member of this name, the name gets a backslash in front. A name that already begins with backslashes gets
+ * one more.
  */
 import { deserializeError, type SerializedError, serializeError } from "./Errors.ts"
 import { isError } from "./JsonLoss.ts"
@@ -14,16 +14,16 @@ import { decodeJson, encodeJson, hasToJson, isObject } from "./Json.ts"
 import { jsonDepth } from "./Limits.ts"
 
 const MARK = "ironflow:error"
-const isMark = /^\\*ironflow:error$/
+const markPattern = /^\\*ironflow:error$/
 
 /** Encodes a result. Throws for what `encodeJson` refuses, except errors. */
 export const encodeResult = (value: unknown, what: string): string | undefined => {
-  let marked = false
+  let hasErrorMarks = false
   const text = encodeJson(value, what, (valueWithErrors) => {
-    marked = true
+    hasErrorMarks = true
     return mark(valueWithErrors, 0)
   })
-  return marked ? ` ${text}` : text
+  return hasErrorMarks ? ` ${text}` : text
 }
 
 /** Decodes a result, with its errors. Throws `ValidationError` for invalid JSON. */
@@ -45,7 +45,7 @@ export const revive = (value: unknown): unknown => unmark(value, deserializeErro
 /** The result for programs that do not know the form of errors. Errors become objects with name, message and code. */
 export const plainResult = (text: string | undefined): unknown => {
   const value = decodeJson(text)
-  return hasErrors(text) ? unmark(value, brief) : value
+  return hasErrors(text) ? unmark(value, summaryOf) : value
 }
 
 /** An answer of the engine with the output of a run, which tells whether the output contains errors. */
@@ -55,13 +55,13 @@ interface OutputAnswer {
 }
 
 /** The answer with the errors in its output restored. */
-export const withErrors = <A extends object>(answer: A): A => {
+export const restoreErrors = <A extends object>(answer: A): A => {
   const { outputHasErrors, ...rest } = answer as A & OutputAnswer
   // without the flag the answer stays as it is
   return outputHasErrors === true ? ({ ...rest, output: revive(rest.output) } as unknown as A) : answer
 }
 
-const brief = ({ code, message, name }: SerializedError): unknown => ({
+const summaryOf = ({ code, message, name }: SerializedError): unknown => ({
   name,
   message,
   ...(code === undefined ? {} : { code })
@@ -106,20 +106,20 @@ const markMembers = (value: unknown, depth: number): unknown => {
   if (keys.length === 0) return value
   return withMembers(
     keys.map((key) => [
-      isMark.test(key) ? `\\${key}` : key,
+      markPattern.test(key) ? `\\${key}` : key,
       mark((value as { readonly [key: string]: unknown })[key], depth + 1)
     ])
   )
 }
 
-const unmark = (value: unknown, error: (stored: SerializedError) => unknown): unknown => {
+const unmark = (value: unknown, convertError: (stored: SerializedError) => unknown): unknown => {
   if (typeof value !== "object" || value === null) return value
-  if (Array.isArray(value)) return value.map((member) => unmark(member, error))
+  if (Array.isArray(value)) return value.map((member) => unmark(member, convertError))
   const members = Object.entries(value)
   // the member is no data: `mark` has written it for an error, in this form
-  if (Object.hasOwn(value, MARK)) return error((value as { readonly [MARK]: SerializedError })[MARK])
+  if (Object.hasOwn(value, MARK)) return convertError((value as { readonly [MARK]: SerializedError })[MARK])
   return withMembers(
-    members.map(([key, member]) => [isMark.test(key) ? key.slice(1) : key, unmark(member, error)])
+    members.map(([key, member]) => [markPattern.test(key) ? key.slice(1) : key, unmark(member, convertError)])
   )
 }
 

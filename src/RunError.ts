@@ -42,6 +42,6 @@ export const runErrorOf = (stored: SerializedError): RunError => {
 const stackOf = (error: SerializedError): string | undefined => {
   const cause = error.cause === undefined ? undefined : stackOf(error.cause)
   if (cause === undefined) return error.stack
-  const outer = error.name === "StepError" ? `${error.name}: ${error.message}` : error.stack
-  return outer === undefined ? cause : `${outer}\nCaused by: ${cause}`
+  const ownStack = error.name === "StepError" ? `${error.name}: ${error.message}` : error.stack
+  return ownStack === undefined ? cause : `${ownStack}\nCaused by: ${cause}`
 }

@@ -24,7 +24,7 @@ export interface RunFilters {
   /** Runs that an event with this idempotency key started. */
   readonly idempotencyKey?: string
   /**
-   * Failed runs whose error, or the cause of it, has this text in its message, name or code. Upper and lower case are
+   * Failed runs with this text in the message, name or code of their error or of its cause. Upper and lower case are
    * the same.
    */
   readonly error?: string
@@ -117,7 +117,7 @@ const isoTime = /^(\d{4})-(\d\d)-(\d\d)(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-
  * not have.
  */
 export const momentOf = (value: unknown): number | undefined => {
-  const at =
+  const epochMs =
     value instanceof Date
       ? value.getTime()
       : typeof value === "number"
@@ -125,7 +125,7 @@ export const momentOf = (value: unknown): number | undefined => {
         : typeof value === "string"
           ? parseIso(value)
           : Number.NaN
-  return Number.isFinite(at) && Math.abs(at) <= 8.64e15 ? Math.floor(at) : undefined
+  return Number.isFinite(epochMs) && Math.abs(epochMs) <= 8.64e15 ? Math.floor(epochMs) : undefined
 }
 
 const parseIso = (text: string): number => {
@@ -139,8 +139,8 @@ const parseIso = (text: string): number => {
 
 /** The point in time of a filter, in epoch milliseconds. Throws `ValidationError`, which names the filter. */
 export const checkMoment = (name: string, value: unknown): number => {
-  const at = momentOf(value)
-  if (at !== undefined) return at
+  const epochMs = momentOf(value)
+  if (epochMs !== undefined) return epochMs
   throw new ValidationError(
     `The filter \`${name}\` must be a Date, milliseconds since 1970, or an ISO string with a valid date, such as "2026-01-31" or "2026-01-31T12:00:00Z", got ${show(value)}`
   )

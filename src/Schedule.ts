@@ -62,27 +62,27 @@ const LONGEST_CHANGE_MS = 26 * 60 * 60 * 1000
 
 /** The first fire after the instant, both in epoch milliseconds. Throws when the schedule never fires. */
 export const nextFire = (schedule: Schedule, after: number): number => {
-  let from = after
+  let start = after
   for (;;) {
-    const offset = offsetAt(schedule, from)
-    const end = from + 2 * DAY_MS
-    const change = offsetAt(schedule, end) === offset ? undefined : changeBetween(schedule, from, end)
-    const local = nextLocal(schedule, from + offset)
-    const due = local - offset
-    if (due < (change ?? end)) {
-      const repetitionEnd = repetitionEndAt(schedule, due)
-      if (repetitionEnd === undefined) return due
-      from = repetitionEnd - 1
+    const offset = offsetAt(schedule, start)
+    const end = start + 2 * DAY_MS
+    const change = offsetAt(schedule, end) === offset ? undefined : changeBetween(schedule, start, end)
+    const local = nextLocal(schedule, start + offset)
+    const dueAt = local - offset
+    if (dueAt < (change ?? end)) {
+      const repetitionEnd = repetitionEndAt(schedule, dueAt)
+      if (repetitionEnd === undefined) return dueAt
+      start = repetitionEnd - 1
     } else if (change === undefined) {
-      // the schedule has no local time until shortly before `due`: no earlier change of the clocks can repeat or skip a
+      // the schedule has no local time until shortly before `dueAt`: no earlier change of the clocks can repeat or skip a
       // local time of the schedule
-      from = Math.max(end - 1, due - LONGEST_CHANGE_MS - 1)
+      start = Math.max(end - 1, dueAt - LONGEST_CHANGE_MS - 1)
     } else {
       const localAfterChange = change + offsetAt(schedule, change)
       if (local < localAfterChange && schedule.firesAfterGap) return change
       const isDue = nextLocal(schedule, localAfterChange - 1) === localAfterChange
       if (isDue && repetitionEndAt(schedule, change) === undefined) return change
-      from = change
+      start = change
     }
   }
 }
@@ -115,9 +115,9 @@ const offsetAt = ({ zone }: Schedule, instant: number): number =>
   DateTime.zonedOffset(DateTime.makeZonedUnsafe(instant, { timeZone: zone }))
 
 /** The first instant with the new offset. The two given instants have different offsets. */
-const changeBetween = (schedule: Schedule, from: number, until: number): number => {
-  const offset = offsetAt(schedule, from)
-  let low = from
+const changeBetween = (schedule: Schedule, start: number, until: number): number => {
+  const offset = offsetAt(schedule, start)
+  let low = start
   let high = until
   while (high - low > 1) {
     const middle = Math.floor((low + high) / 2)
@@ -128,14 +128,14 @@ const changeBetween = (schedule: Schedule, from: number, until: number): number 
 }
 
 /**
- * If the instant repeats a local time at which the schedule has fired, and must not fire again: the end of the repeated
- * times. `undefined` for all other instants.
+ * The end of the repeated local times, if the instant repeats a local time at which the schedule has fired and must not
+ * fire again. `undefined` for all other instants.
  */
 const repetitionEndAt = (schedule: Schedule, instant: number): number | undefined => {
   if (schedule.firesTwice) return undefined
   const offset = offsetAt(schedule, instant)
-  const before = instant - LONGEST_CHANGE_MS
-  const back = offsetAt(schedule, before) - offset
-  if (back <= 0 || offsetAt(schedule, instant - back) === offset) return undefined
-  return changeBetween(schedule, before, instant) + back
+  const earlier = instant - LONGEST_CHANGE_MS
+  const setBackMs = offsetAt(schedule, earlier) - offset
+  if (setBackMs <= 0 || offsetAt(schedule, instant - setBackMs) === offset) return undefined
+  return changeBetween(schedule, earlier, instant) + setBackMs
 }

@@ -10,28 +10,28 @@
  * The key of the value from which an object's getters compute. It is not enumerable, so that a copy of the object does
  * not hold the value. The getters are enumerable: a copy has what they return.
  */
-const source = Symbol("ironflow.source")
+const sourceKey = Symbol("ironflow.source")
 
 interface HasSource<Source> {
-  readonly [source]: Source
+  readonly [sourceKey]: Source
 }
 
 /**
- * Makes a function that adds properties to an object. Each property is computed from `from` whenever it is accessed.
+ * Makes a function that adds properties to an object. Each property is computed from `source` whenever it is accessed.
  */
 export const sharedGetters = <Source, Parts extends object>(makers: {
-  readonly [K in keyof Parts]: (from: Source) => Parts[K]
-}): (<A extends object>(object: A, from: Source) => A & Parts) => {
-  const properties = Object.entries<(from: Source) => unknown>(makers).map(([name, make]) => ({
+  readonly [K in keyof Parts]: (source: Source) => Parts[K]
+}): (<A extends object>(object: A, source: Source) => A & Parts) => {
+  const properties = Object.entries<(source: Source) => unknown>(makers).map(([name, make]) => ({
     name,
     enumerable: true,
     configurable: true,
     get(this: HasSource<Source>) {
-      return make(this[source])
+      return make(this[sourceKey])
     }
   }))
-  return <A extends object>(object: A, from: Source) => {
-    Object.defineProperty(object, source, { value: from })
+  return <A extends object>(object: A, source: Source) => {
+    Object.defineProperty(object, sourceKey, { value: source })
     for (const property of properties) Object.defineProperty(object, property.name, property)
     // the object got these properties above
     return object as A & Parts

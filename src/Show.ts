@@ -9,8 +9,8 @@ const LEVELS = 3
  */
 export const show = (value: unknown, maxLength = 128): string => {
   try {
-    const text = shown(value, maxLength, LEVELS)
-    // a string was cut first, and then got quotes and dots, which make it a few characters longer
+    const text = format(value, maxLength, LEVELS)
+    // a string that was cut already has got quotes and dots since, so it may be a few characters longer
     return text.length > maxLength + 8 ? `${text.slice(0, maxLength)}...` : text
   } catch {
     // a getter or a proxy has thrown
@@ -18,10 +18,10 @@ export const show = (value: unknown, maxLength = 128): string => {
   }
 }
 
-const shown = (value: unknown, room: number, levels: number): string => {
+const format = (value: unknown, charsLeft: number, levels: number): string => {
   switch (typeof value) {
     case "string":
-      return JSON.stringify(value.length > room ? `${value.slice(0, room)}...` : value)
+      return JSON.stringify(value.length > charsLeft ? `${value.slice(0, charsLeft)}...` : value)
     case "function":
       return "a function"
     case "object":
@@ -30,29 +30,29 @@ const shown = (value: unknown, room: number, levels: number): string => {
       return String(value)
   }
   if (value === null) return "null"
-  if (value instanceof Error) return shown(value.message, room, levels)
+  if (value instanceof Error) return format(value.message, charsLeft, levels)
   if (value instanceof Date) return Number.isNaN(value.getTime()) ? "Invalid Date" : value.toISOString()
-  if (Array.isArray(value)) return levels === 0 ? "[...]" : `[${items(value, room, levels)}]`
-  return levels === 0 ? "{...}" : `{${members(value, room, levels)}}`
+  if (Array.isArray(value)) return levels === 0 ? "[...]" : `[${items(value, charsLeft, levels)}]`
+  return levels === 0 ? "{...}" : `{${members(value, charsLeft, levels)}}`
 }
 
-const items = (list: ReadonlyArray<unknown>, room: number, levels: number): string => {
+const items = (list: ReadonlyArray<unknown>, charsLeft: number, levels: number): string => {
   let text = ""
   for (let i = 0; i < list.length; i++) {
-    if (text.length >= room) return `${text},...`
-    text += `${i === 0 ? "" : ","}${shown(list[i], room - text.length, levels - 1)}`
+    if (text.length >= charsLeft) return `${text},...`
+    text += `${i === 0 ? "" : ","}${format(list[i], charsLeft - text.length, levels - 1)}`
   }
   return text
 }
 
-const members = (object: object, room: number, levels: number): string => {
+const members = (object: object, charsLeft: number, levels: number): string => {
   let text = ""
   for (const key in object) {
     if (!Object.hasOwn(object, key)) continue
-    if (text.length >= room) return `${text},...`
+    if (text.length >= charsLeft) return `${text},...`
     // only read: any object can be read as one with string keys
     const member = (object as { readonly [key: string]: unknown })[key]
-    text += `${text === "" ? "" : ","}${shown(key, room, 0)}:${shown(member, room - text.length, levels - 1)}`
+    text += `${text === "" ? "" : ","}${format(key, charsLeft, 0)}:${format(member, charsLeft - text.length, levels - 1)}`
   }
   return text
 }

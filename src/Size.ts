@@ -22,15 +22,15 @@ const units = {
 
 const grammar = /^(\d+(?:\.\d+)?)(B|[KMGT]i?B)$/
 
-const withUnit =
+const formatAdvice =
   'digits and one unit of B, KiB, MiB, GiB, TiB, KB, MB, GB, TB without spaces, like "512MiB", "1.5GB"'
 
 /** What the user should write instead. The advice also holds on a command line, where everything is a string. */
 const advice = (size: unknown): string => {
-  if (typeof size !== "string") return `write bytes as a number, or ${withUnit}`
+  if (typeof size !== "string") return `write bytes as a number, or ${formatAdvice}`
   return /^[1-9]\d{0,14}$/.test(size)
     ? `write the unit too, as in "${size}B", one of B, KiB, MiB, GiB, TiB, KB, MB, GB, TB`
-    : `write ${withUnit}`
+    : `write ${formatAdvice}`
 }
 
 /**

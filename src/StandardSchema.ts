@@ -126,7 +126,7 @@ export const validateData = <S extends StandardSchemaV1>(
     ? result.then(
         (settled) => outputOf<S>(settled, what),
         (error: unknown) => {
-          throw schemaThrew(error, what)
+          throw schemaError(error, what)
         }
       )
     : outputOf<S>(result, what)
@@ -202,7 +202,7 @@ const startValidation = (
   try {
     return schema["~standard"].validate(data)
   } catch (error) {
-    throw schemaThrew(error, what)
+    throw schemaError(error, what)
   }
 }
 
@@ -218,7 +218,7 @@ const outputOf = <S extends StandardSchemaV1>(
   })
 }
 
-const schemaThrew = (error: unknown, what: string): Error =>
+const schemaError = (error: unknown, what: string): Error =>
   new SchemaValidationError(`${what} could not be validated: the schema threw "${toError(error).message}"`, {
     cause: error
   })

@@ -22,7 +22,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Schema from "effect/Schema"
 import type * as HKT from "effect/HKT"
-import { type CalledFrom, calledFrom } from "./CallSite.ts"
+import { type RecordsCalls, recordCall } from "./CallSite.ts"
 import { type RetryConfig, retryKeys } from "./Backoff.ts"
 import type { Duration } from "./Duration.ts"
 import type {
@@ -178,7 +178,7 @@ export type Invokable =
     }
 
 /**
- * The result type of `invoke`: the result of the function after it was stored ({@link Stored}), or as its
+ * The result type of `invoke`: the stored result of the function ({@link Stored}), or the result as the function's
  * `success` schema decodes it.
  */
 export type InvokeOutput<F> = F extends {
@@ -778,9 +778,9 @@ export class Step extends Context.Service<Step, StepService>()("@ironflow/node/S
 const recordCallSite = (kind: StepKind, target: unknown, entry: Function): void => {
   const fiber = Fiber.getCurrent()
   if (fiber === undefined) return
-  const steps: (StepService & CalledFrom) | undefined = Context.getOrUndefined(fiber.context, Step)
+  const steps: (StepService & RecordsCalls) | undefined = Context.getOrUndefined(fiber.context, Step)
   const name = typeof target === "string" ? target : (target as Partial<Invokable> | undefined)?.config?.id
-  if (typeof name === "string") steps?.[calledFrom]?.(kind, name, entry)
+  if (typeof name === "string") steps?.[recordCall]?.(kind, name, entry)
 }
 
 /**

@@ -8,8 +8,9 @@
  * compensation  = "compensate:" <name> ":" <n>      always in the root scope
  * ```
  *
- * `n` is how often the name was used before in the same scope. When a parallel or map call has a name that an earlier
- * such call in its scope has, its name gets the suffix `~<n>`. In names, `\` is escaped as `\\` and `:` as `\:`.
+ * `n` is how often the name was used before in the same scope. When an earlier parallel or map call in the same scope
+ * has the same name, the name of the later call gets the suffix `~<n>`. In names, `\` is escaped as `\\` and `:` as
+ * `\:`.
  */
 
 /** Escapes a name for a step key. */
@@ -46,7 +47,7 @@ export const isAtRoot = (stepKey: string): boolean => /^(?:publish:)?(?:[^\\:]|\
 export class StepKeys {
   /** The scope: `""` at the root, or else the prefix of the branch, such as `fetch-all:1:`. */
   readonly scope: string
-  readonly #used = new Map<string, number>()
+  readonly #useCounts = new Map<string, number>()
 
   constructor(scope: string) {
     this.scope = scope
@@ -66,8 +67,8 @@ export class StepKeys {
   }
 
   #count(name: string): number {
-    const n = this.#used.get(name) ?? 0
-    this.#used.set(name, n + 1)
+    const n = this.#useCounts.get(name) ?? 0
+    this.#useCounts.set(name, n + 1)
     return n
   }
 }

@@ -79,13 +79,14 @@ export const createUpcasterRegistry = (): UpcasterRegistry => {
       // the mark of erased data is the same in every version
       if (isErased(data)) return data
       const versions = entries.get(event)
-      let current = from
+      let currentVersion = from
       let upcasted = data
-      while (current < to) {
-        const entry = versions?.get(current)
-        if (entry === undefined || entry.to > to) throw incomplete(event, current, from, to, entry)
+      while (currentVersion < to) {
+        const entry = versions?.get(currentVersion)
+        if (entry === undefined || entry.to > to)
+          throw incompleteChainError(event, currentVersion, from, to, entry)
         upcasted = entry.upcast(upcasted)
-        current = entry.to
+        currentVersion = entry.to
       }
       return upcasted
     },
@@ -101,27 +102,33 @@ export const createUpcasterRegistry = (): UpcasterRegistry => {
 /** Creates a registry of event definitions, for the option `eventDefinitions` of clients, workers, engines and handlers. */
 export const createEventDefinitionRegistry = (): EventDefinitionRegistry => {
   const upcasters = createUpcasterRegistry()
-  const latest = new Map<string, number>()
+  const latestVersions = new Map<string, number>()
 
   return {
     register(definition) {
       const { name, version, upcast } = defineEvent(definition)
-      latest.set(name, Math.max(latest.get(name) ?? 0, version))
+      latestVersions.set(name, Math.max(latestVersions.get(name) ?? 0, version))
       if (upcast !== undefined && version > 1) upcasters.register(name, version - 1, version, upcast)
     },
 
     upcastEvent(event, data, from) {
-      const to = latest.get(event)
+      const to = latestVersions.get(event)
       return to === undefined || from >= to ? data : upcasters.upcast(event, data, from, to)
     },
 
-    getLatestVersion: (event) => latest.get(event)
+    getLatestVersion: (event) => latestVersions.get(event)
   }
 }
 
 const isVersion = (version: number): boolean => Number.isSafeInteger(version) && version >= 1
 
-const incomplete = (event: string, at: number, from: number, to: number, tooFar: Entry | undefined): Error =>
+const incompleteChainError = (
+  event: string,
+  at: number,
+  from: number,
+  to: number,
+  tooFar: Entry | undefined
+): Error =>
   new Error(
     `Incomplete upcaster chain for event "${event}": to convert v${from} to v${to}, an upcaster from v${at} is needed, and ` +
       (tooFar === undefined

@@ -3,7 +3,7 @@ import { Environment } from "@marcbachmann/cel-js"
 import { compileExpression, evaluateExpression } from "../src/Expression.ts"
 import {
   BudgetExceeded,
-  boundMemory,
+  limitCaches,
   countNodes,
   functionPrices,
   MAX_BYTES,
@@ -208,7 +208,7 @@ const plain = () => {
 
 const bounded = () => {
   const made = plain()
-  boundMemory(made)
+  limitCaches(made)
   return made
 }
 

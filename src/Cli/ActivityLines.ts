@@ -3,7 +3,7 @@ import type { ObservedActivity } from "../Engine/Store/RunActivity.ts"
 import type { Outcome, SerializedError } from "../Protocol/Worker.ts"
 import { plainResult } from "../ResultEncoding.ts"
 import { errorLine, placeLines, thrownLine } from "./ErrorText.ts"
-import { inCommands } from "./MethodsToCommands.ts"
+import { methodsToCommands } from "./MethodsToCommands.ts"
 import { durationText, oneLine, jsonLine } from "./Output.ts"
 
 /**
@@ -40,7 +40,7 @@ const textOf = (activity: ObservedActivity, now: number): string => {
     case "RunFailed":
       return `↻ failed outside of steps: ${errorLine(activity.error, 400)}; again in ${durationText(activity.dueAt - now)}`
     case "RunPaused":
-      return `paused: ${oneLine(inCommands(activity.message, activity.runId), 400)}`
+      return `paused: ${oneLine(methodsToCommands(activity.message, activity.runId), 400)}`
     case "RunResumed":
       return "resumed"
     case "RunRetried":

@@ -117,7 +117,7 @@ const createInFile = (filename: string, input: CreateAPIKeyInput) =>
   )
 
 const list = apikeysCommand("list", {
-  about: "List the API keys, without their secrets.",
+  description: "List the API keys, without their secrets.",
   call: (keys) => keys.list(),
   json: (keys) => ({ keys }),
   text: (keys) =>
@@ -138,8 +138,8 @@ const list = apikeysCommand("list", {
 })
 
 const rotate = apikeysCommand("rotate", {
-  about: "Give an API key a new secret. The old secret stops working at once, or after --overlap.",
-  takes: {
+  description: "Give an API key a new secret. The old secret stops working at once, or after --overlap.",
+  parameters: {
     id,
     overlap: textFlag("overlap").pipe(
       Flag.withMetavar("TIME"),
@@ -160,8 +160,8 @@ const rotate = apikeysCommand("rotate", {
 }).pipe(Command.withExamples([{ command: "ironflow apikeys rotate key_1 --overlap 24h" }]))
 
 const remove = apikeysCommand("delete", {
-  about: "Delete a key, which stops working at once.",
-  takes: { id },
+  description: "Delete a key, which stops working at once.",
+  parameters: { id },
   call: (keys, { id }) => keys.delete(id),
   json: (_, { id }) => ({ id }),
   text: (_, { id }) => `API key ${id} is deleted and no longer works.`

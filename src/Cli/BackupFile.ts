@@ -29,7 +29,7 @@ export const restoreFile = (options: RestoreOptions): Effect.Effect<BackupInfo, 
 const WHAT = "The backup"
 
 /** The progress is shown again each time this many bytes have arrived. */
-const STEP = 1024 * 1024
+const PROGRESS_STEP_BYTES = 1024 * 1024
 
 /** Requests a backup from the server, and writes it to the file. */
 export const download = (file: string) =>
@@ -41,22 +41,22 @@ export const download = (file: string) =>
       takeBackup<IronflowError>(
         file,
         source.url,
-        (partial, signal) => fetchTo(source, partial, signal),
+        (partial, signal) => downloadTo(source, partial, signal),
         isIronflowError,
         showProgress
       )
     )
   })
 
-const fetchTo = async (source: ResolvedServer, partial: string, signal: AbortSignal): Promise<void> => {
-  const interrupted = (cause: unknown): ConnectionError =>
+const downloadTo = async (source: ResolvedServer, partial: string, signal: AbortSignal): Promise<void> => {
+  const interruptedError = (cause: unknown): ConnectionError =>
     new ConnectionError(
       `${WHAT} is incomplete: the connection to ${source.url} was lost, or the engine there has stopped`,
       { cause }
     )
   showProgress("The server makes the backup, and then sends it")
-  // no `fetch`: it gives up when no answer begins within five minutes, and the backup of a large database may take
-  // longer
+  // not with `fetch`, which gives up when no answer begins within five minutes: the backup of a large database may take
+  // longer to begin
   const send = source.url.startsWith("https:") ? httpsRequest : request
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     const outgoing = send(
@@ -74,7 +74,7 @@ const fetchTo = async (source: ResolvedServer, partial: string, signal: AbortSig
     )
     outgoing.once("error", reject)
     outgoing.end("{}")
-  }).catch((cause: unknown) => Promise.reject(interrupted(cause)))
+  }).catch((cause: unknown) => Promise.reject(interruptedError(cause)))
   const { statusCode: status = 0 } = response
   if (status < 200 || status >= 300) {
     const answer = { status, text: await text(response) }
@@ -82,27 +82,30 @@ const fetchTo = async (source: ResolvedServer, partial: string, signal: AbortSig
       ? unsupportedError(source.url, WHAT, "Upgrade the server", answer.status)
       : failureOf(answer, WHAT)
   }
-  await pipeline(piecesOf(response, interrupted), createWriteStream(partial), { signal })
+  await pipeline(piecesOf(response, interruptedError), createWriteStream(partial), { signal })
 }
 
 /**
  * Yields the pieces of the download, and shows the progress. When the download fails, throws the error that
- * `interrupted` makes, so that the caller can tell it from an error of the file.
+ * `interruptedError` makes, so that the caller can tell it from an error of the file.
  */
 async function* piecesOf(
   body: AsyncIterable<Uint8Array>,
-  interrupted: (cause: unknown) => ConnectionError
+  interruptedError: (cause: unknown) => ConnectionError
 ): AsyncGenerator<Uint8Array> {
   let received = 0
   try {
     for await (const piece of body) {
-      if (Math.floor((received + piece.length) / STEP) > Math.floor(received / STEP)) {
+      if (
+        Math.floor((received + piece.length) / PROGRESS_STEP_BYTES) >
+        Math.floor(received / PROGRESS_STEP_BYTES)
+      ) {
         showProgress(`Received ${formatSize(received + piece.length)}`)
       }
       received += piece.length
       yield piece
     }
   } catch (cause) {
-    throw interrupted(cause)
+    throw interruptedError(cause)
   }
 }

@@ -1,6 +1,6 @@
 /**
- * `ironflow bulk`. Also what `ironflow runs cancel` and similar commands do with many runs: they count the runs, ask
- * for confirmation, start a bulk operation, and follow the operation to its end.
+ * Implements `ironflow bulk`, and what `ironflow runs cancel` and similar commands do with many runs: they count the
+ * runs, ask for confirmation, start a bulk operation, and follow the operation to its end.
  */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -61,8 +61,8 @@ interface BulkCommand {
 const POLL_MS = 1000
 
 /**
- * How many times to ask for the state of the operation while the server is away, once a second. The operation continues
- * when the server is back.
+ * While the server is away, the state of the operation is asked for once a second, at most this many times. The
+ * operation continues when the server is back.
  */
 const MAX_TRIES = 60
 
@@ -91,7 +91,7 @@ const runCountText = (count: number): string => `${count} ${count === 1 ? "run" 
  * Counts the runs, asks for confirmation unless `yes` is set, starts the operation, and waits for its end. Fails
  * with exit code 3 when some runs were skipped, and with 4 when no run was changed.
  */
-export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: BulkCommand) =>
+export const changeManyRuns = ({ action, dryRun, isStdinRead, options, runs, yes }: BulkCommand) =>
   provideServer(
     Effect.gen(function* () {
       const client = yield* Client
@@ -103,35 +103,38 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
           { code: "USAGE" }
         )
       }
-      const counts = yield* waitWithProgress(
+      const countOperation = yield* waitWithProgress(
         client,
         yield* client.bulk(action, runs, { ...options, dryRun: true }),
         "looked at"
       )
-      if (counts.status !== "completed") return yield* stoppedError(counts)
-      if (dryRun) return yield* print(counts, () => dryRunResultOf(counts))
-      if (counts.done === 0) {
-        yield* print(counts, () => dryRunResultOf(counts))
-        return yield* noneDoneError(action, counts)
+      if (countOperation.status !== "completed") return yield* stoppedError(countOperation)
+      if (dryRun) return yield* print(countOperation, () => dryRunResultOf(countOperation))
+      if (countOperation.done === 0) {
+        yield* print(countOperation, () => dryRunResultOf(countOperation))
+        return yield* noneDoneError(action, countOperation)
       }
       if (!yes) {
-        yield* Console.error(dryRunResultOf(counts))
-        const isWanted = yield* Prompt.run(
-          Prompt.Confirm({ message: `${capital(action)} ${countText(counts.done, action)}?`, initial: false })
+        yield* Console.error(dryRunResultOf(countOperation))
+        const isConfirmed = yield* Prompt.run(
+          Prompt.Confirm({
+            message: `${capitalized(action)} ${countText(countOperation.done, action)}?`,
+            initial: false
+          })
         )
-        if (!isWanted) {
+        if (!isConfirmed) {
           return yield* new CommandError("Nothing was changed", { code: "CANCELLED" })
         }
       }
-      const started = yield* client.bulk(action, runs, options)
+      const startedOperation = yield* client.bulk(action, runs, options)
       if (!json) {
         yield* Console.error(
-          `The operation ${started.id} continues even without this command; \`ironflow bulk cancel ${started.id}\` ends it.`
+          `The operation ${startedOperation.id} continues even without this command; \`ironflow bulk cancel ${startedOperation.id}\` ends it.`
         )
       }
-      const endedOperation = yield* waitWithProgress(client, started, participles[action])
+      const endedOperation = yield* waitWithProgress(client, startedOperation, participles[action])
       const versionLines =
-        json || endedOperation.done === 0 || !needWorker.has(action)
+        json || endedOperation.done === 0 || !actionsNeedingWorker.has(action)
           ? []
           : yield* linesOfMissingVersions(client)
       yield* print(endedOperation, () => [resultOf(endedOperation), ...versionLines].join("\n"))
@@ -140,7 +143,7 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
   )
 
 /** Actions after which the runs need a worker. */
-const needWorker: ReadonlySet<BulkAction> = new Set(["retry", "resume", "rerun", "fork", "move"])
+const actionsNeedingWorker: ReadonlySet<BulkAction> = new Set(["retry", "resume", "rerun", "fork", "move"])
 
 /**
  * One line for each code version to which unfinished runs are pinned and that no worker has. These runs wait until
@@ -157,8 +160,8 @@ const linesOfMissingVersions = (client: Client["Service"]) =>
             `start a worker that has it, or run \`ironflow runs move --function ${functionId}\``
         )
     ),
-    // The action has already succeeded, so an error here only leaves these lines out. An API key may be allowed
-    // to control runs and yet not to list functions.
+    // The action has already succeeded, so after an error these lines are left out. The API key may be allowed to
+    // control runs, but not to list functions.
     Effect.orElseSucceed((): ReadonlyArray<string> => [])
   )
 
@@ -173,7 +176,7 @@ export const failUnlessAllDone = (endedOperation: BulkOperation): Effect.Effect<
     : Effect.fail(
         new CommandError(
           `${count} of ${countText(matched, action)} ${count === 1 ? "was" : "were"} ${participles[action]}. ` +
-            `${matched - count === 1 ? "The other was not" : "The others were not"}: ${whyNot(endedOperation)}`,
+            `${matched - count === 1 ? "The other was not" : "The others were not"}: ${skippedText(endedOperation)}`,
           {
             code: "SOME_RUNS"
           }
@@ -184,8 +187,8 @@ export const failUnlessAllDone = (endedOperation: BulkOperation): Effect.Effect<
 export const noneDoneError = (action: BulkOperation["action"], { matched, skipped }: BulkOperation) =>
   new CommandError(
     matched === 0
-      ? nothingFound(action)
-      : `None of ${countText(matched, action)} can be ${participles[action]}: ${whyNot({ skipped })}`,
+      ? nothingFoundText(action)
+      : `None of ${countText(matched, action)} can be ${participles[action]}: ${skippedText({ skipped })}`,
     { code: "NO_RUNS" }
   )
 
@@ -204,7 +207,7 @@ export const stoppedError = ({ action, done: count, error, id, status }: BulkOpe
  */
 export const waitWithProgress = (
   client: Client["Service"],
-  started: BulkOperation,
+  startedOperation: BulkOperation,
   participle: string,
   timeout?: number
 ) => {
@@ -212,11 +215,11 @@ export const waitWithProgress = (
     BulkOperation,
     Effect.Error<ReturnType<typeof client.waitForBulk>>
   > = Effect.catchIf(
-    client.waitForBulk(started.id, { timeout: POLL_MS }),
+    client.waitForBulk(startedOperation.id, { timeout: POLL_MS }),
     // the wait timed out, or the server restarts
     isTemporary,
     () =>
-      Effect.flatMap(keepTrying(client.getBulk(started.id), { times: MAX_TRIES }), (operation) => {
+      Effect.flatMap(keepTrying(client.getBulk(startedOperation.id), { times: MAX_TRIES }), (operation) => {
         const { action, dryRun, lookedBackTo, matched } = operation
         const count = dryRun ? matched : operation.done
         showProgress(
@@ -225,34 +228,34 @@ export const waitWithProgress = (
         return Effect.suspend(() => wait)
       })
   )
-  const bounded =
+  const boundedWait =
     timeout === undefined
       ? wait
       : Effect.timeoutOrElse(wait, {
           duration: timeout,
-          orElse: () => Effect.fail(timedOut(started.id, timeout))
+          orElse: () => Effect.fail(timeoutError(startedOperation.id, timeout))
         })
-  return withProgressLine(bounded).pipe(Effect.onInterrupt(() => Effect.sync(leaveUnfinished)))
+  return withProgressLine(boundedWait).pipe(Effect.onInterrupt(() => Effect.sync(leaveUnfinished)))
 }
 
-const timedOut = (id: string, timeout: number): TimeoutError =>
+const timeoutError = (id: string, timeout: number): TimeoutError =>
   new TimeoutError(`Bulk operation ${id} did not end within ${showMs(timeout)}, and continues`, timeout)
 
-const capital = (text: string): string => text.slice(0, 1).toUpperCase() + text.slice(1)
+const capitalized = (text: string): string => text.slice(0, 1).toUpperCase() + text.slice(1)
 
-const whyNot = ({ skipped }: Pick<BulkOperation, "skipped">): string =>
+const skippedText = ({ skipped }: Pick<BulkOperation, "skipped">): string =>
   Object.entries(skipped)
     .map(([why, count]) => `${count} ${why}`)
     .join(", ")
 
-const nothingFound = (action: BulkOperation["action"]): string =>
+const nothingFoundText = (action: BulkOperation["action"]): string =>
   action === "erase" ? "Nothing was found" : "There are no such runs"
 
 export const dryRunResultOf = ({ action, done: count, kinds, matched, skipped }: BulkOperation): string =>
   matched === 0
-    ? `${nothingFound(action)}.`
+    ? `${nothingFoundText(action)}.`
     : `${countText(matched, action)} ${matched === 1 ? "matches" : "match"}, of which ${count} can be ${participles[action]}${kindsOf({ kinds })}.${
-        Object.keys(skipped).length === 0 ? "" : ` The others: ${whyNot({ skipped })}.`
+        Object.keys(skipped).length === 0 ? "" : ` The others: ${skippedText({ skipped })}.`
       }`
 
 /** The counts by kind: `: 2 events, 3 runs`. */
@@ -271,7 +274,7 @@ export const resultOf = (operation: BulkOperation): string => {
     ...(remaining === 0
       ? []
       : [
-          `${countText(remaining, action)} ${remaining === 1 ? "stays as it was" : "stay as they were"}: ${whyNot(operation)}.`
+          `${countText(remaining, action)} ${remaining === 1 ? "stays as it was" : "stay as they were"}: ${skippedText(operation)}.`
         ]),
     ...examples.map(({ runId, why }) => `  ${runId}  ${why}`),
     ...(remaining > examples.length && examples.length > 0 ? ["  ..."] : []),
@@ -299,7 +302,7 @@ const targetTextOf = ({ action, filters, ids, target }: BulkOperation): string =
       : `${runCountText(ids)} by id`
 
 const list = clientCommand("list", {
-  about:
+  description:
     "List the newest bulk operations: those that your API key has started, or all if it may read all runs.",
   call: (client) => client.listBulk(),
   json: (operations) => ({ operations }),
@@ -397,8 +400,8 @@ const get = Command.make(
 ).pipe(Command.withDescription("Show a bulk operation and its progress."))
 
 const cancel = clientCommand("cancel", {
-  about: "Cancel a bulk operation: it changes no more runs. Changes made so far stay.",
-  takes: { id: bulkId },
+  description: "Cancel a bulk operation: it changes no more runs. Changes made so far stay.",
+  parameters: { id: bulkId },
   call: (client, { id }) => client.cancelBulk(id),
   text: (operation) =>
     operation.status === "cancelled"

@@ -17,33 +17,33 @@ const isIgnored = (name: string): boolean =>
 export const watchCode = (folder: string, onChange: (file: string) => void): (() => void) => {
   const watchers = new Map<string, FSWatcher>()
 
-  const forget = (directory: string): void => {
+  const removeWatcher = (directory: string): void => {
     watchers.get(directory)?.close()
     watchers.delete(directory)
   }
 
-  const add = (directory: string): void => {
+  const addWatcher = (directory: string): void => {
     if (watchers.has(directory) || watchers.size >= MAX_FOLDERS) return
     try {
       const watcher = watch(directory, (_, name) => {
         if (name === null || isIgnored(name)) return
-        const changed = path.join(directory, name)
-        if (CODE.test(name)) onChange(path.relative(folder, changed))
+        const changedPath = path.join(directory, name)
+        if (CODE.test(name)) onChange(path.relative(folder, changedPath))
         // a name without an extension may be that of a new folder
-        else if (path.extname(name) === "") add(changed)
+        else if (path.extname(name) === "") addWatcher(changedPath)
       })
-      watcher.on("error", () => forget(directory))
+      watcher.on("error", () => removeWatcher(directory))
       watchers.set(directory, watcher)
       for (const entry of readdirSync(directory, { withFileTypes: true })) {
-        if (entry.isDirectory() && !isIgnored(entry.name)) add(path.join(directory, entry.name))
+        if (entry.isDirectory() && !isIgnored(entry.name)) addWatcher(path.join(directory, entry.name))
       }
     } catch {
       // `directory` is not a folder, was removed again, or is not readable: no code is loaded from it
-      forget(directory)
+      removeWatcher(directory)
     }
   }
 
-  add(folder)
+  addWatcher(folder)
   return () => {
     for (const watcher of watchers.values()) watcher.close()
     watchers.clear()

@@ -17,8 +17,8 @@ export type CommandErrorCode =
   | "NO_RUNS"
 
 /**
- * The command was used incorrectly, cannot read its input, cannot write its output, or has not achieved what it was
- * called for: a check failed, a run did not complete, or some runs were not changed.
+ * The command was used incorrectly, could not read its input or write its output, or did not achieve what it was called
+ * for: a check failed, a run did not complete, or some runs were not changed.
  */
 export class CommandError extends IronflowError {
   declare readonly _tag: "CommandError"

@@ -65,14 +65,14 @@ const patch = Command.make(
 ).pipe(Command.withDescription("Replace some members of a configuration, and keep the others."))
 
 const get = configCommand("get", {
-  about: "Show a configuration.",
-  takes: { name },
+  description: "Show a configuration.",
+  parameters: { name },
   call: (config, { name }) => config.get(name),
   text: (config) => JSON.stringify(config.data, null, 2)
 })
 
 const list = configCommand("list", {
-  about: "List the configurations.",
+  description: "List the configurations.",
   call: (config) => config.list(),
   json: (configs) => ({ configs }),
   text: (configs) =>
@@ -90,8 +90,8 @@ const list = configCommand("list", {
 })
 
 const remove = configCommand("delete", {
-  about: "Delete a configuration.",
-  takes: { name },
+  description: "Delete a configuration.",
+  parameters: { name },
   call: (config, { name }) => config.delete(name),
   json: (_, { name }) => ({ name }),
   text: (_, { name }) => `Configuration ${oneLine(name)} is deleted.`

@@ -26,7 +26,7 @@ const toleratedCodes: ReadonlySet<string> = new Set(["INVALID_STATE", "FUNCTION_
  * had and the new worker lacks. For the first worker it deletes nothing, and finds the registered functions that no
  * worker has.
  */
-export const makeDeleteGone = (client: Raw<ClientApi<EffectKind>>) => {
+export const makeDeleteGoneFunctions = (client: Raw<ClientApi<EffectKind>>) => {
   let previousIds: ReadonlyArray<string> | undefined
   return Effect.fnUntraced(function* (
     ids: ReadonlyArray<string>

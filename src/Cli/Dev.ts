@@ -17,12 +17,12 @@ import { readEnvironmentVariable, resolveEnvironment } from "../EnvironmentVaria
 import { refuseNonFile } from "../Engine/Store/Files.ts"
 import { IronflowError, StoreError } from "../Errors.ts"
 import { SDK_VERSION } from "../SdkVersion.ts"
-import { makeDeleteGone, type GoneFunctions } from "./DeleteGoneFunctions.ts"
+import { makeDeleteGoneFunctions, type GoneFunctions } from "./DeleteGoneFunctions.ts"
 import { keepWorker } from "./DevWorker.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { activityJson, activityLine } from "./ActivityLines.ts"
 import { logChoice, logFlags } from "./LogOutput.ts"
-import { consoleFlags, consoleOf, port, consolePlace } from "./Serve.ts"
+import { consoleFlags, consoleOf, port, consoleAddress } from "./Serve.ts"
 import { checkFile } from "./UserFile.ts"
 import { watchCode } from "./CodeWatch.ts"
 import { file } from "./Worker.ts"
@@ -60,7 +60,7 @@ export const dev = Command.make(
         `\`ironflow dev\` has its data in ${input.data} and does not use IRONFLOW_DATABASE_URL. \`ironflow serve\` does.`
       )
     }
-    const masterKey = yield* prepare(input)
+    const masterKey = yield* prepareFiles(input)
     const { withLocalEngine } = yield* Effect.promise(() => import("./LocalEngine.ts"))
     const options = {
       port: input.port,
@@ -86,12 +86,12 @@ export const dev = Command.make(
                 pid: process.pid
               })
             : `Ironflow ${SDK_VERSION} at ${server.url}, data in ${input.data}. Ctrl-C stops it.` +
-                (server.consoleUrl === undefined ? "" : `\nIts console: ${consolePlace(server.consoleUrl)}`)
+                (server.consoleUrl === undefined ? "" : `\nIts console: ${consoleAddress(server.consoleUrl)}`)
         )
         yield* printActivity(engine.runs.observe, json)
-        const changes = yield* codeChanges(path.dirname(path.resolve(input.file)))
-        const deleteGone = makeDeleteGone(engine.client(resolveEnvironment(environment)))
-        let greeted = false
+        const changes = yield* watchChanges(path.dirname(path.resolve(input.file)))
+        const deleteGoneFunctions = makeDeleteGoneFunctions(engine.client(resolveEnvironment(environment)))
+        let hasPrintedHint = false
         return yield* keepWorker({
           file: input.file,
           serverUrl: server.url,
@@ -101,16 +101,16 @@ export const dev = Command.make(
           changes,
           onReady: Effect.fnUntraced(function* (worker) {
             const functions = worker.functions.map(({ id }) => id)
-            const goneFunctions = yield* Effect.catch(deleteGone(functions), (error) =>
+            const goneFunctions = yield* Effect.catch(deleteGoneFunctions(functions), (error) =>
               Effect.as(
                 Console.error(
                   `The functions that are no longer in the code could not be deleted: ${error.message}`
                 ),
-                noneGone
+                nothingGone
               )
             )
-            const hint = greeted || json ? "" : emitHint(worker, input.port, server.url)
-            greeted = true
+            const hint = hasPrintedHint || json ? "" : emitHint(worker, input.port, server.url)
+            hasPrintedHint = true
             yield* Console.log(
               json
                 ? JSON.stringify({ _tag: "WorkerReady", functions, ...goneFunctions })
@@ -130,7 +130,7 @@ export const dev = Command.make(
 )
 
 /** Checks the file, creates the folder of the database, and reads or creates the master key beside it. */
-const prepare = (input: {
+const prepareFiles = (input: {
   readonly file: string
   readonly data: string
 }): Effect.Effect<string, IronflowError> =>
@@ -143,7 +143,7 @@ const prepare = (input: {
       if (path.basename(folder) === FOLDER && !existsSync(path.join(folder, ".gitignore"))) {
         writeFileSync(path.join(folder, ".gitignore"), "*\n")
       }
-      return readEnvironmentVariable("IRONFLOW_MASTER_KEY") ?? masterKeyBeside(input.data)
+      return readEnvironmentVariable("IRONFLOW_MASTER_KEY") ?? readMasterKey(input.data)
     },
     catch: (cause) =>
       cause instanceof IronflowError
@@ -155,7 +155,7 @@ const prepare = (input: {
           )
   })
 
-const masterKeyBeside = (data: string): string => {
+const readMasterKey = (data: string): string => {
   const file = `${data}.key`
   if (existsSync(file)) return readFileSync(file, "utf8").trim()
   const key = randomBytes(32).toString("base64")
@@ -178,15 +178,15 @@ const printActivity = (
       ),
       (stop) => Effect.sync(stop)
     )
-    const printing = Effect.gen(function* () {
+    const printBatch = Effect.gen(function* () {
       const batch = yield* Queue.takeAll(activities)
       const now = yield* Clock.currentTimeMillis
       yield* Console.log(batch.map((one) => (json ? activityJson(one) : activityLine(one, now))).join("\n"))
     })
-    yield* Effect.forkScoped(Effect.forever(printing))
+    yield* Effect.forkScoped(Effect.forever(printBatch))
   })
 
-const codeChanges = (folder: string) =>
+const watchChanges = (folder: string) =>
   Effect.gen(function* () {
     const changes = yield* Queue.sliding<string>(1)
     yield* Effect.acquireRelease(
@@ -203,7 +203,7 @@ const runningText = ({ functions, projections }: WorkerProcessInfo): string =>
     ...(projections.length === 0 ? [] : [`Projections: ${projections.join(", ")}`])
   ].join(". ")
 
-const noneGone: GoneFunctions = { deleted: [], orphaned: [] }
+const nothingGone: GoneFunctions = { deleted: [], orphaned: [] }
 
 /** Lists the functions that were deleted, and the functions that no worker has. */
 const goneText = ({ deleted, orphaned }: GoneFunctions): string =>

@@ -25,22 +25,22 @@ export interface DevWorkerOptions {
 }
 
 /**
- * Editors write a file in several steps, and several files at once. All changes within this time after the first change
- * count as one change.
+ * An editor may write a file in several steps, or several files at once. All changes within this time after the first
+ * change count as one change.
  */
 const SETTLE_MS = 100
 
 /** How long a stopping worker may take after each signal before it gets the next signal. */
 const PATIENCE_MS = 400
 
-/** How long the file may take to load before {@link stillLoading} is printed. */
+/** How long the file may take to load before {@link loadingText} is printed. */
 const LOADING_MS = 5000
 
-const stillLoading = (file: string): string =>
+const loadingText = (file: string): string =>
   `${file} is still being loaded: no worker is ready yet. Does it have a top-level \`await\` that never ends?`
 
 /** How a worker process ended. */
-interface Ended {
+interface ProcessEnd {
   readonly code: number | null
   readonly signal: NodeJS.Signals | null
 }
@@ -50,29 +50,29 @@ export const keepWorker = (options: DevWorkerOptions): Effect.Effect<never> =>
   Effect.gen(function* () {
     let crashes = 0
     while (true) {
-      let ready = false
-      const next = yield* Effect.scoped(
+      let isReady = false
+      const endOrChange = yield* Effect.scoped(
         Effect.gen(function* () {
-          const ended = yield* start(options, (worker) => {
-            ready = true
+          const ended = yield* startProcess(options, (worker) => {
+            isReady = true
             return options.onReady(worker)
           })
           yield* Effect.forkScoped(
             Effect.delay(
-              Effect.suspend(() => (ready ? Effect.void : Console.error(stillLoading(options.file)))),
+              Effect.suspend(() => (isReady ? Effect.void : Console.error(loadingText(options.file)))),
               LOADING_MS
             )
           )
           return yield* Effect.raceFirst(ended, nextChange(options))
         })
       )
-      if (typeof next === "string") {
+      if (typeof endOrChange === "string") {
         crashes = 0
-        yield* Console.error(`${next} has changed: the worker starts again.`)
+        yield* Console.error(`${endOrChange} has changed: the worker starts again.`)
         continue
       }
-      // exit code 2 means that the code cannot be used as it is: to start it again only helps after a change
-      if (next.code === 2) {
+      // exit code 2 means that the code cannot be used as it is, so the worker starts again only after a change
+      if (endOrChange.code === 2) {
         yield* Console.error(
           "No worker is running: repair the file and save it, and a worker starts. Runs wait until then."
         )
@@ -80,10 +80,10 @@ export const keepWorker = (options: DevWorkerOptions): Effect.Effect<never> =>
         yield* Console.error(`${file} has changed: the worker starts again.`)
         continue
       }
-      crashes = ready ? 1 : crashes + 1
+      crashes = isReady ? 1 : crashes + 1
       const delayMs = calculateBackoff(crashes, 1000, 30_000)
       yield* Console.error(
-        `The worker has ended (${next.signal ?? `exit code ${next.code}`}): it starts again in ${durationText(delayMs)}, or when a file changes.`
+        `The worker has ended (${endOrChange.signal ?? `exit code ${endOrChange.code}`}): it starts again in ${durationText(delayMs)}, or when a file changes.`
       )
       yield* Effect.raceFirst(Effect.sleep(delayMs), nextChange(options))
     }
@@ -101,13 +101,13 @@ const nextChange = ({ changes }: DevWorkerOptions): Effect.Effect<string> =>
 /**
  * Starts a worker process, and stops it when the scope closes. Returns an effect that waits for the end of the process.
  */
-const start = (
+const startProcess = (
   { file, serverUrl, environment, concurrency, logs }: DevWorkerOptions,
   onReady: (worker: WorkerProcessInfo) => Effect.Effect<void>
-): Effect.Effect<Effect.Effect<Ended>, never, Scope.Scope> =>
+): Effect.Effect<Effect.Effect<ProcessEnd>, never, Scope.Scope> =>
   Effect.gen(function* () {
     const runEffect = Effect.runForkWith(yield* Effect.context<never>())
-    const ended = Deferred.makeUnsafe<Ended>()
+    const ended = Deferred.makeUnsafe<ProcessEnd>()
     yield* Effect.acquireRelease(
       Effect.sync(() => {
         const child = spawn(
@@ -141,7 +141,7 @@ const start = (
         child.once("exit", (code, signal) => runEffect(Deferred.succeed(ended, { code, signal })))
         return child
       }),
-      (child) => stop(child, Deferred.await(ended))
+      (child) => stopProcess(child, Deferred.await(ended))
     )
     return Deferred.await(ended)
   })
@@ -150,7 +150,7 @@ const start = (
  * Stops the worker. After the first signal, the worker finishes what it is executing. After the second signal, it gives
  * its runs back to the engine. The third signal kills the process.
  */
-const stop = (child: ChildProcess, ended: Effect.Effect<Ended>): Effect.Effect<void> =>
+const stopProcess = (child: ChildProcess, ended: Effect.Effect<ProcessEnd>): Effect.Effect<void> =>
   Effect.gen(function* () {
     for (const signal of ["SIGTERM", "SIGTERM", "SIGKILL"] as const) {
       child.kill(signal)

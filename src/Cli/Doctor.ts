@@ -48,15 +48,15 @@ const examineServer = Effect.gen(function* () {
         ? ok("server", serverText)
         : warn("server", serverText, "Check whether the machine or the network is busy.")
       : fail("server", serverText, "Look at the log of the server."),
-    yield* access(target, status),
-    versions(health.version),
+    yield* accessCheck(target, status),
+    versionCheck(health.version),
     // the clock check assumes that the request and the response took the same time
     {
       ...checkClockSkew(sentAt + tookMs / 2, Date.parse(health.timestamp), "the server", tookMs),
       name: "clock here"
     }
   ]
-  const engineSide = yield* Effect.catch(engineChecks, (error) =>
+  const checksOfEngine = yield* Effect.catch(engineChecks, (error) =>
     error instanceof UnauthorizedError || error instanceof UnsupportedError
       ? Effect.succeed([
           warn(
@@ -68,7 +68,7 @@ const examineServer = Effect.gen(function* () {
       : Effect.fail(error)
   )
   // this command itself has checked the keys
-  return [...ownChecks, ...engineSide.filter(({ name }) => name !== "keys")]
+  return [...ownChecks, ...checksOfEngine.filter(({ name }) => name !== "keys")]
 })
 
 const engineChecks = Effect.flatMap(
@@ -86,7 +86,7 @@ const engineChecks = Effect.flatMap(
 const readHealth = reader(restHealth.answer!)
 const readChecks = reader(doctorCall.answer!)
 
-const versions = (version: string): DoctorCheck =>
+const versionCheck = (version: string): DoctorCheck =>
   version === SDK_VERSION
     ? ok("versions", `Server and command are version ${SDK_VERSION}.`)
     : warn(
@@ -109,7 +109,7 @@ const statusWithoutKey = ({ url }: ResolvedServer): Effect.Effect<number | undef
     )
   )
 
-const access = ({ url }: ResolvedServer, status: number | undefined): Effect.Effect<DoctorCheck> =>
+const accessCheck = ({ url }: ResolvedServer, status: number | undefined): Effect.Effect<DoctorCheck> =>
   Effect.map(
     Effect.promise(() => import("../Server/Http/AccessCheck.ts")),
     ({ isLoopback }) => {
@@ -136,7 +136,7 @@ const hasMasterKey = (): boolean => readEnvironmentVariable("IRONFLOW_MASTER_KEY
 
 const offlineChecks = Effect.promise(() => import("../Engine/Doctor/OfflineChecks.ts"))
 
-const format = (checks: ReadonlyArray<DoctorCheck>): string => {
+const formatChecks = (checks: ReadonlyArray<DoctorCheck>): string => {
   const width = Math.max(...checks.map(({ name }) => name.length))
   return checks
     .map(({ advice, message, name, status }) =>
@@ -181,7 +181,7 @@ export const doctor = Command.make(
       : database !== undefined
         ? Effect.flatMap(offlineChecks, ({ examinePostgres }) => examinePostgres(database, hasMasterKey()))
         : examineServer
-    yield* print({ checks }, () => format(checks))
+    yield* print({ checks }, () => formatChecks(checks))
     const failed = checks.filter(({ status }) => status === "fail")
     if (failed.length > 0) {
       return yield* Effect.fail(

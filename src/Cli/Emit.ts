@@ -15,7 +15,7 @@ import { CommandError } from "./CommandError.ts"
 import { checkShape } from "../JsonLimits.ts"
 import { ironflow } from "./Ironflow.ts"
 import { show } from "../Show.ts"
-import { inCommands } from "./MethodsToCommands.ts"
+import { methodsToCommands } from "./MethodsToCommands.ts"
 import { errorLine, placeLines } from "./ErrorText.ts"
 import { durationBetween, jsonLine, toJson } from "./Output.ts"
 import { leaveUnfinished } from "./Process.ts"
@@ -89,7 +89,7 @@ export const emit = Command.make(
         if (!input.wait) return
         if (runIds.length === 0) {
           if (json) yield* Console.log(JSON.stringify({ eventId, position, runIds, runs: [] }))
-          return yield* Effect.fail(startedNothing(input.event))
+          return yield* Effect.fail(nothingStartedError(input.event))
         }
         const runs = yield* waitForAll(client, runIds, timeout, json).pipe(
           // prints the ids, so that the user can look at the runs later
@@ -100,7 +100,7 @@ export const emit = Command.make(
         )
         if (json) yield* Console.log(toJson({ eventId, position, runIds, runs }))
         const incomplete = runs.filter((run) => run.status !== "completed")
-        if (incomplete.length > 0) return yield* Effect.fail(notCompleted(incomplete, runs.length))
+        if (incomplete.length > 0) return yield* Effect.fail(incompleteError(incomplete, runs.length))
       })
     )
   })
@@ -149,7 +149,7 @@ const printWhy = (client: ClientApi<EffectKind>, runId: string) =>
   Effect.sleep(SILENCE_MS).pipe(
     Effect.andThen(client.explain(runId)),
     Effect.flatMap(({ message }) =>
-      Console.error(`${runId} has not ended yet. ${inCommands(message, runId)}`)
+      Console.error(`${runId} has not ended yet. ${methodsToCommands(message, runId)}`)
     ),
     // `waitForRun` asks the same server, and reports its errors
     Effect.ignore
@@ -163,14 +163,14 @@ const endedLine = (run: Run): string => {
   return [line.trimEnd(), ...places.map((place) => `    ${place}`)].join("\n")
 }
 
-const startedNothing = (event: string): IronflowError =>
+const nothingStartedError = (event: string): IronflowError =>
   new CommandError(
     `There is no run to wait for: no function has a trigger that matches ${show(event)}. ` +
       "`ironflow functions list` shows which events start which functions",
     { code: "NO_RUN_STARTED" }
   )
 
-const notCompleted = (incomplete: ReadonlyArray<Run>, all: number): IronflowError =>
+const incompleteError = (incomplete: ReadonlyArray<Run>, all: number): IronflowError =>
   new CommandError(
     `${incomplete.length} of ${all} ${all === 1 ? "run" : "runs"} did not complete: ` +
       `${incomplete.map((run) => `${run.id} ${run.status}`).join(", ")}. \`ironflow runs get\` shows more`,

@@ -24,9 +24,9 @@ import { timeOf } from "./RunList.ts"
 import { provideServer } from "./ServerCalls.ts"
 import { textFlag } from "./TextFlag.ts"
 
-const optionalText = (name: string, metavar: string, description: string) =>
+const optionalTextFlag = (name: string, metavar: string, description: string) =>
   textFlag(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.optional)
-const repeatedText = (name: string, metavar: string, description: string) =>
+const repeatedTextFlag = (name: string, metavar: string, description: string) =>
   textFlag(name).pipe(
     Flag.withMetavar(metavar),
     Flag.withDescription(`${description}; may be repeated`),
@@ -36,23 +36,23 @@ const booleanFlag = (name: string, description: string) =>
   Flag.Boolean(name).pipe(Flag.withDescription(description), Flag.withoutNegation, Flag.withDefault(false))
 
 const flags = {
-  where: optionalText(
+  where: optionalTextFlag(
     "where",
     "CEL",
     `Events and messages for which this expression is true, as in 'event.data.email == "jane@example.com"'; all of them are searched`
   ),
-  event: optionalText("event", "NAME", "Events, and messages of topics, of this name or pattern"),
-  entity: optionalText("entity", "ID", "Events of this entity"),
-  entityType: optionalText("entity-type", "TYPE", "Events of entities of this type"),
-  idempotencyKey: optionalText("idempotency-key", "KEY", "Events and messages with this idempotency key"),
-  since: optionalText(
+  event: optionalTextFlag("event", "NAME", "Events, and messages of topics, of this name or pattern"),
+  entity: optionalTextFlag("entity", "ID", "Events of this entity"),
+  entityType: optionalTextFlag("entity-type", "TYPE", "Events of entities of this type"),
+  idempotencyKey: optionalTextFlag("idempotency-key", "KEY", "Events and messages with this idempotency key"),
+  since: optionalTextFlag(
     "since",
     "TIME",
     "Events and messages that were stored at this time or later: how long ago, such as 7d, or a date such as 2026-01-31"
   ),
-  until: optionalText("until", "TIME", "Events and messages that were stored before this time"),
-  run: repeatedText("run", "ID", "This run, and the event that started it"),
-  runWhere: optionalText(
+  until: optionalTextFlag("until", "TIME", "Events and messages that were stored before this time"),
+  run: repeatedTextFlag("run", "ID", "This run, and the event that started it"),
+  runWhere: optionalTextFlag(
     "run-where",
     "CEL",
     "Runs for which this expression over event, output and error is true"
@@ -62,13 +62,13 @@ const flags = {
     Flag.withDescription("Runs with this value at a path that their function names in searchBy"),
     Flag.between(0, 10)
   ),
-  stream: repeatedText("stream", "ENTITY", "The stream of this entity, with its snapshots"),
-  key: repeatedText(
+  stream: repeatedTextFlag("stream", "ENTITY", "The stream of this entity, with its snapshots"),
+  key: repeatedTextFlag(
     "key",
     "BUCKET/KEY",
     "This key of a bucket; with * at the end, all keys that begin with it"
   ),
-  config: repeatedText("config", "NAME", "This configuration")
+  config: repeatedTextFlag("config", "NAME", "This configuration")
 }
 
 const settings = {
@@ -86,14 +86,14 @@ type TargetFlagValues = {
   readonly [F in keyof typeof flags]: (typeof flags)[F] extends Flag.Flag<infer A> ? A : never
 }
 
-const usage = (message: string) => new CommandError(message, { code: "USAGE" })
+const usageError = (message: string) => new CommandError(message, { code: "USAGE" })
 
 const targetOf = (values: TargetFlagValues) =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
     const memberOf = (name: string, given: Option.Option<string>) =>
       Option.isNone(given) ? {} : { [name]: given.value }
-    const time = (name: "since" | "until") =>
+    const timeMember = (name: "since" | "until") =>
       Option.isNone(values[name])
         ? Effect.succeed({})
         : Effect.map(timeOf(name, values[name].value, now), (at) => ({ [name]: at }))
@@ -103,14 +103,14 @@ const targetOf = (values: TargetFlagValues) =>
       ...memberOf("entityId", values.entity),
       ...memberOf("entityType", values.entityType),
       ...memberOf("idempotencyKey", values.idempotencyKey),
-      ...(yield* time("since")),
-      ...(yield* time("until"))
+      ...(yield* timeMember("since")),
+      ...(yield* timeMember("until"))
     }
     const attributes: Array<readonly [string, string]> = []
     for (const flagText of values.attribute) {
       const at = flagText.indexOf("=")
       if (at < 1)
-        return yield* usage(`--attribute takes a path and its value, as in event.data.customerId=c-17`)
+        return yield* usageError(`--attribute takes a path and its value, as in event.data.customerId=c-17`)
       attributes.push([flagText.slice(0, at), flagText.slice(at + 1)])
     }
     const runs = {
@@ -123,9 +123,9 @@ const targetOf = (values: TargetFlagValues) =>
       const at = flagText.indexOf("/")
       const [bucket, key] = [flagText.slice(0, at), flagText.slice(at + 1)]
       if (at < 1 || key === "")
-        return yield* usage(`--key takes a bucket and a key, as in profiles/c-17 or profiles/c-17.*`)
+        return yield* usageError(`--key takes a bucket and a key, as in profiles/c-17 or profiles/c-17.*`)
       if (key === "*") {
-        return yield* usage(
+        return yield* usageError(
           `--key ${flagText} would erase the whole bucket: give the beginning of the keys, or delete the bucket with \`ironflow kv delete-bucket\``
         )
       }
@@ -142,8 +142,8 @@ const targetOf = (values: TargetFlagValues) =>
   })
 
 /**
- * Whether nothing is left to erase. `false` also when the server is going to refuse the erasure: the command then
- * starts it all the same, since the error of the server says what to do.
+ * Whether nothing is left to erase. Also `false` when the server is going to refuse the erasure: the command then
+ * starts the erasure all the same, since the server's error says what to do.
  */
 const isNothingLeft = ({ done, skipped }: BulkOperation): boolean =>
   done === 0 && Object.keys(skipped).every((why) => why === "not found" || why === "erased already")
@@ -155,7 +155,7 @@ export const erase = Command.make(
     const target = yield* targetOf(values)
     const isNamed = Object.keys(target).length > 0
     if (!isNamed && !compact) {
-      return yield* usage(
+      return yield* usageError(
         `Say what to erase, as in --where 'event.data.email == "jane@example.com"', --run, --stream, --key or --config: without any of these, everything would be erased`
       )
     }
@@ -164,7 +164,7 @@ export const erase = Command.make(
         const client = yield* Client
         const { json } = yield* ironflow
         if (!dryRun && !yes && !(process.stdin.isTTY && !json)) {
-          return yield* usage(
+          return yield* usageError(
             "This command cannot ask whether to erase the data (there is no terminal, or --json was given): add --yes, or count the data first with --dry-run"
           )
         }
@@ -181,13 +181,13 @@ export const erase = Command.make(
           }
           if (!yes) {
             yield* Console.error(dryRunResultOf(counts))
-            const isWanted = yield* Prompt.run(
+            const isConfirmed = yield* Prompt.run(
               Prompt.Confirm({ message: "Erase this data? This cannot be undone.", initial: false })
             )
-            if (!isWanted) return yield* new CommandError("Nothing was changed", { code: "CANCELLED" })
+            if (!isConfirmed) return yield* new CommandError("Nothing was changed", { code: "CANCELLED" })
           }
         } else if (dryRun)
-          return yield* usage(
+          return yield* usageError(
             "--dry-run counts what would be erased, and --compact alone erases nothing: leave --dry-run out"
           )
         const started = yield* client.erase(target, { cancel, compact })

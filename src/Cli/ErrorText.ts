@@ -2,7 +2,7 @@
 import path from "node:path"
 import { fileURLToPath } from "node:url"
 import { isUserFrame } from "../CallSite.ts"
-import { describeError, type ReportedError, thrownBy } from "../DescribeError.ts"
+import { describeError, type ReportedError, thrownError } from "../DescribeError.ts"
 import { oneLine } from "./Output.ts"
 
 /** The length at which a message is cut. */
@@ -18,7 +18,7 @@ export const errorLine = (error: ReportedError, max = MAX_MESSAGE_CHARS): string
 
 /** Like {@link errorLine}, but without the step: for output that names the step itself. */
 export const thrownLine = (error: ReportedError, max = MAX_MESSAGE_CHARS): string =>
-  errorLine(thrownBy(error), max)
+  errorLine(thrownError(error), max)
 
 /**
  * The places of the error in the user's code as lines, followed by its causes with their places. Empty when
@@ -29,7 +29,7 @@ export const placeLines = (error: ReportedError, cwd = process.cwd()): Array<str
   let current: ReportedError | undefined = error
   for (let depth = 0; current !== undefined && depth < MAX_ERRORS; depth++) {
     if (depth > 0) lines.push(`caused by ${errorLine(current)}`)
-    const thrown = thrownBy(current)
+    const thrown = thrownError(current)
     const frames = userFrames(thrown, cwd).filter((frame) => !lines.includes(frame))
     lines.push(...frames.slice(0, MAX_FRAMES))
     current = thrown.cause

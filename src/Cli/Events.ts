@@ -19,7 +19,7 @@ import { textFlag } from "./TextFlag.ts"
 
 const clientCommand = commandsOf(Client)
 
-const text = (name: string, metavar: string, description: string) =>
+const optionalTextFlag = (name: string, metavar: string, description: string) =>
   textFlag(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.optional)
 
 const filters = {
@@ -27,11 +27,15 @@ const filters = {
     Argument.withDescription("Only events of this name, or of a pattern such as order.*"),
     Argument.optional
   ),
-  entity: text("entity", "ID", "Only events of the stream of this entity"),
-  entityType: text("entity-type", "TYPE", "Only events of the streams of entities of this type"),
-  idempotencyKey: text("idempotency-key", "KEY", "Only the event that was emitted with this idempotency key"),
-  since: text("since", "TIME", "Only events from this time on, such as 2026-11-29T10:00:00Z"),
-  until: text("until", "TIME", "Only events before this time")
+  entity: optionalTextFlag("entity", "ID", "Only events of the stream of this entity"),
+  entityType: optionalTextFlag("entity-type", "TYPE", "Only events of the streams of entities of this type"),
+  idempotencyKey: optionalTextFlag(
+    "idempotency-key",
+    "KEY",
+    "Only the event that was emitted with this idempotency key"
+  ),
+  since: optionalTextFlag("since", "TIME", "Only events from this time on, such as 2026-11-29T10:00:00Z"),
+  until: optionalTextFlag("until", "TIME", "Only events before this time")
 }
 
 type Filters = { readonly [Name in keyof typeof filters]: Option.Option<string> }
@@ -45,8 +49,8 @@ const optionsOf = ({ entity, ...others }: Filters): ListEventsOptions =>
   )
 
 const list = clientCommand("list", {
-  about: "List events, the newest first.",
-  takes: {
+  description: "List events, the newest first.",
+  parameters: {
     ...filters,
     oldest: Flag.Boolean("oldest").pipe(
       Flag.withDescription("The oldest first"),
@@ -58,7 +62,7 @@ const list = clientCommand("list", {
       Flag.withDescription("How many at most, up to 1000; 20 by default"),
       Flag.withDefault(20)
     ),
-    cursor: text("cursor", "CURSOR", "The cursor that the previous page printed")
+    cursor: optionalTextFlag("cursor", "CURSOR", "The cursor that the previous page printed")
   },
   call: (client, { cursor, limit, oldest, ...filters }) =>
     client.listEvents({
@@ -84,8 +88,8 @@ const list = clientCommand("list", {
 }).pipe(Command.withExamples([{ command: "ironflow events list 'order.*' --since 2026-11-29 --limit 50" }]))
 
 const get = clientCommand("get", {
-  about: "Show an event: its data, and everything else that is stored with it.",
-  takes: {
+  description: "Show an event: its data, and everything else that is stored with it.",
+  parameters: {
     eventId: Argument.String("event-id").pipe(
       Argument.withDescription("The id of the event, as `events list` shows it")
     )
@@ -110,8 +114,8 @@ const get = clientCommand("get", {
 })
 
 const why = clientCommand("why", {
-  about: "Show which functions an event started, and why it did not start the others.",
-  takes: {
+  description: "Show which functions an event started, and why it did not start the others.",
+  parameters: {
     eventId: Argument.String("event-id").pipe(
       Argument.withDescription("The id of the event, as `events list` shows it")
     ),
@@ -171,8 +175,8 @@ const tail = Command.make(
     yield* Effect.gen(function* () {
       const client = yield* Client
       const { stream } = yield* Subscriptions
-      const end = yield* client.listEvents({ limit: 1 })
-      let after = end.lookedTo?.position ?? 0
+      const newestPage = yield* client.listEvents({ limit: 1 })
+      let after = newestPage.lookedTo?.position ?? 0
       if (last !== 0) {
         const { events } = yield* client.listEvents({ ...options, limit: last })
         // `showNewer` prints newer events

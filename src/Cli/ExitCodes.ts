@@ -12,7 +12,7 @@
 export type ExitCode = 0 | 1 | 2 | 3 | 4
 
 /**
- * The error codes whose exit code is not 1. The exit code 2 is for errors that the caller must fix, on the
+ * The exit codes of the errors whose exit code is not 1. The exit code 2 is for errors that the caller must fix, on the
  * command line or in the file with the functions.
  */
 export const exitCodes: { readonly [code: string]: ExitCode } = {

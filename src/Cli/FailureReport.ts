@@ -6,7 +6,7 @@ import { type CliError, isCliError } from "effect/cli/CliError"
 import { isObject } from "../Json.ts"
 import { levelFromEnvironment } from "../Logger.ts"
 import { type ExitCode, exitCodeOf } from "./ExitCodes.ts"
-import { inFlags } from "./InFlags.ts"
+import { toCommandLineWords } from "./CommandLineWords.ts"
 import { oneLine } from "./Output.ts"
 
 export interface Failure {
@@ -39,7 +39,7 @@ export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
   if (error instanceof Error && "code" in error && typeof error.code === "string" && "retryable" in error) {
     return {
       code: error.code,
-      message: `${sentence(oneLine(inFlags(error.message)))}${listHint(error.code)}`,
+      message: `${sentence(oneLine(toCommandLineWords(error.message)))}${listHint(error.code)}`,
       exitCode: exitCodeOf(error.code)
     }
   }
@@ -55,10 +55,10 @@ const messageOf = (error: CliError): string =>
   error._tag === "InvalidValue" && error.kind === "flag" && error.value.trim() === ""
     ? // an empty value is often an unset shell variable; a command that ignored the flag could do more than was meant
       `--${error.option} is empty: give it a value, or leave it out`
-    : oneLine(withSuggestion(error.message).replace("a string representing a finite number", "a number"))
+    : oneLine(joinSuggestions(error.message).replace("a string representing a finite number", "a number"))
 
 /** `effect/cli` puts each suggestion on a line of its own; this function joins the suggestions with "or". */
-const withSuggestion = (message: string): string =>
+const joinSuggestions = (message: string): string =>
   message.replace(
     /\s*Did you mean this\?\s*([^]*)$/,
     (_, names: string) =>

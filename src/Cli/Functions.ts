@@ -16,7 +16,7 @@ import { textFlag } from "./TextFlag.ts"
 const clientCommand = commandsOf(Client)
 
 const list = clientCommand("list", {
-  about: "List the functions that workers and push handlers have registered.",
+  description: "List the functions that workers and push handlers have registered.",
   call: (client) => client.listFunctions(),
   json: (functions) => ({ functions }),
   text: (functions) =>
@@ -40,18 +40,18 @@ const functionId = Argument.String("function-id").pipe(
 )
 
 const remove = clientCommand("delete", {
-  about:
+  description:
     "Delete a function that is no longer in the code: events and schedules no longer start it. Its runs stay. A worker that still has the function registers it again.",
-  takes: { functionId },
+  parameters: { functionId },
   call: (client, { functionId }) => client.deleteFunction(functionId),
   json: (_, { functionId }) => ({ functionId }),
   text: (_, { functionId }) => `Function ${functionId} is deleted: nothing starts it any more. Its runs stay.`
 }).pipe(Command.withExamples([{ command: "ironflow functions delete process-order" }]))
 
 const pause = clientCommand("pause", {
-  about:
+  description:
     "Pause a function: its new runs wait until it is resumed, and its schedules start no runs. Runs that have begun continue. It stays paused when workers or the server restart.",
-  takes: {
+  parameters: {
     functionId,
     reason: textFlag("reason").pipe(
       Flag.withMetavar("TEXT"),
@@ -67,8 +67,8 @@ const pause = clientCommand("pause", {
 )
 
 const resume = clientCommand("resume", {
-  about: "Let the runs of a paused function begin.",
-  takes: { functionId },
+  description: "Let the runs of a paused function begin.",
+  parameters: { functionId },
   call: (client, { functionId }) => client.resumeFunction(functionId),
   text: ({ id }) => `Function ${id} is no longer paused: its waiting runs begin.`
 })
@@ -106,9 +106,9 @@ const run = Command.make(
 )
 
 const history = clientCommand("history", {
-  about:
+  description:
     "List the versions of a function, newest first: what changed when, and how many unfinished runs each version has.",
-  takes: { functionId },
+  parameters: { functionId },
   call: (client, { functionId }) => client.functionHistory(functionId),
   json: (versions) => ({ versions }),
   text: (versions) =>
@@ -125,9 +125,9 @@ const history = clientCommand("history", {
 })
 
 const drain = clientCommand("drain", {
-  about:
+  description:
     "Show the old versions of the code: unfinished runs that are pinned to them, and the workers that have them. A worker can be removed when no run is pinned to its versions.",
-  takes: { functionId: functionId.pipe(Argument.optional) },
+  parameters: { functionId: functionId.pipe(Argument.optional) },
   call: (client, { functionId }) => client.liveVersions(Option.getOrUndefined(functionId)),
   json: (versions) => ({
     versions,

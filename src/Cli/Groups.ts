@@ -36,8 +36,8 @@ const groupInput = {
 }
 
 const list = consumergroupsCommand("list", {
-  about: "List the consumer groups and their state.",
-  takes: {
+  description: "List the consumer groups and their state.",
+  parameters: {
     namespace: textFlag("namespace").pipe(
       Flag.withMetavar("NAME"),
       Flag.withDescription("Only groups of this namespace"),
@@ -85,8 +85,8 @@ const list = consumergroupsCommand("list", {
 })
 
 const get = consumergroupsCommand("get", {
-  about: "Show the state of a consumer group, and explain it.",
-  takes: groupInput,
+  description: "Show the state of a consumer group, and explain it.",
+  parameters: groupInput,
   call: (groups, { name, namespace, pattern }) => groups.get(name, givenFlags({ namespace, pattern })),
   text: (group) => detailsOf(group)
 }).pipe(
@@ -122,15 +122,15 @@ const pause = Command.make(
 )
 
 const resume = consumergroupsCommand("resume", {
-  about: "Resume a paused consumer group at its position.",
-  takes: groupInput,
+  description: "Resume a paused consumer group at its position.",
+  parameters: groupInput,
   call: (groups, { name, namespace, pattern }) => groups.resume(name, givenFlags({ namespace, pattern })),
   text: (group, { name }) => `Consumer group ${name} continues. ${oneLine(group.message)}`
 })
 
 const deadLetters = consumergroupsCommand("dead-letters", {
-  about: "List the events that a consumer group has given up on.",
-  takes: {
+  description: "List the events that a consumer group has given up on.",
+  parameters: {
     ...groupInput,
     limit: Flag.Int("limit").pipe(
       Flag.withMetavar("N"),
@@ -185,8 +185,9 @@ const retry = Command.make(
 )
 
 const remove = consumergroupsCommand("delete", {
-  about: "Delete a consumer group with its deliveries. The subscriptions of its members end with an error.",
-  takes: groupInput,
+  description:
+    "Delete a consumer group with its deliveries. The subscriptions of its members end with an error.",
+  parameters: groupInput,
   call: (groups, { name, namespace, pattern }) => groups.delete(name, givenFlags({ namespace, pattern })),
   json: (_, { name }) => ({ deleted: name }),
   text: (_, { name }) => `Consumer group ${name} is deleted.`

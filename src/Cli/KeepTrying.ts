@@ -5,13 +5,13 @@ import * as Schedule from "effect/Schedule"
 import { isIronflowError } from "../Errors.ts"
 import { failureOf } from "./FailureReport.ts"
 
-const EVERY_MS = 1000
+const INTERVAL_MS = 1000
 const FOREVER = Number.MAX_SAFE_INTEGER
 
 /**
- * Repeats a call every second while it fails in a way that may pass, such as a restart of the server. Prints the
- * first such error to standard error, except with `--json`. Gives up after `times` repetitions; by default it
- * continues until it is interrupted.
+ * Repeats a call every second while it fails for a reason that may pass, such as a restart of the server. Prints the
+ * first such error to standard error, except with `--json`. Gives up after `times` repetitions; by default it continues
+ * until it is interrupted.
  */
 export const keepTrying = <A, E, R>(
   call: Effect.Effect<A, E, R>,
@@ -29,7 +29,7 @@ export const keepTrying = <A, E, R>(
       })
     return Effect.retry(Effect.tapError(call, printOnce), {
       while: isTemporary,
-      schedule: Schedule.spaced(EVERY_MS),
+      schedule: Schedule.spaced(INTERVAL_MS),
       times
     })
   })

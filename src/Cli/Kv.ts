@@ -25,11 +25,11 @@ const kvCommand = commandsOf(Kv)
 const bucket = Argument.String("bucket")
 const key = Argument.String("key")
 
-const inBucket = <A, E>(name: string, call: (bucket: KvBucket) => Effect.Effect<A, E>) =>
+const callBucket = <A, E>(name: string, call: (bucket: KvBucket) => Effect.Effect<A, E>) =>
   provideServer(Effect.flatMap(Kv, (kv) => call(kv.bucket(name))))
 
 const buckets = kvCommand("buckets", {
-  about: "List the buckets.",
+  description: "List the buckets.",
   call: (kv) => kv.listBuckets(),
   json: (buckets) => ({ buckets }),
   text: (buckets) =>
@@ -48,18 +48,18 @@ const buckets = kvCommand("buckets", {
         )
 })
 
-const optionalNumber = (name: string, description: string) =>
+const optionalNumberFlag = (name: string, description: string) =>
   Flag.Finite(name).pipe(Flag.withMetavar("N"), Flag.withDescription(description), Flag.optional)
 
 const createBucket = kvCommand("create-bucket", {
-  about: "Create a bucket.",
-  takes: {
+  description: "Create a bucket.",
+  parameters: {
     bucket,
     description: textFlag("description").pipe(Flag.withDescription("What the bucket is for"), Flag.optional),
-    ttl: optionalNumber("ttl", "How many seconds after its last write a key expires"),
-    maxValueSize: optionalNumber("max-value-size", "Maximum size of one value, in bytes"),
-    maxBytes: optionalNumber("max-bytes", "Maximum size of all keys and values, in bytes"),
-    history: optionalNumber("history", "Revisions to keep of each key")
+    ttl: optionalNumberFlag("ttl", "How many seconds after its last write a key expires"),
+    maxValueSize: optionalNumberFlag("max-value-size", "Maximum size of one value, in bytes"),
+    maxBytes: optionalNumberFlag("max-bytes", "Maximum size of all keys and values, in bytes"),
+    history: optionalNumberFlag("history", "Revisions to keep of each key")
   },
   call: (kv, { bucket, description, history, maxBytes, maxValueSize, ttl }) =>
     kv.createBucket({
@@ -70,8 +70,8 @@ const createBucket = kvCommand("create-bucket", {
 }).pipe(Command.withExamples([{ command: "ironflow kv create-bucket sessions --ttl 3600" }]))
 
 const deleteBucket = kvCommand("delete-bucket", {
-  about: "Delete a bucket with all its keys.",
-  takes: { bucket },
+  description: "Delete a bucket with all its keys.",
+  parameters: { bucket },
   call: (kv, { bucket }) => kv.deleteBucket(bucket),
   json: (_, { bucket }) => ({ name: bucket }),
   text: (_, { bucket }) => `Bucket ${bucket} is deleted, with all its keys.`
@@ -81,7 +81,7 @@ const get = Command.make(
   "get",
   { bucket, key },
   Effect.fnUntraced(function* ({ bucket, key }) {
-    const entry = yield* inBucket(bucket, (bucket) => bucket.get(key))
+    const entry = yield* callBucket(bucket, (bucket) => bucket.get(key))
     yield* print(jsonOf(entry), () =>
       fields({
         key: oneLine(entry.key),
@@ -117,7 +117,7 @@ const put = Command.make(
   Effect.fnUntraced(function* ({ bucket, create, key, revision, value }) {
     const text = Option.isSome(value) ? value.value : (yield* readStdin).replace(/\r?\n$/, "")
     const parsed = yield* validated(() => safeJsonParse<unknown>(checkShape("the value", text), text))
-    const result = yield* inBucket(bucket, (bucket) =>
+    const result = yield* callBucket(bucket, (bucket) =>
       create
         ? bucket.create(key, parsed)
         : Option.isSome(revision)
@@ -146,7 +146,7 @@ const remove = Command.make(
     )
   },
   Effect.fnUntraced(function* ({ bucket, key, purge }) {
-    yield* inBucket(bucket, (bucket) => (purge ? bucket.purge(key) : bucket.delete(key)))
+    yield* callBucket(bucket, (bucket) => (purge ? bucket.purge(key) : bucket.delete(key)))
     yield* print(
       { key },
       () => `Key ${oneLine(key)} is deleted${purge ? ", with its earlier revisions" : ""}.`
@@ -166,7 +166,7 @@ const list = Command.make(
     )
   },
   Effect.fnUntraced(function* ({ bucket, filter }) {
-    const keys = yield* inBucket(bucket, (bucket) => bucket.listKeys(Option.getOrUndefined(filter)))
+    const keys = yield* callBucket(bucket, (bucket) => bucket.listKeys(Option.getOrUndefined(filter)))
     yield* print({ keys }, () =>
       keys.length === 0 ? "There are no such keys." : keys.map((key) => oneLine(key)).join("\n")
     )
@@ -177,7 +177,7 @@ const history = Command.make(
   "history",
   { bucket, key },
   Effect.fnUntraced(function* ({ bucket, key }) {
-    const entries = yield* inBucket(bucket, (bucket) => bucket.history(key))
+    const entries = yield* callBucket(bucket, (bucket) => bucket.history(key))
     yield* print({ entries: entries.map(jsonOf) }, () =>
       table(
         ["REVISION", "OPERATION", "WRITTEN", "VALUE"],

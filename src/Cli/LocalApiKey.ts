@@ -23,6 +23,6 @@ export const createApiKey = (
       return yield* Management.make({ store, access }, environment).apiKeys.create(input)
     })
   ).pipe(
-    // the type also declares errors that cannot occur here: an error that is no `IronflowError` would be a defect
+    // the type also has errors that cannot occur here: an error that is not an `IronflowError` is a defect
     Effect.catch((error) => (isIronflowError(error) ? Effect.fail(error) : Effect.die(error)))
   )

@@ -59,17 +59,17 @@ export const environmentFor = ({ format, level }: LogChoice): { readonly [name: 
 /** A logger that writes to standard error. */
 export const stderrLogger = ({ format, level }: LogChoice, sink: LineSink = standardError()): Logger => {
   const lowestIndex = level === "silent" ? lineLevels.length : lineLevels.indexOf(level)
-  const lineAt = (of: LineLevel): Logger[LineLevel] =>
-    lineLevels.indexOf(of) < lowestIndex
+  const lineAt = (lineLevel: LineLevel): Logger[LineLevel] =>
+    lineLevels.indexOf(lineLevel) < lowestIndex
       ? () => undefined
       : (message, data, fields) => {
           // code without a fiber may call a logger too: the time then comes from the machine's clock
           const at = Effect.runSync(Clock.currentTimeMillis)
           sink.write((dropped) =>
             dropped === 0
-              ? formatRecord(format, { at, level: of, message, fields, data })
+              ? formatRecord(format, { at, level: lineLevel, message, fields, data })
               : `${formatRecord(format, { at, level: "warn", message: missingText(dropped), fields: { missing: dropped } })}\n` +
-                formatRecord(format, { at, level: of, message, fields, data })
+                formatRecord(format, { at, level: lineLevel, message, fields, data })
           )
         }
   return { debug: lineAt("debug"), info: lineAt("info"), warn: lineAt("warn"), error: lineAt("error") }

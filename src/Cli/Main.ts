@@ -15,8 +15,8 @@ import {
 import { levelFromEnvironment } from "../Logger.ts"
 
 silenceSqliteWarning()
-const forced = forceOnSecondSignal()
-// not called when the reader of standard output has gone
+const cameSecondSignal = forceOnSecondSignal()
+// this function is not called when the reader of standard output has gone
 endWhenOutputFails((cause) => {
   const error = new CommandError(`Standard output cannot be written: ${cause.message}`, {
     code: "STDOUT_UNWRITABLE",
@@ -34,7 +34,7 @@ invoke(process.argv.slice(2)).pipe(
     teardown: (exit, done) => {
       const code = exitCodeOfEnd(exit)
       // a failure keeps its exit code, even if a signal came too
-      done(code || (isUnfinished() || (code === undefined && forced()) ? 1 : 0))
+      done(code || (isUnfinished() || (code === undefined && cameSecondSignal()) ? 1 : 0))
     }
   })
 )

@@ -12,5 +12,5 @@ const commands: ReadonlyArray<readonly [method: RegExp, command: (runId: string)
 ]
 
 /** The message about a run, with commands in place of methods. */
-export const inCommands = (text: string, runId: string): string =>
+export const methodsToCommands = (text: string, runId: string): string =>
   commands.reduce((result, [method, command]) => result.replace(method, () => command(runId)), text)

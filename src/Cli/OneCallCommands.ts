@@ -15,16 +15,16 @@ export const commandsOf =
   <Name extends string, A, E, const Config extends Command.Command.Config = {}>(
     name: Name,
     {
-      about,
+      description,
       call,
       json = (answer) => answer,
-      takes,
+      parameters,
       text
     }: {
       /** The description of the command in its help. */
-      readonly about: string
+      readonly description: string
       /** The arguments and flags of the command. */
-      readonly takes?: Config
+      readonly parameters?: Config
       readonly call: (api: Api, input: Input<Config>) => Effect.Effect<A, E>
       /** Makes the output with `--json`. By default the output is the answer itself. */
       readonly json?: (answer: A, input: Input<Config>) => unknown
@@ -33,12 +33,12 @@ export const commandsOf =
     }
   ) =>
     // without `takes`, the type `Config` has no members
-    Command.make(name, takes ?? ({} as Config), (input) =>
+    Command.make(name, parameters ?? ({} as Config), (input) =>
       Effect.flatMap(
         callService(service, (api) => call(api, input)),
         (answer) => print(json(answer, input), () => text(answer, input))
       )
-    ).pipe(Command.withDescription(about))
+    ).pipe(Command.withDescription(description))
 
 /** The values of the given flags and arguments, by the names that the client has for them. */
 export const givenFlags = <A extends object>(flags: {

@@ -11,14 +11,14 @@ const id = Argument.String("id")
 const name = Argument.String("name")
 
 const create = orgsCommand("create", {
-  about: "Create an organization.",
-  takes: { name },
+  description: "Create an organization.",
+  parameters: { name },
   call: (orgs, { name }) => orgs.create({ name }),
   text: (org) => `Organization ${org.name} is ${org.id}.`
 })
 
 const list = orgsCommand("list", {
-  about: "List the organizations.",
+  description: "List the organizations.",
   call: (orgs) => orgs.list(),
   json: (orgs) => ({ orgs }),
   text: (orgs) =>
@@ -29,15 +29,15 @@ const list = orgsCommand("list", {
 })
 
 const rename = orgsCommand("rename", {
-  about: "Rename an organization.",
-  takes: { id, name },
+  description: "Rename an organization.",
+  parameters: { id, name },
   call: (orgs, { id, name }) => orgs.update(id, { name }),
   text: (org, { id }) => `Organization ${id} is called ${org.name}.`
 })
 
 const remove = orgsCommand("delete", {
-  about: "Delete an organization, which must have no roles and no policies.",
-  takes: { id },
+  description: "Delete an organization, which must have no roles and no policies.",
+  parameters: { id },
   call: (orgs, { id }) => orgs.delete(id),
   json: (_, { id }) => ({ id }),
   text: (_, { id }) => `Organization ${id} is deleted.`

@@ -45,18 +45,20 @@ export const table = (
  * without a value are left out.
  */
 export const fields = (values: { readonly [name: string]: string | undefined }): string => {
-  const present = Object.entries(values).filter((entry): entry is [string, string] => entry[1] !== undefined)
-  const width = Math.max(...present.map(([name]) => name.length))
+  const givenValues = Object.entries(values).filter(
+    (entry): entry is [string, string] => entry[1] !== undefined
+  )
+  const width = Math.max(...givenValues.map(([name]) => name.length))
   const indent = " ".repeat(width + 2)
-  return present
+  return givenValues
     .map(([name, value]) => `${name.padEnd(width)}  ${value.replaceAll("\n", `\n${indent}`)}`)
     .join("\n")
 }
 
 /** Text on one line without terminal control characters, cut at `max` characters. */
 export const oneLine = (text: string, max = Number.POSITIVE_INFINITY): string => {
-  const plain = text.replace(/\s*[\p{Cc}\p{Zl}\p{Zp}]+\s*/gu, " ").trim()
-  return plain.length <= max ? plain : `${plain.slice(0, max - 1)}…`
+  const line = text.replace(/\s*[\p{Cc}\p{Zl}\p{Zp}]+\s*/gu, " ").trim()
+  return line.length <= max ? line : `${line.slice(0, max - 1)}…`
 }
 
 /** A value as JSON on one line, cut at `max` characters; empty for `undefined`. */

@@ -5,7 +5,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { Policies } from "../Client/Policies.ts"
 import { table } from "./Output.ts"
-import { onlyOrg, ownerOrg } from "./Roles.ts"
+import { orgFilterFlag, ownerOrgFlag } from "./Roles.ts"
 import { commandsOf, givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
@@ -36,14 +36,14 @@ const effect = Flag.Literals("effect", effects).pipe(
 )
 
 const create = policiesCommand("create", {
-  about: "Create a policy.",
-  takes: {
+  description: "Create a policy.",
+  parameters: {
     name: Argument.String("name"),
     effect,
     actions,
     resources: resources.pipe(Flag.withDefault("*")),
     condition,
-    org: ownerOrg("policy")
+    org: ownerOrgFlag("policy")
   },
   call: (policies, { name, effect, actions, resources, condition, org }) =>
     policies.create({ name, effect, actions, resources, ...givenFlags({ condition, org_id: org }) }),
@@ -56,8 +56,8 @@ const create = policiesCommand("create", {
 )
 
 const list = policiesCommand("list", {
-  about: "List the policies.",
-  takes: { org: onlyOrg("policies") },
+  description: "List the policies.",
+  parameters: { org: orgFilterFlag("policies") },
   call: (policies, { org }) => policies.list(Option.getOrUndefined(org)),
   json: (policies) => ({ policies }),
   text: (policies) =>
@@ -75,8 +75,8 @@ const list = policiesCommand("list", {
 })
 
 const update = policiesCommand("update", {
-  about: "Change a policy. The change takes effect at once.",
-  takes: {
+  description: "Change a policy. The change takes effect at once.",
+  parameters: {
     id,
     name: textFlag("name").pipe(Flag.withMetavar("NAME"), Flag.optional),
     effect: Flag.Literals("effect", effects).pipe(Flag.optional),
@@ -97,8 +97,8 @@ const update = policiesCommand("update", {
 })
 
 const remove = policiesCommand("delete", {
-  about: "Delete a policy that no role has.",
-  takes: { id },
+  description: "Delete a policy that no role has.",
+  parameters: { id },
   call: (policies, { id }) => policies.delete(id),
   json: (_, { id }) => ({ id }),
   text: (_, { id }) => `Policy ${id} is deleted.`

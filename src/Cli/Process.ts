@@ -7,13 +7,16 @@ import { nodeProblem, runtimeProblem } from "../NodeVersion.ts"
 /** Fails with a `NodeVersionError` when the runtime is not Node, and with a usage error when Node is too old. */
 export const requireNode: Effect.Effect<void, IronflowError> = Effect.suspend(
   (): Effect.Effect<void, IronflowError> => {
-    const noNode = runtimeProblem(
+    const runtimeProblemText = runtimeProblem(
       "the ironflow command",
       "Run it with Node.js: `npx ironflow`, or `bunx ironflow` without `--bun` where Node.js is installed"
     )
-    if (noNode !== undefined) return Effect.fail(new NodeVersionError(noNode, { code: "NODE_NEEDED" }))
-    const problem = nodeProblem()
-    return problem === undefined ? Effect.void : Effect.fail(new CommandError(problem, { code: "USAGE" }))
+    if (runtimeProblemText !== undefined)
+      return Effect.fail(new NodeVersionError(runtimeProblemText, { code: "NODE_NEEDED" }))
+    const versionProblemText = nodeProblem()
+    return versionProblemText === undefined
+      ? Effect.void
+      : Effect.fail(new CommandError(versionProblemText, { code: "USAGE" }))
   }
 )
 

@@ -6,7 +6,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 
 /** How often a line is printed where there is no terminal. */
-const LINE_EVERY_MS = 5000
+const LINE_INTERVAL_MS = 5000
 
 /** The clock of the operation whose progress is shown; `undefined` while there is none. */
 let nowMs: (() => number) | undefined
@@ -18,7 +18,7 @@ export const showProgress = (text: string): void => {
     process.stderr.write(`\r${text}\u001B[K`)
     return
   }
-  if (nowMs === undefined || nowMs() - printedAt < LINE_EVERY_MS || process.argv.includes("--json")) return
+  if (nowMs === undefined || nowMs() - printedAt < LINE_INTERVAL_MS || process.argv.includes("--json")) return
   printedAt = nowMs()
   process.stderr.write(`${text}\n`)
 }

@@ -13,14 +13,14 @@ import { fields, oneLine, print, jsonLine, table } from "./Output.ts"
 import { callService, provideServer } from "./ServerCalls.ts"
 import { commandsOf, givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
-import { shownOwner } from "../Projection/OwnerName.ts"
+import { ownerText } from "../Projection/OwnerName.ts"
 
 const projectionsCommand = commandsOf(Projections)
 
 const name = Argument.String("name")
 
 const list = projectionsCommand("list", {
-  about: "List the projections with their status.",
+  description: "List the projections with their status.",
   call: (projections) => projections.list(),
   json: (projections) => ({ projections }),
   text: (projections) =>
@@ -35,14 +35,14 @@ const list = projectionsCommand("list", {
             String(info.lastEventSeq),
             String(info.lag),
             String(info.deadLetters),
-            info.owner === undefined ? "" : shownOwner(info.owner)
+            info.owner === undefined ? "" : ownerText(info.owner)
           ])
         )
 })
 
 const get = projectionsCommand("get", {
-  about: "Show the state of a projection.",
-  takes: {
+  description: "Show the state of a projection.",
+  parameters: {
     name,
     partition: textFlag("partition").pipe(
       Flag.withMetavar("KEY"),
@@ -129,9 +129,9 @@ const status = Command.make(
 ).pipe(Command.withDescription("Show the status of a projection, and the reason for it."))
 
 const rebuild = projectionsCommand("rebuild", {
-  about:
+  description:
     "Rebuild a projection: delete its dead letters, and handle the whole log again. Readers see the old states until the rebuild is done. The handler of an external projection is called again for every event.",
-  takes: { name },
+  parameters: { name },
   call: (projections, { name }) => projections.rebuild(name),
   text: (info, { name }) => `Projection ${name} is being rebuilt from the log. ${info.message}`
 })
@@ -162,15 +162,15 @@ const pause = Command.make(
 ).pipe(Command.withDescription("Pause a projection: it gets no more events until it is resumed."))
 
 const resume = projectionsCommand("resume", {
-  about: "Resume a paused projection.",
-  takes: { name },
+  description: "Resume a paused projection.",
+  parameters: { name },
   call: (projections, { name }) => projections.resume(name),
   text: (info, { name }) => `Projection ${name} continues. ${info.message}`
 })
 
 const deadLetters = projectionsCommand("dead-letters", {
-  about: "List the events that a projection has given up on.",
-  takes: {
+  description: "List the events that a projection has given up on.",
+  parameters: {
     name,
     limit: Flag.Int("limit").pipe(
       Flag.withMetavar("N"),
@@ -202,8 +202,8 @@ const deadLetters = projectionsCommand("dead-letters", {
 })
 
 const retry = projectionsCommand("retry", {
-  about: "Try dead letters again: the one at the position, or all without a position.",
-  takes: { name, position: Argument.Int("position").pipe(Argument.optional) },
+  description: "Try dead letters again: the one at the position, or all without a position.",
+  parameters: { name, position: Argument.Int("position").pipe(Argument.optional) },
   call: (projections, { name, position }) =>
     Option.match(position, {
       onNone: () => projections.retryDeadLetters(name),

@@ -20,16 +20,16 @@ const orgFlag = (description: string) =>
   textFlag("org").pipe(Flag.withMetavar("ID"), Flag.withDescription(description), Flag.optional)
 
 /** The flag of a command that makes a role or policy. */
-export const ownerOrg = (noun: "role" | "policy") =>
+export const ownerOrgFlag = (noun: "role" | "policy") =>
   orgFlag(`The organization of the ${noun}; org_default by default`)
 
 /** The flag of a command that lists roles or policies. */
-export const onlyOrg = (nouns: "roles" | "policies") =>
+export const orgFilterFlag = (nouns: "roles" | "policies") =>
   orgFlag(`Only ${nouns} of this organization; the ${nouns} of all organizations by default`)
 
 const create = Command.make(
   "create",
-  { name, org: ownerOrg("role") },
+  { name, org: ownerOrgFlag("role") },
   Effect.fnUntraced(function* ({ name, org }) {
     const orgId = Option.getOrUndefined(org)
     const role = yield* callService(Roles, (roles) =>
@@ -40,8 +40,8 @@ const create = Command.make(
 ).pipe(Command.withDescription("Create a role."))
 
 const list = rolesCommand("list", {
-  about: "List the roles.",
-  takes: { org: onlyOrg("roles") },
+  description: "List the roles.",
+  parameters: { org: orgFilterFlag("roles") },
   call: (roles, { org }) => roles.list(Option.getOrUndefined(org)),
   json: (roles) => ({ roles }),
   text: (roles) =>
@@ -58,31 +58,31 @@ const list = rolesCommand("list", {
 })
 
 const rename = rolesCommand("rename", {
-  about: "Rename a role.",
-  takes: { id, name },
+  description: "Rename a role.",
+  parameters: { id, name },
   call: (roles, { id, name }) => roles.update(id, { name }),
   text: (role, { id }) => `Role ${id} is called ${role.name}.`
 })
 
 const deleteRole = rolesCommand("delete", {
-  about: "Delete a role that no key has.",
-  takes: { id },
+  description: "Delete a role that no key has.",
+  parameters: { id },
   call: (roles, { id }) => roles.delete(id),
   json: (_, { id }) => ({ id }),
   text: (_, { id }) => `Role ${id} is deleted.`
 })
 
 const assign = rolesCommand("assign", {
-  about: "Give a role a policy. The change takes effect at once.",
-  takes: { id, policy },
+  description: "Give a role a policy. The change takes effect at once.",
+  parameters: { id, policy },
   call: (roles, { id, policy }) => roles.assignPolicy(id, policy),
   json: (_, { id, policy }) => ({ id, policy_id: policy }),
   text: (_, { id, policy }) => `Role ${id} has policy ${policy}.`
 })
 
 const unassign = rolesCommand("unassign", {
-  about: "Take a policy from a role. The change takes effect at once.",
-  takes: { id, policy },
+  description: "Take a policy from a role. The change takes effect at once.",
+  parameters: { id, policy },
   call: (roles, { id, policy }) => roles.removePolicy(id, policy),
   json: (_, { id, policy }) => ({ id, policy_id: policy }),
   text: (_, { id, policy }) => `Role ${id} no longer has policy ${policy}.`

@@ -10,11 +10,11 @@ import * as Flag from "effect/cli/Flag"
 import type { BulkAction, BulkOptions, ClientApi, EffectKind, Run } from "../Client/Client.ts"
 import { bulkIds } from "../Limits.ts"
 import type { TextOption } from "../Protocol/Bulk.ts"
-import { bulkFlags, doToMany, idsOf } from "./Bulk.ts"
+import { bulkFlags, changeManyRuns, idsOf } from "./Bulk.ts"
 import { givenFlags } from "./OneCallCommands.ts"
 import { CommandError } from "./CommandError.ts"
 import { readData } from "./Emit.ts"
-import { inCommands } from "./MethodsToCommands.ts"
+import { methodsToCommands } from "./MethodsToCommands.ts"
 import { ironflow } from "./Ironflow.ts"
 import { show } from "../Show.ts"
 import { oneLine, print } from "./Output.ts"
@@ -62,13 +62,13 @@ const stuckCodes: ReadonlySet<string> = new Set([
  * Why the run waits, on a line of its own, in the words of `runs why`. Empty when the run continues by
  * itself.
  */
-const whyStuck = (runId: string) =>
+const stuckReasonLine = (runId: string) =>
   callServer((client) => client.explain(runId)).pipe(
     Effect.map(({ code, message }) =>
-      stuckCodes.has(code) ? `\nIt still waits. ${oneLine(inCommands(message, runId), 2000)}` : ""
+      stuckCodes.has(code) ? `\nIt still waits. ${oneLine(methodsToCommands(message, runId), 2000)}` : ""
     ),
-    // The action has already succeeded, so an error here only leaves this line out. An API key may be allowed to
-    // control runs and yet not to read them.
+    // The action has already succeeded, so after an error this line is left out. The API key may be allowed to control
+    // runs, but not to read them.
     Effect.orElseSucceed(() => "")
   )
 
@@ -95,7 +95,7 @@ const optionsOf = (input: ActionInput): Pick<BulkOptions, TextOption> =>
  * `single`, one run is handled like several runs. `singleFlags` are the given flags that only apply to one run: with
  * several runs, or with `--dry-run`, these flags are refused.
  */
-const act = <E>(
+const actOnRuns = <E>(
   action: BulkAction,
   input: ActionInput & Parameters<typeof filtersOf>[0],
   single?: SingleRunCall<E>,
@@ -127,7 +127,7 @@ const act = <E>(
     ) {
       const run = yield* callServer((client) => single.call(client, firstId, options))
       const { json } = yield* ironflow
-      const whyLine = single.needsWorker === true && !json ? yield* whyStuck(run.id) : ""
+      const whyLine = single.needsWorker === true && !json ? yield* stuckReasonLine(run.id) : ""
       return yield* print(run, () => single.text(run, options) + whyLine)
     }
     if (singleFlags.length > 0) {
@@ -150,7 +150,7 @@ const act = <E>(
         { code: "USAGE" }
       )
     }
-    return yield* doToMany({
+    return yield* changeManyRuns({
       action,
       runs: hasFilters ? filters : { ids },
       options,
@@ -169,7 +169,7 @@ const examples = (verb: string, filter: string) => [
 ]
 
 export const cancel = Command.make("cancel", { runIds, reason, ...filterFlags, ...bulkFlags }, (input) =>
-  act("cancel", input, {
+  actOnRuns("cancel", input, {
     call: (client, runId, { reason }) => client.cancelRun(runId, reason),
     text: (run) =>
       run.status === "cancelled"
@@ -183,11 +183,11 @@ export const cancel = Command.make("cancel", { runIds, reason, ...filterFlags, .
 )
 
 export const pause = Command.make("pause", { runIds, reason, ...filterFlags, ...bulkFlags }, (input) =>
-  act("pause", input, {
+  actOnRuns("pause", input, {
     call: (client, runId, { reason }) => client.pauseRun(runId, reason),
     text: (run, { reason = "" }) =>
       reason !== "" && run.pauseReason !== undefined && run.pauseReason !== reason
-        ? `Run ${run.id} was already paused, and keeps its earlier reason: ${oneLine(inCommands(run.pauseReason, run.id), 400)}`
+        ? `Run ${run.id} was already paused, and keeps its earlier reason: ${oneLine(methodsToCommands(run.pauseReason, run.id), 400)}`
         : run.status === "paused"
           ? `Run ${run.id} is paused; \`ironflow runs resume ${run.id}\` continues it.`
           : `Run ${run.id} pauses when its running steps have ended.`
@@ -199,7 +199,7 @@ export const pause = Command.make("pause", { runIds, reason, ...filterFlags, ...
 )
 
 export const resume = Command.make("resume", { runIds, fromStep, ...filterFlags, ...bulkFlags }, (input) =>
-  act("resume", input, {
+  actOnRuns("resume", input, {
     call: (client, runId, { fromStep }) => client.resumeRun(runId, fromStep),
     text: (run) => `Run ${run.id} continues.`,
     needsWorker: true
@@ -211,7 +211,7 @@ export const resume = Command.make("resume", { runIds, fromStep, ...filterFlags,
 )
 
 export const retry = Command.make("retry", { runIds, fromStep, ...filterFlags, ...bulkFlags }, (input) =>
-  act("retry", input, {
+  actOnRuns("retry", input, {
     call: (client, runId, { fromStep }) => client.retryRun(runId, fromStep),
     text: (run, { fromStep }) =>
       fromStep === undefined
@@ -226,7 +226,7 @@ export const retry = Command.make("retry", { runIds, fromStep, ...filterFlags, .
 )
 
 export const rerun = Command.make("rerun", { runIds, ...filterFlags, ...bulkFlags }, (input) =>
-  act("rerun", input)
+  actOnRuns("rerun", input)
 ).pipe(
   Command.withDescription(
     "Start a new run with the same function and input for each of the given runs, which must have ended and not been invoked by another run. " +
@@ -277,9 +277,9 @@ export const fork = Command.make(
       }
       steps[text.slice(0, at)] = yield* readData(text.slice(at + 1))
     }
-    const isOne = input.runIds.length === 1 && input.runIds[0] !== "-"
-    const value = isOne && Option.isSome(data) ? yield* readData(data.value) : undefined
-    return yield* act(
+    const isSingleRun = input.runIds.length === 1 && input.runIds[0] !== "-"
+    const value = isSingleRun && Option.isSome(data) ? yield* readData(data.value) : undefined
+    return yield* actOnRuns(
       "fork",
       input,
       {
@@ -326,7 +326,7 @@ export const move = Command.make(
     ...bulkFlags
   },
   (input) =>
-    act("move", input, {
+    actOnRuns("move", input, {
       call: (client, runId) => client.moveRun(runId, givenFlags({ version: input.version })),
       text: (run) => `Run ${run.id} continues with version "${run.codeVersion ?? ""}" of ${run.functionId}.`
     })
@@ -340,7 +340,7 @@ export const move = Command.make(
 )
 
 export const remove = Command.make("delete", { runIds, ...filterFlags, ...bulkFlags }, (input) =>
-  act("delete", input)
+  actOnRuns("delete", input)
 ).pipe(
   Command.withDescription(
     "Delete runs that have ended, with their steps and logs; their events stay. The newest run of all is never deleted. " +

@@ -44,7 +44,7 @@ export const count = Command.make(
     const counts = yield* callServer((client) =>
       client.countRuns({
         ...filters,
-        // the server refuses a value that is not one of these
+        // the type has only the values that the server accepts, and the server refuses any other
         by: by as CountRunsOptions["by"],
         durations,
         timeLimit,

@@ -24,11 +24,11 @@ import { showProgress, withProgressLine } from "./ProgressLine.ts"
 import { callServer, provideServer } from "./ServerCalls.ts"
 import { textFlag } from "./TextFlag.ts"
 
-const text = (name: string, metavar: string, description: string) =>
+const optionalTextFlag = (name: string, metavar: string, description: string) =>
   textFlag(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.optional)
 
-const moment = (name: string, description: string) =>
-  text(
+const timeFlag = (name: string, description: string) =>
+  optionalTextFlag(
     name,
     "TIME",
     `${description}: an ISO time such as 2026-01-31T12:00:00Z, or how long ago, such as 30m, 12h or 7d`
@@ -46,18 +46,22 @@ export const filterFlags = {
     Flag.withDescription("Only runs in this status; may be repeated"),
     Flag.between(0, runStatuses.length)
   ),
-  createdFrom: moment("created-from", "Only runs that were created at this time or later"),
-  createdTo: moment("created-to", "Only runs that were created before this time"),
-  endedFrom: moment("ended-from", "Only runs that ended at this time or later"),
-  endedTo: moment("ended-to", "Only runs that ended before this time"),
-  event: text("event", "NAME", "Only runs that an event of this name has started"),
-  entity: text("entity", "ID", "Only runs that an event of this entity has started"),
-  idempotencyKey: text(
+  createdFrom: timeFlag("created-from", "Only runs that were created at this time or later"),
+  createdTo: timeFlag("created-to", "Only runs that were created before this time"),
+  endedFrom: timeFlag("ended-from", "Only runs that ended at this time or later"),
+  endedTo: timeFlag("ended-to", "Only runs that ended before this time"),
+  event: optionalTextFlag("event", "NAME", "Only runs that an event of this name has started"),
+  entity: optionalTextFlag("entity", "ID", "Only runs that an event of this entity has started"),
+  idempotencyKey: optionalTextFlag(
     "idempotency-key",
     "KEY",
     "Only runs that an event with this idempotency key has started"
   ),
-  error: text("error", "TEXT", "Only failed runs with this text in their error: its message, name or code"),
+  error: optionalTextFlag(
+    "error",
+    "TEXT",
+    "Only failed runs with this text in their error: its message, name or code"
+  ),
   attribute: textFlag("attribute").pipe(
     Flag.withMetavar("PATH=VALUE"),
     Flag.withDescription(
@@ -65,7 +69,7 @@ export const filterFlags = {
     ),
     Flag.between(0, 10)
   ),
-  where: text(
+  where: optionalTextFlag(
     "where",
     "CEL",
     'Only runs for which this expression over event, output and error is true, as in "event.data.amount > 100"; all runs that match the other filters are searched'
@@ -125,17 +129,17 @@ export const filtersOf = (input: FilterInput): Effect.Effect<ListRunsOptions, Va
     }
     const memberOf = <A>(name: string, value: Option.Option<A>) =>
       Option.isNone(value) ? {} : { [name]: value.value }
-    const time = (name: (typeof timeFilters)[number]) =>
+    const timeMember = (name: (typeof timeFilters)[number]) =>
       Option.isNone(input[name])
         ? Effect.succeed({})
         : Effect.map(timeOf(name, input[name].value, now), (at) => ({ [name]: at }))
     return {
       ...(input.function.length === 0 ? {} : { functionId: oneOrSeveral(input.function) }),
       ...(input.status.length === 0 ? {} : { status: oneOrSeveral(input.status) }),
-      ...(yield* time("createdFrom")),
-      ...(yield* time("createdTo")),
-      ...(yield* time("endedFrom")),
-      ...(yield* time("endedTo")),
+      ...(yield* timeMember("createdFrom")),
+      ...(yield* timeMember("createdTo")),
+      ...(yield* timeMember("endedFrom")),
+      ...(yield* timeMember("endedTo")),
       ...memberOf("eventName", input.event),
       ...memberOf("entityId", input.entity),
       ...memberOf("idempotencyKey", input.idempotencyKey),
@@ -226,16 +230,16 @@ const searchPage = (client: ClientApi<EffectKind>, options: ListRunsOptions, tim
     ) {
       const foundRuns = page.runs
       showProgress(`${foundRuns.length} found, searched back to ${page.lookedBackTo}`)
-      const damaged = page.damaged ?? []
-      const next: ListRunsResult = yield* client.listRuns({
+      const damagedRuns = page.damaged ?? []
+      const nextPage: ListRunsResult = yield* client.listRuns({
         ...options,
         limit: limit - foundRuns.length,
         cursor: page.nextCursor
       })
-      const allDamaged = [...damaged, ...(next.damaged ?? [])]
+      const allDamaged = [...damagedRuns, ...(nextPage.damaged ?? [])]
       page = {
-        ...next,
-        runs: [...foundRuns, ...next.runs],
+        ...nextPage,
+        runs: [...foundRuns, ...nextPage.runs],
         ...(allDamaged.length === 0 ? {} : { damaged: allDamaged })
       }
     }
@@ -278,7 +282,7 @@ const tableOf = (page: ListRunsResult, now: number, times: string): string => {
     )
   }
   if (page.nextCursor !== undefined) {
-    const how =
+    const extentText =
       page.lookedBackTo !== undefined
         ? `Searched back to ${page.lookedBackTo}`
         : page.isTotalExact === false
@@ -286,7 +290,7 @@ const tableOf = (page: ListRunsResult, now: number, times: string): string => {
             ? `At least ${page.totalCount} in all`
             : "There are more"
           : `${page.totalCount} in all`
-    lines.push(`${how}; the next page:${times} --cursor ${page.nextCursor}`)
+    lines.push(`${extentText}; the next page:${times} --cursor ${page.nextCursor}`)
   }
   return lines.join("\n")
 }
@@ -294,7 +298,7 @@ const tableOf = (page: ListRunsResult, now: number, times: string): string => {
 /** How often new runs are asked for. */
 const POLL_MS = 1000
 /** How many shown runs are remembered, so that none is shown twice. */
-const REMEMBERED = 10_000
+const MAX_REMEMBERED = 10_000
 
 /**
  * Shows the newest matching runs, and then each run that matches later. Runs that are older than the oldest run
@@ -313,15 +317,15 @@ const follow = (client: Client["Service"], filters: ListRunsOptions, limit: numb
         { discard: true }
       )
     const now = yield* Clock.currentTimeMillis
-    const { runs: first } = yield* client.listRuns({ ...filters, limit })
-    yield* show(first)
-    const createdFrom = first.at(-1)?.createdAt ?? filters.createdFrom ?? now
+    const { runs: newestRuns } = yield* client.listRuns({ ...filters, limit })
+    yield* show(newestRuns)
+    const createdFrom = newestRuns.at(-1)?.createdAt ?? filters.createdFrom ?? now
     const options = { ...filters, createdFrom, limit: 1000 }
     return yield* Effect.forever(
       Effect.gen(function* () {
         yield* Effect.sleep(POLL_MS)
         yield* show(yield* keepTrying(readUnseen(client, options, shownIds)))
-        for (const id of shownIds) if (shownIds.size > REMEMBERED) shownIds.delete(id)
+        for (const id of shownIds) if (shownIds.size > MAX_REMEMBERED) shownIds.delete(id)
       })
     )
   })
@@ -341,7 +345,7 @@ const readUnseen = (client: Client["Service"], options: ListRunsOptions, shownId
       })
       foundRuns.push(...page.runs)
       cursor = page.runs.some(({ id }) => !shownIds.has(id)) ? page.nextCursor : undefined
-    } while (cursor !== undefined && foundRuns.length < REMEMBERED)
+    } while (cursor !== undefined && foundRuns.length < MAX_REMEMBERED)
     return foundRuns
   })
 

@@ -11,7 +11,7 @@ import { isObject } from "../Json.ts"
 import { readData } from "./Emit.ts"
 import type { ReportedError } from "../DescribeError.ts"
 import { errorLine, placeLines, thrownLine } from "./ErrorText.ts"
-import { inCommands } from "./MethodsToCommands.ts"
+import { methodsToCommands } from "./MethodsToCommands.ts"
 import { lineLevels } from "../LogFields.ts"
 import { formatRecord } from "../LogFormat.ts"
 import { logChoice, logFlags } from "./LogOutput.ts"
@@ -39,8 +39,8 @@ const get = Command.make(
 ).pipe(Command.withDescription("Show a run: its status, input, output or error."))
 
 const why = clientCommand("why", {
-  about: "Explain why a run is in its current state, with the facts behind it.",
-  takes: { runId },
+  description: "Explain why a run is in its current state, with the facts behind it.",
+  parameters: { runId },
   call: (client, { runId }) => client.explain(runId),
   text: (explanation, { runId }) => {
     // the error is printed below, as in `runs get`
@@ -48,7 +48,7 @@ const why = clientCommand("why", {
     const facts = Object.entries(details)
     const failure = isObject(error) ? (error as unknown as ReportedError) : undefined
     const message = [
-      oneLine(inCommands(explanation.message, runId), 2000),
+      oneLine(methodsToCommands(explanation.message, runId), 2000),
       ...(failure === undefined ? [] : placeLines(failure).map((place) => `    ${place}`))
     ].join("\n")
     const page = pageOfReason(explanation.code)
@@ -80,7 +80,7 @@ const steps = Command.make(
               step.kind,
               step.status,
               String(step.attempt),
-              ...(runsCode(step) ? [durationOf(step, now), ""] : ["", durationOf(step, now)]),
+              ...(executedCode(step) ? [durationOf(step, now), ""] : ["", durationOf(step, now)]),
               resultOf(step)
             ])
           )
@@ -97,12 +97,12 @@ const durationOf = ({ endedAt, startedAt }: RunStep, now: number): string =>
   durationBetween(startedAt, endedAt, now)
 
 /** Whether the duration of the step is a time in which code ran, and not a time in which the step waited. */
-const runsCode = ({ kind, status }: RunStep): boolean =>
+const executedCode = ({ kind, status }: RunStep): boolean =>
   status !== "waiting" && (kind === "run" || kind === "tx" || kind === "compensate")
 
 const audit = clientCommand("audit", {
-  about: "List the recorded history of a run, if its function has `recording: true`.",
-  takes: { runId },
+  description: "List the recorded history of a run, if its function has `recording: true`.",
+  parameters: { runId },
   call: (client, { runId }) => client.getRunAudit(runId),
   json: (events) => ({ events }),
   text: (events) =>
@@ -130,9 +130,9 @@ const logs = Command.make(
     const lines = all.filter((line) => lineLevels.indexOf(line.level) >= lineLevels.indexOf(level))
     const { format } = logChoice({ logFormat, logLevel: Option.none() })
     yield* print({ lines }, () => {
-      const missing = (all[0]?.number ?? 1) - 1
+      const missingCount = (all[0]?.number ?? 1) - 1
       return [
-        ...(missing === 0 ? [] : [`${missing} earlier lines are not kept any more.`]),
+        ...(missingCount === 0 ? [] : [`${missingCount} earlier lines are not kept any more.`]),
         ...(lines.length === 0
           ? [all.length === 0 ? "The run has logged nothing." : "There are no such lines."]
           : []),
@@ -205,7 +205,7 @@ const printRun = (run: Run) =>
       ended: run.endedAt,
       "ended after": durationBetween(run.createdAt, run.endedAt) || undefined,
       erased: run.erasedAt,
-      paused: run.pauseReason === undefined ? undefined : oneLine(inCommands(run.pauseReason, run.id)),
+      paused: run.pauseReason === undefined ? undefined : oneLine(methodsToCommands(run.pauseReason, run.id)),
       input: run.input === undefined ? undefined : jsonLine(run.input, 2000),
       output: run.output === undefined ? undefined : jsonLine(run.output, 2000),
       error:

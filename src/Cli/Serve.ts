@@ -40,9 +40,10 @@ export const consoleFlags = {
 }
 
 /**
- * Where the console is, for people: its URL, or only its path when it is behind a proxy, whose address is not known.
+ * Where the console is, for people: its URL, or only its path when it is behind a proxy, since the address of the proxy
+ * is not known.
  */
-export const consolePlace = (url: string): string =>
+export const consoleAddress = (url: string): string =>
   url.startsWith("/") ? `at the address of your proxy, followed by ${url}` : url
 
 /** The console option from the flags. */
@@ -67,7 +68,7 @@ const readMode = (text: Option.Option<string>): Effect.Effect<number | undefined
  * Makes the engine report that it is not ready, and waits before the engine stops, so that load balancers can
  * send calls elsewhere. The engine still answers calls meanwhile. A signal ends the wait.
  */
-const drainFor = (ms: number, begin: Effect.Effect<void>): Effect.Effect<void> =>
+const drainWait = (ms: number, begin: Effect.Effect<void>): Effect.Effect<void> =>
   begin.pipe(
     Effect.andThen(
       Console.error(
@@ -246,7 +247,7 @@ export const serve = Command.make(
       ...(database === undefined ? {} : { database }),
       ...(mode === undefined ? {} : { fileMode: mode })
     }
-    const where = database === undefined ? input.data : "Postgres"
+    const databaseText = database === undefined ? input.data : "Postgres"
     const { withLocalEngine } = yield* Effect.promise(() => import("./LocalEngine.ts"))
     yield* withLocalEngine(input, ({ engine, server }) =>
       Effect.andThen(
@@ -254,18 +255,22 @@ export const serve = Command.make(
           json
             ? JSON.stringify({
                 url: server.url,
-                data: where,
+                data: databaseText,
                 pid: process.pid,
                 ...(server.consoleUrl === undefined ? {} : { console: server.consoleUrl }),
                 keysRequired: engine.access.required
               })
-            : `Ironflow listens at ${server.url}, data in ${where}. Ctrl-C stops it.\n` +
-                (server.consoleUrl === undefined ? "" : `Its console: ${consolePlace(server.consoleUrl)}\n`) +
+            : `Ironflow listens at ${server.url}, data in ${databaseText}. Ctrl-C stops it.\n` +
+                (server.consoleUrl === undefined
+                  ? ""
+                  : `Its console: ${consoleAddress(server.consoleUrl)}\n`) +
                 (engine.access.required
                   ? "Every call needs an API key."
                   : "There are no API keys: the engine answers everybody who can reach it. `ironflow apikeys create` makes a key.")
         ),
-        drainMs === 0 ? Effect.never : Effect.onInterrupt(Effect.never, () => drainFor(drainMs, server.drain))
+        drainMs === 0
+          ? Effect.never
+          : Effect.onInterrupt(Effect.never, () => drainWait(drainMs, server.drain))
       )
     )
   })

@@ -22,8 +22,8 @@ const callStreams = <A, E>(call: (streams: StreamsService) => Effect.Effect<A, E
   provideServer(Effect.flatMap(Streams, call))
 
 const list = streamsCommand("list", {
-  about: "List the entity streams, in the order of their entity ids.",
-  takes: {
+  description: "List the entity streams, in the order of their entity ids.",
+  parameters: {
     type: textFlag("type").pipe(
       Flag.withMetavar("TYPE"),
       Flag.withDescription("Only streams of entities of this type"),
@@ -63,8 +63,8 @@ const list = streamsCommand("list", {
 })
 
 const read = streamsCommand("read", {
-  about: "Print the events of a stream.",
-  takes: {
+  description: "Print the events of a stream.",
+  parameters: {
     entityId,
     from: Flag.Int("from").pipe(
       Flag.withMetavar("VERSION"),
@@ -102,8 +102,8 @@ const read = streamsCommand("read", {
 })
 
 const info = streamsCommand("info", {
-  about: "Show the entity type and the version of a stream.",
-  takes: { entityId },
+  description: "Show the entity type and the version of a stream.",
+  parameters: { entityId },
   call: (streams, { entityId }) => streams.getInfo(entityId),
   text: (stream) =>
     fields({

@@ -14,7 +14,7 @@ import * as OtlpTracer from "effect/observability/OtlpTracer"
 import { ConnectionError } from "../Errors.ts"
 import { SDK_VERSION } from "../SdkVersion.ts"
 
-const ANSWER_MS = 5000
+const ANSWER_TIMEOUT_MS = 5000
 
 const layerReceiver = Layer.effect(
   HttpClient.HttpClient,
@@ -23,11 +23,11 @@ const layerReceiver = Layer.effect(
     return HttpClient.transform(yield* HttpClient.HttpClient, (sent, { url }) =>
       sent.pipe(
         Effect.timeoutOrElse({
-          duration: ANSWER_MS,
+          duration: ANSWER_TIMEOUT_MS,
           orElse: () =>
             Effect.die(
               new ConnectionError(
-                `The receiver of traces at ${url} has not answered for ${ANSWER_MS / 1000} s`
+                `The receiver of traces at ${url} has not answered for ${ANSWER_TIMEOUT_MS / 1000} s`
               )
             )
         }),

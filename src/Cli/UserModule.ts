@@ -37,7 +37,7 @@ export const loadDefinitions = async (file: string): Promise<Definitions> => {
   try {
     exports = await import(pathToFileURL(absolute).href)
   } catch (error) {
-    throw cannotLoad(file, error, sources)
+    throw loadError(file, error, sources)
   }
   const exported = Object.values(exports).flat()
   const functions = [...new Set(exported.filter(isFunctionDefinition))]
@@ -45,7 +45,7 @@ export const loadDefinitions = async (file: string): Promise<Definitions> => {
   if (functions.length + projections.length > 0) {
     const registries = [...new Set(exported.filter(isEventDefinitionRegistry))]
     if (registries.length > 1) {
-      throw invalid(
+      throw invalidModuleError(
         `${file} exports ${registries.length} registries of event definitions: export one with all definitions`
       )
     }
@@ -122,7 +122,7 @@ class Sources {
     const decoratedUrl = this.#files.find(
       (url) => TYPESCRIPT.test(url) && /^\s*@[A-Za-z_$]/m.test(readFileSync(fileURLToPath(url), "utf8"))
     )
-    return decoratedUrl === undefined ? undefined : shownPath(decoratedUrl)
+    return decoratedUrl === undefined ? undefined : displayPath(decoratedUrl)
   }
 }
 
@@ -131,22 +131,22 @@ const isUserFile = (url: string | undefined): boolean =>
 
 const hasModuleSyntax = (source: string): boolean => /^\s*(?:import\b(?!\s*\()|export\b)/m.test(source)
 
-const shownPath = (url: string): string => {
+const displayPath = (url: string): string => {
   const relative = path.relative(process.cwd(), fileURLToPath(url))
   return relative.startsWith("..") ? fileURLToPath(url) : relative
 }
 
-const cannotLoad = (file: string, error: unknown, sources: Sources): IronflowError => {
+const loadError = (file: string, error: unknown, sources: Sources): IronflowError => {
   const message = error instanceof Error ? error.message : String(error)
   const code = error instanceof Error && "code" in error ? error.code : undefined
   const place = placeIn(error)
   const at = place === undefined ? "" : ` at ${place}`
   if (code === "ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX") {
-    return invalid(`${file} cannot be loaded: ${message}${at}. ${NEEDS_TSX}`, error)
+    return invalidModuleError(`${file} cannot be loaded: ${message}${at}. ${NEEDS_TSX}`, error)
   }
   const decorated = error instanceof SyntaxError && at === "" ? sources.findDecorated() : undefined
   if (decorated !== undefined) {
-    return invalid(
+    return invalidModuleError(
       `${file} cannot be loaded: ${decorated} uses decorators, or has a syntax error. ${NEEDS_TSX}`,
       error
     )
@@ -158,14 +158,14 @@ const cannotLoad = (file: string, error: unknown, sources: Sources): IronflowErr
         ? ". Install it with npm"
         : ". Import your own files with their ending: ./orders.ts, or ./orders.js"
       : ""
-  return invalid(`${file} cannot be loaded: ${name}${message}${at}${advice}`, error)
+  return invalidModuleError(`${file} cannot be loaded: ${name}${message}${at}${advice}`, error)
 }
 
 const NEEDS_TSX =
   "Node only removes types: enums, namespaces, parameter properties and decorators need more. " +
   'Do without them, or install tsx and run with NODE_OPTIONS="--import tsx"'
 
-const invalid = (message: string, cause?: unknown): IronflowError =>
+const invalidModuleError = (message: string, cause?: unknown): IronflowError =>
   new CommandError(message, { code: "MODULE_INVALID", cause })
 
 /**
@@ -175,7 +175,7 @@ const invalid = (message: string, cause?: unknown): IronflowError =>
 const placeIn = (error: unknown): string | undefined => {
   const stack = error instanceof Error ? (error.stack ?? "") : ""
   for (const [, url, line] of stack.matchAll(/(file:\/\/[^\s()]+?):(\d+)/g)) {
-    if (isUserFile(url) && url !== import.meta.url) return `${shownPath(url!)}:${line}`
+    if (isUserFile(url) && url !== import.meta.url) return `${displayPath(url!)}:${line}`
   }
   return undefined
 }

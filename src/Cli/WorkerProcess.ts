@@ -54,7 +54,8 @@ export const runWorker = async (options: WorkerProcessOptions): Promise<void> =>
   const { environment, workerId } = options
   const work = Effect.gen(function* () {
     const worker = yield* Worker.make({
-      // this command provides only steps: an Effect handler of the file must provide all other services itself
+      // the command gives Effect handlers only their steps: the file itself must provide all other services that they
+      // need
       functions: functions as ReadonlyArray<AnyFunction & { readonly program?: never }>,
       projections: projections as ReadonlyArray<AnyProjection & { readonly program?: never }>,
       maxConcurrentJobs: options.maxConcurrentJobs,

@@ -7,7 +7,7 @@ import { commandsOf } from "./OneCallCommands.ts"
 const clientCommand = commandsOf(Client)
 
 const list = clientCommand("list", {
-  about: "List the workers that are connected, and how busy they are.",
+  description: "List the workers that are connected, and how busy they are.",
   call: (client) => client.listWorkers(),
   json: (workers) => ({ workers }),
   text: (workers) =>

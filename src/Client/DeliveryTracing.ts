@@ -5,7 +5,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
 import { numberOf, textOf } from "../Json.ts"
-import { within } from "../OpenTelemetry.ts"
+import { withActiveSpan } from "../OpenTelemetry.ts"
 import { parseTrace, TRACEPARENT } from "../Trace.ts"
 import type { Body } from "./EventDelivery.ts"
 import type { SubscriptionState } from "./SubscriptionState.ts"
@@ -97,7 +97,7 @@ const withSpan = (
       body.onFailed(error)
     },
     span: {
-      within: (f) => within(span, f),
+      within: (f) => withActiveSpan(span, f),
       provide: (effect) =>
         span === undefined
           ? effect

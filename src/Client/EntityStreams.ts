@@ -5,11 +5,11 @@ import { jsonFormat } from "../DataCodec.ts"
 import type { AnyEntity } from "../Entity.ts"
 import {
   definitionOf,
-  definitionOfGiven,
+  definitionForAppend,
   type GivenEntityEvent,
-  misfitRead,
-  misfitToAppend,
-  toAppend
+  readMismatch,
+  appendMismatch,
+  toAppendInput
 } from "../EntityDefinitions.ts"
 import { isErased } from "../Erased.ts"
 import { StreamSchemaError, ValidationError } from "../Errors.ts"
@@ -66,15 +66,15 @@ const entityStreams = (
 
   const encode = (entityId: string, event: GivenEntityEvent) =>
     Effect.flatMap(
-      validated(() => definitionOfGiven(entity, entityId, event)),
+      validated(() => definitionForAppend(entity, entityId, event)),
       (definition) =>
         Effect.map(
           codecOf(definition).encode(
             event.data,
             `Data of event "${definition.name}" for entity "${entityId}"`,
-            misfitToAppend(entityId, definition.name)
+            appendMismatch(entityId, definition.name)
           ),
-          (data) => toAppend(definition, event, data)
+          (data) => toAppendInput(definition, event, data)
         )
     )
   const decode = (entityId: string, event: StreamEvent) =>
@@ -84,7 +84,7 @@ const entityStreams = (
       validated(() => definitionOf(entity, entityId, event.name, event.entityVersion)),
       (definition) =>
         Effect.map(
-          codecOf(definition).decode(event.data, misfitRead(entityId, definition, event)),
+          codecOf(definition).decode(event.data, readMismatch(entityId, definition, event)),
           (data): StreamEvent => ({ ...event, data })
         )
     )

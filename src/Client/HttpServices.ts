@@ -11,7 +11,7 @@ import type { ConfigError } from "effect/Config"
 import * as Effect from "effect/Effect"
 import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
-import { configured, type ConfigOptions } from "../LayerConfig.ts"
+import { readConfigs, type ConfigOptions } from "../LayerConfig.ts"
 import type { ValidationError } from "../Errors.ts"
 import { currentLogger } from "../EffectLogger.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
@@ -74,7 +74,7 @@ export const layerConfig = (
   options: ClientConfigOptions = {}
 ): Layer.Layer<ClientServices, ValidationError | ConfigError, HttpClient.HttpClient> =>
   Layer.unwrap(
-    Effect.map(configured<ClientOptions, (typeof configNames)[number]>(options, configNames), layer)
+    Effect.map(readConfigs<ClientOptions, (typeof configNames)[number]>(options, configNames), layer)
   )
 
 /** Makes the client of a server, from options that are checked and filled in. */

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import { BucketExistsError, KeyNotFoundError, RevisionConflictError, ValidationError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import { checkBucketName, checkKey, checkRevision, compileFilter } from "../KvKeys.ts"
-import { contentTypes, decodeValue, encodeValue, typeOfContent, writtenAs } from "../KvValue.ts"
+import { contentTypes, decodeValue, encodeValue, typeOfContent, headersOfWrite } from "../KvValue.ts"
 import { snakeKeys } from "../Protocol/Codec.ts"
 import * as calls from "../Protocol/Kv.ts"
 import type { Operation } from "../Protocol/CallSpec.ts"
@@ -72,7 +72,7 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
     Effect.flatMap(
       validated(() => {
         const { bytes, type } = encodeValue(value, `The value of key ${quote(key)}`)
-        return { bytes, written: writtenAs(type) }
+        return { bytes, written: headersOfWrite(type) }
       }),
       ({ bytes, written }) =>
         askAboutKey(calls.putKey, method, key, {

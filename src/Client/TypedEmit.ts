@@ -7,10 +7,10 @@ import { type EventDefinition, isEventDefinition } from "../Event.ts"
 import {
   type CodecOf,
   encodeEvent,
-  fromValidation,
+  validationEffect,
   type GivenEvent,
-  isDefined,
-  type Named
+  isByDefinition,
+  type EventByName
 } from "../EventEncoding.ts"
 import { isObject } from "../Json.ts"
 import { writesAtOnce } from "../Limits.ts"
@@ -40,16 +40,18 @@ const codecOfEvent = ({ schema }: EventDefinition): CodecOf | Promise<CodecOf> =
       (standard) => standardCodec(standard as StandardSchemaV1, jsonFormat)
 
 /** The event with its name and encoded data. An event that was given by name is returned unchanged. */
-const encodeGiven = <Given extends GivenEvent>(given: Given): Effect.Effect<Named<Given>, ValidationError> =>
+const encodeGiven = <Given extends GivenEvent>(
+  given: Given
+): Effect.Effect<EventByName<Given>, ValidationError> =>
   // an event without definition and name is returned unchanged too, and is refused where names are checked
-  isDefined(given)
-    ? fromValidation(() => {
+  isByDefinition(given)
+    ? validationEffect(() => {
         const codecOf = codecOfEvent(given.event)
         return codecOf instanceof Promise
           ? codecOf.then((loaded) => encodeEvent(given, loaded))
           : encodeEvent(given, codecOf)
       })
-    : Effect.succeed(given as Given & Named<Given>)
+    : Effect.succeed(given as Given & EventByName<Given>)
 
 /** Makes the methods that emit by name or by definition. */
 export const makeEmitMethods = <E>({
@@ -87,13 +89,13 @@ export const makeAppendMethods = <E>({
   appendAll
 }: NamedAppends<E>): Raw<Pick<StreamsService, "append" | "appendAll">, E | ValidationError> => ({
   append: (entityId, input, options = {}) =>
-    isDefined(input)
+    isByDefinition(input)
       ? Effect.flatMap(encodeGiven({ ...input, version: options.version }), ({ version, ...event }) =>
           append(entityId, event, { ...options, ...(version === undefined ? {} : { version }) })
         )
       : append(entityId, input, options),
   appendAll: (entityId, input: GivenAppendAllInput, options) =>
-    Array.isArray(input?.events) && input.events.some(isDefined)
+    Array.isArray(input?.events) && input.events.some(isByDefinition)
       ? Effect.flatMap(Effect.forEach(input.events, encodeGiven), (events) =>
           // all events have names now
           appendAll(entityId, { ...input, events } as AppendAllInput, options)

@@ -5,10 +5,10 @@
 import { useEffect, useErrorBoundary, useState } from "preact/hooks"
 import { CallError, isConnected, isSignedOut } from "./Parts/Calls.ts"
 import { saveSetting, loadSetting } from "./Parts/BrowserStorage.ts"
-import { isHelpShown, keyDocs, onKeys } from "./Parts/Keyboard.ts"
+import { isHelpShown, shortcuts, addShortcut } from "./Parts/Keyboard.ts"
 import { findPage, type FoundPage, type Page, pages } from "./Pages.ts"
 import { Dialog, Failure, Link, Toasts } from "./Parts/Elements.tsx"
-import { marked } from "./Parts/DirectionMarks.ts"
+import { markDirection } from "./Parts/DirectionMarks.ts"
 import { readMetrics } from "./Parts/Metrics.ts"
 import { FindBox } from "./Pages/Find.tsx"
 import { environment, go, hrefOf, place } from "./Parts/Router.ts"
@@ -21,11 +21,11 @@ export const Shell = () => {
   useEffect(() => {
     const name = found?.page.title ?? "Not found"
     const about = Object.values(found?.variables ?? {}).join(" ")
-    document.title = `${[name, marked(about)].filter((part) => part !== "").join(" ")} · Ironflow`
+    document.title = `${[name, markDirection(about)].filter((part) => part !== "").join(" ")} · Ironflow`
   }, [place.value.path])
   useEffect(() => {
     const removals = pages.map(({ key, path, title }) =>
-      key === undefined ? () => {} : onKeys(`g ${key}`, `go to ${title}`, () => go(hrefOf(path)))
+      key === undefined ? () => {} : addShortcut(`g ${key}`, `go to ${title}`, () => go(hrefOf(path)))
     )
     return () => {
       for (const remove of removals) remove()
@@ -85,12 +85,12 @@ export const Shell = () => {
 
 /** The page itself. A bug in a page leaves the frame as it is. */
 const GuardedPage = ({ found: { page, variables } }: { readonly found: FoundPage }) => {
-  const [error, forget] = useErrorBoundary((cause) => reportError(cause))
+  const [error, resetError] = useErrorBoundary((cause) => reportError(cause))
   if (error === undefined) return <page.component variables={variables} />
   return (
     <Failure
       error={new CallError(`This page has failed because of a bug: ${String(error)}`, 500, "BUG")}
-      again={forget}
+      retry={resetError}
     />
   )
 }
@@ -200,7 +200,7 @@ const Environments = () => {
 const Keys = () => (
   <Dialog title="Keys" onClose={() => (isHelpShown.value = false)}>
     <dl class="keys">
-      {keyDocs().map(({ keys, what }) => (
+      {shortcuts().map(({ keys, what }) => (
         <div key={keys}>
           <dt>
             {keys.split(" ").map((key) => (

@@ -9,7 +9,7 @@
  * 2. Its data comes from `useLive("things", (signal) => ask(listThings, { signal }))`, which repeats the request once
  *    a second while the page is visible. The key, here "things", must contain everything that the response depends on.
  *    `ask` takes a call that `src/Protocol` describes, and returns the decoded response.
- * 3. It shows `<Loading />` until the first response, `<Failure error={…} again={…} />` for an error, and
+ * 3. It shows `<Loading />` until the first response, `<Failure error={…} retry={…} />` for an error, and
  *    `<Empty command="ironflow …">` for an empty list. Long lists are a `<VirtualList>`, states a `<Status>`, times a
  *    `<Time>`, values a `<Value>`. A change is an `<Action>`, which asks for confirmation where that matters, and
  *    calls `refreshAll()` afterwards.
@@ -25,7 +25,7 @@ import { render } from "preact"
 import { isConnected } from "./Parts/Calls.ts"
 import { listenToKeys } from "./Parts/Keyboard.ts"
 import { startLive } from "./Parts/Live.ts"
-import { showMarks } from "./Parts/DirectionMarks.ts"
+import { showDirectionMarks } from "./Parts/DirectionMarks.ts"
 import { followAddress } from "./Parts/Router.ts"
 import { readSession, session } from "./Parts/Session.ts"
 import { Shell } from "./Shell.tsx"
@@ -33,7 +33,7 @@ import { Shell } from "./Shell.tsx"
 // the HTML has a sentence for browsers in which this script fails: it is removed here
 const root = document.getElementById("console")!
 root.replaceChildren()
-showMarks()
+showDirectionMarks()
 followAddress()
 listenToKeys()
 startLive()

@@ -11,7 +11,7 @@ import type { ClientServices } from "../Client/Services.ts"
 import type { ReadingOptions } from "../Client/Streams.ts"
 import { make as makeSubscriptions } from "../Client/Subscriptions.ts"
 import type { Wire } from "../Protocol/Subscriptions.ts"
-import { withErrors } from "../ResultEncoding.ts"
+import { restoreErrors } from "../ResultEncoding.ts"
 import type { EngineError } from "../Errors.ts"
 import type { ManagementService } from "./Access/Management.ts"
 import type { Config } from "./Config/Config.ts"
@@ -68,19 +68,19 @@ export const clientIn = (engine: Services, environment: string): Raw<ClientApi<E
   const api = engine.client(environment)
   return {
     ...api,
-    emitSync: (...args) => Effect.map(api.emitSync(...args), withErrors),
-    getRun: (...args) => Effect.map(api.getRun(...args), withErrors),
+    emitSync: (...args) => Effect.map(api.emitSync(...args), restoreErrors),
+    getRun: (...args) => Effect.map(api.getRun(...args), restoreErrors),
     listRuns: (...args) =>
-      Effect.map(api.listRuns(...args), (page) => ({ ...page, runs: page.runs.map(withErrors) })),
-    getRunSteps: (...args) => Effect.map(api.getRunSteps(...args), (steps) => steps.map(withErrors)),
-    waitForRun: (...args) => Effect.map(api.waitForRun(...args), withErrors),
-    cancelRun: (...args) => Effect.map(api.cancelRun(...args), withErrors),
-    retryRun: (...args) => Effect.map(api.retryRun(...args), withErrors),
-    resumeRun: (...args) => Effect.map(api.resumeRun(...args), withErrors),
-    pauseRun: (...args) => Effect.map(api.pauseRun(...args), withErrors),
-    forkRun: (...args) => Effect.map(api.forkRun(...args), withErrors),
-    moveRun: (...args) => Effect.map(api.moveRun(...args), withErrors),
-    runFunction: (...args) => Effect.map(api.runFunction(...args), withErrors)
+      Effect.map(api.listRuns(...args), (page) => ({ ...page, runs: page.runs.map(restoreErrors) })),
+    getRunSteps: (...args) => Effect.map(api.getRunSteps(...args), (steps) => steps.map(restoreErrors)),
+    waitForRun: (...args) => Effect.map(api.waitForRun(...args), restoreErrors),
+    cancelRun: (...args) => Effect.map(api.cancelRun(...args), restoreErrors),
+    retryRun: (...args) => Effect.map(api.retryRun(...args), restoreErrors),
+    resumeRun: (...args) => Effect.map(api.resumeRun(...args), restoreErrors),
+    pauseRun: (...args) => Effect.map(api.pauseRun(...args), restoreErrors),
+    forkRun: (...args) => Effect.map(api.forkRun(...args), restoreErrors),
+    moveRun: (...args) => Effect.map(api.moveRun(...args), restoreErrors),
+    runFunction: (...args) => Effect.map(api.runFunction(...args), restoreErrors)
   }
 }
 

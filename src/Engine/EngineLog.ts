@@ -9,7 +9,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { Severity } from "effect/LogLevel"
 import * as Layer from "effect/Layer"
-import { annotated } from "../EffectLogger.ts"
+import { annotate } from "../EffectLogger.ts"
 import type { SerializedError } from "../Errors.ts"
 import type { LogFields } from "../LogFields.ts"
 import { accessLog as accessLogCall } from "../Protocol/Access.ts"
@@ -53,7 +53,7 @@ export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
       run(
         Effect.forEach(
           lines,
-          ({ fields, level, message }) => annotated(Effect.logWithLevel(level)(message), fields),
+          ({ fields, level, message }) => annotate(Effect.logWithLevel(level)(message), fields),
           { discard: true }
         )
       )

@@ -54,8 +54,8 @@ export class IronflowError extends Data.Error<{ message: string; cause?: unknown
 }
 
 /**
- * Makes an error without its stack, since capturing a stack takes longer than most operations. For expected
- * errors that are made where the stack would not show who called.
+ * Makes an error without its stack, since capturing a stack takes longer than most operations. It is for expected
+ * errors that are made at places where the stack would not show who called.
  */
 export const withoutStack = <E extends IronflowError>(make: () => E): E => {
   const limit = Error.stackTraceLimit

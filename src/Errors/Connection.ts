@@ -44,9 +44,9 @@ export class NotConfiguredError extends IronflowError {
 }
 
 /**
- * The server failed, or its response has a code that this version of the package does not know, as a newer engine or
- * another Ironflow server may send. `code` is the code of the response, or `SERVER_ERROR` when the response has none;
- * `status` is the status of the response.
+ * The server failed, or its response has a code that this version of the package does not know: a newer engine or
+ * another Ironflow server may send such a code. `code` is the code of the response, or `SERVER_ERROR` when the response
+ * has none; `status` is the status of the response.
  */
 export class ServerError extends IronflowError {
   declare readonly _tag: "ServerError"

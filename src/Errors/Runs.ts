@@ -58,7 +58,9 @@ export class StepNotFoundError extends NotFoundError {
   }
 }
 
-/** One turn of a function, which is its code from one wait to the next, took longer than the function's `timeout`. */
+/**
+ * One turn of a function took longer than the function's `timeout`. A turn executes the code from one wait to the next.
+ */
 export class FunctionTimeoutError extends TimeoutError {
   /** Id of the function. */
   readonly functionId: string

@@ -81,7 +81,8 @@ const serialize = (thrown: unknown, withStack: boolean, depth: number): Serializ
     message: text(read(error, "message"), "").slice(0, MAX_MESSAGE_LENGTH),
     ...(typeof code === "string" ? { code } : {}),
     ...(typeof retryable === "boolean" ? { retryable } : {}),
-    // A thrown value that is no error was wrapped in an error here: the stack of that error would show this file.
+    // A thrown value that is not an error was wrapped in one by this function, and the stack of that error would show
+    // this file.
     ...(withStack && isError && typeof stack === "string" ? { stack: stack.slice(0, MAX_STACK_LENGTH) } : {}),
     ...(data === undefined ? {} : { data }),
     ...(cause === undefined || cause === null || depth >= MAX_CAUSES
@@ -95,12 +96,12 @@ const serialize = (thrown: unknown, withStack: boolean, depth: number): Serializ
  * The key under which the `data` of a stored error holds its typed failure in encoded form. Only the schema of that
  * failure can decode it.
  */
-export const encodedFailure = "ironflow:failure"
+export const encodedFailureKey = "ironflow:failure"
 
-/** The error without its encoded failure, for where the schema that decodes the failure is not known. */
-export const withoutEncoding = (error: SerializedError): SerializedError => {
-  if (error.data === undefined || !(encodedFailure in error.data)) return error
-  const { [encodedFailure]: _, ...data } = error.data
+/** The error without its encoded failure. It is for code that does not know the schema that decodes the failure. */
+export const withoutEncodedFailure = (error: SerializedError): SerializedError => {
+  if (error.data === undefined || !(encodedFailureKey in error.data)) return error
+  const { [encodedFailureKey]: _, ...data } = error.data
   return { ...error, data }
 }
 
@@ -117,11 +118,11 @@ export const invokeFailure = (
   error: SerializedError
 ): SerializedError => {
   const invokeError = serializeError(new InvokeError(functionId, childRunId, messageOf(error)))
-  const failure = error.data?.[encodedFailure]
+  const failure = error.data?.[encodedFailureKey]
   return {
     ...invokeError,
-    cause: withoutEncoding(error),
-    ...(failure === undefined ? {} : { data: { ...invokeError.data, [encodedFailure]: failure } })
+    cause: withoutEncodedFailure(error),
+    ...(failure === undefined ? {} : { data: { ...invokeError.data, [encodedFailureKey]: failure } })
   }
 }
 
@@ -137,7 +138,7 @@ export const messageOf = ({
   name
 }: Pick<SerializedError, "message" | "name" | "data">): string => {
   if (message !== "") return message
-  const { _tag, [encodedFailure]: _, ...properties } = data ?? {}
+  const { _tag, [encodedFailureKey]: _, ...properties } = data ?? {}
   const shownProperties = Object.keys(properties).length === 0 ? "" : ` ${describe(properties)}`
   return `${name}${shownProperties}`.slice(0, MAX_SUMMARY_LENGTH)
 }
@@ -148,8 +149,8 @@ export const messageOf = ({
  */
 export const deserializeError = (stored: SerializedError): Error => revive(stored, 0)
 
-const revive = (damaged: SerializedError | null | undefined, depth: number): Error => {
-  const stored: Partial<SerializedError> = damaged ?? {}
+const revive = (storedError: SerializedError | null | undefined, depth: number): Error => {
+  const stored: Partial<SerializedError> = storedError ?? {}
   const message = text(stored.message, "")
   const name = text(stored.name, "Error")
   const hasCause = stored.cause !== undefined && stored.cause !== null && depth < MAX_CAUSES
@@ -164,8 +165,8 @@ const revive = (damaged: SerializedError | null | undefined, depth: number): Err
   if (error.name !== name) define(error, "name", name, false)
   const isOurs = isIronflowError(error)
   for (const [key, value] of Object.entries(stored.data ?? {})) {
-    if ((key === "errors" && error instanceof AggregateError) || key === encodedFailure) continue
-    if (!standardKeys.has(key) || (key === "code" && !isOurs)) define(error, key, value, true)
+    if ((key === "errors" && error instanceof AggregateError) || key === encodedFailureKey) continue
+    if (!fieldKeys.has(key) || (key === "code" && !isOurs)) define(error, key, value, true)
   }
   if (!isOurs) {
     if (stored.code !== undefined) define(error, "code", stored.code, true)
@@ -236,7 +237,7 @@ const builtIns: ReadonlyMap<string, ErrorConstructor> = new Map([
 ])
 
 /** Properties that have their own fields in `SerializedError`. */
-const standardKeys: ReadonlySet<string> = new Set(["name", "message", "code", "retryable", "stack", "cause"])
+const fieldKeys: ReadonlySet<string> = new Set(["name", "message", "code", "retryable", "stack", "cause"])
 
 const ownData = (
   error: unknown,
@@ -245,14 +246,14 @@ const ownData = (
   depth: number
 ): { [key: string]: unknown } | undefined => {
   const data: { [key: string]: unknown } = {}
-  let empty = true
+  let isEmpty = true
   const put = (key: string, value: unknown) => {
     define(data, key, value, true)
-    empty = false
+    isEmpty = false
   }
   for (const key of ownKeys(error)) {
     // A code that is not a string is treated as data.
-    const hasOwnField = standardKeys.has(key) && !(key === "code" && typeof read(error, key) !== "string")
+    const hasOwnField = fieldKeys.has(key) && !(key === "code" && typeof read(error, key) !== "string")
     if (hasOwnField || (isOurs && key === "_tag")) continue
     const copy = jsonCopy(read(error, key))
     if (copy !== undefined) put(key, copy)
@@ -266,7 +267,7 @@ const ownData = (
       )
     }
   }
-  return empty ? undefined : data
+  return isEmpty ? undefined : data
 }
 
 const ownKeys = (value: unknown): ReadonlyArray<string> => {
@@ -274,7 +275,7 @@ const ownKeys = (value: unknown): ReadonlyArray<string> => {
   try {
     return Object.keys(value)
   } catch {
-    // A proxy that refuses to list its keys has no data.
+    // A proxy has thrown when its keys were listed: it counts as an object without data.
     return []
   }
 }

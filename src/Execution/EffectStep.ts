@@ -12,7 +12,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import { sharedGetters } from "../SharedGetters.ts"
-import { type CalledFrom, calledFrom } from "../CallSite.ts"
+import { type RecordsCalls, recordCall } from "../CallSite.ts"
 import { positiveDuration } from "../Duration.ts"
 import { asStandard, decodeFromJson } from "../EffectSchema.ts"
 import {
@@ -25,7 +25,7 @@ import {
   withFailure
 } from "../Errors.ts"
 import type { EventDefinition, IronflowEvent } from "../Event.ts"
-import { fromValidation } from "../EventEncoding.ts"
+import { validationEffect } from "../EventEncoding.ts"
 import type { EffectFunction, EffectFunctionContext, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
 import { decodeResult } from "../ResultEncoding.ts"
@@ -378,8 +378,8 @@ export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService =>
   const place: Place = { api, turn, scope }
 
   // The type of the service checks the arguments of each call; here one implementation handles all of them.
-  const service: { readonly [K in keyof StepService]: unknown } & CalledFrom = {
-    [calledFrom]: (kind, name, entry) => rememberCallSite(turn.plan, kind, name, entry),
+  const service: { readonly [K in keyof StepService]: unknown } & RecordsCalls = {
+    [recordCall]: (kind, name, entry) => rememberCallSite(turn.plan, kind, name, entry),
 
     run: <A, E, R, F>(name: string, effect: Effect.Effect<A, E, R>, options: EffectRunOptions<A, F> = {}) =>
       callStep(place, stepRows.run, name, {
@@ -443,7 +443,7 @@ export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService =>
           : {
               convertResult: (event: IronflowEvent) =>
                 Effect.map(
-                  fromValidation(() =>
+                  validationEffect(() =>
                     validateData(asStandard(schema), event.data, `Data of event "${event.name}"`)
                   ),
                   (data): IronflowEvent => ({ ...event, data })

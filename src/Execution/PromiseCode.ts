@@ -1,7 +1,7 @@
 /** Runs async functions: as the code of a step, a handler or a branch. */
 import { AsyncResource } from "node:async_hooks"
 import { asStandard } from "../EffectSchema.ts"
-import { within } from "../OpenTelemetry.ts"
+import { withActiveSpan } from "../OpenTelemetry.ts"
 import { ValidationError } from "../Errors.ts"
 import { decodeResult, encodeResult } from "../ResultEncoding.ts"
 import { show } from "../Show.ts"
@@ -63,7 +63,7 @@ export const promiseCode = <Arguments extends ReadonlyArray<unknown>>(
         callUserCode(
           attempt.span === undefined
             ? () => fn(...argumentsFor(attempt))
-            : () => within(attempt.span, () => fn(...argumentsFor(attempt))),
+            : () => withActiveSpan(attempt.span, () => fn(...argumentsFor(attempt))),
           (value) => {
             try {
               decoder?.check(value)

@@ -15,7 +15,7 @@ import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
 import { deserializeError, RunCancelledError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
-import { identify, tracerIn, within } from "../OpenTelemetry.ts"
+import { setIds, tracerIn, withActiveSpan } from "../OpenTelemetry.ts"
 import type { Job, JournalEntry, Outcome, TurnOp } from "../Protocol/Worker.ts"
 import { stepId } from "../StepId.ts"
 import type { StepKind } from "../StepKind.ts"
@@ -90,7 +90,7 @@ export class TurnTrace implements StepTracing {
     }
   }
 
-  readonly within = <A>(f: () => A): A => within(this.#turn, f)
+  readonly within = <A>(f: () => A): A => withActiveSpan(this.#turn, f)
 
   attemptBegan(attempt: Attempt): void {
     const { key, kind, name } = attempt.call
@@ -232,7 +232,7 @@ export class TurnTrace implements StepTracing {
       root: parent === undefined,
       sampled: this.#run.sampled
     })
-    if (options.ids !== undefined) identify(span, options.ids)
+    if (options.ids !== undefined) setIds(span, options.ids)
     const { environment, functionId, runId } = this.#job
     span.attribute("ironflow.run.id", runId)
     span.attribute("ironflow.function.id", functionId)

@@ -1,6 +1,11 @@
 /** Collects the writes in the body of a `step.tx`. They are stored together with the step, or not at all. */
 import type { AnyEntity } from "../Entity.ts"
-import { definitionOfGiven, type GivenEntityEvent, misfitToAppend, toAppend } from "../EntityDefinitions.ts"
+import {
+  definitionForAppend,
+  type GivenEntityEvent,
+  appendMismatch,
+  toAppendInput
+} from "../EntityDefinitions.ts"
 import {
   type AppendAllInput,
   type AppendEventInput,
@@ -24,9 +29,9 @@ import {
   ValidationError
 } from "../Errors.ts"
 import { type EventRef, isEventDefinition } from "../Event.ts"
-import { encodedNow, type GivenEvent, isDefined, type Named } from "../EventEncoding.ts"
+import { encodeEventNow, type GivenEvent, isByDefinition, type EventByName } from "../EventEncoding.ts"
 import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
-import { bucketOptionKeys, encodeKeyValue, type KVBucketOptions, toCarried } from "../KvValue.ts"
+import { bucketOptionKeys, encodeKeyValue, type KVBucketOptions, toValueInJson } from "../KvValue.ts"
 import { writeBytes, writesAtOnce } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { checkAppendAllKeys, checkAppendKeys } from "../Protocol/AppendOptionKeys.ts"
@@ -70,8 +75,8 @@ export class TxCollector implements Tx {
         { ...eventKeys, ...appendAllKeys } satisfies Keys<TxAppendOptions>,
         this.#call("streams.append")
       )
-      if (!isDefined(input)) return this.#append(checkAppendOne(entityId, input, options))
-      const { version, ...named } = encodedNow({ ...input, version: options?.version }, jsonCodec)
+      if (!isByDefinition(input)) return this.#append(checkAppendOne(entityId, input, options))
+      const { version, ...named } = encodeEventNow({ ...input, version: options?.version }, jsonCodec)
       this.#append(
         checkAppendOne(entityId, named, { ...options, ...(version === undefined ? {} : { version }) })
       )
@@ -80,7 +85,7 @@ export class TxCollector implements Tx {
       checkAppendAllKeys(input, this.#call("streams.appendAll"))
       checkKeys(options, appendAllKeys, this.#call("streams.appendAll"))
       const events = Array.isArray(input?.events)
-        ? input.events.map((event) => encodedNow(event, jsonCodec))
+        ? input.events.map((event) => encodeEventNow(event, jsonCodec))
         : input?.events
       this.#append(checkAppend(entityId, { ...input, events } as AppendAllInput, options))
     },
@@ -107,7 +112,7 @@ export class TxCollector implements Tx {
   emit(event: EventRef, data?: unknown, options: TxEmitOptions = {}): void {
     checkKeys(options, eventKeys, this.#call("emit"))
     const given = isEventDefinition(event) ? { ...options, event, data } : { ...options, name: event, data }
-    const named: Named<GivenEvent> = encodedNow<GivenEvent>(given, jsonCodec)
+    const named: EventByName<GivenEvent> = encodeEventNow<GivenEvent>(given, jsonCodec)
     // the event may lack a version, in spite of its type: then the check assumes 1
     const checked = checkStreamEvent(named as StreamEventInput)
     this.#add({ _tag: "emit", ...checked }, 1, sizeOf(checked))
@@ -162,7 +167,7 @@ export class TxCollector implements Tx {
         _tag: "kv",
         bucket,
         key,
-        ...(stored === undefined ? {} : { value: toCarried(stored) }),
+        ...(stored === undefined ? {} : { value: toValueInJson(stored) }),
         ...(expected === undefined ? {} : { expected })
       },
       1,
@@ -215,13 +220,13 @@ const keyEncoder = (bucket: string, given: AnySchema) => {
 
 /** Encodes an event to append with the definition of its entity. Throws `StreamSchemaError` for a misfit. */
 const encodeEvent = (entity: AnyEntity, entityId: string, event: GivenEntityEvent): StreamEventInput => {
-  const definition = definitionOfGiven(entity, entityId, event)
+  const definition = definitionForAppend(entity, entityId, event)
   const { name, schema } = definition
   const data = encodeSync(
     () => jsonCodec(schema).encode(event.data, `Data of event "${name}" for entity "${entityId}"`),
-    misfitToAppend(entityId, name)
+    appendMismatch(entityId, name)
   )
-  return toAppend(definition, event, data)
+  return toAppendInput(definition, event, data)
 }
 
 /**

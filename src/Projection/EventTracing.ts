@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
-import { tracerIn, within } from "../OpenTelemetry.ts"
+import { tracerIn, withActiveSpan } from "../OpenTelemetry.ts"
 import type { ProjectionLogEvent } from "../Protocol/ProjectionOwners.ts"
 import { parseTrace } from "../Trace.ts"
 import type { EventFailure } from "./ProjectionHandler.ts"
@@ -20,7 +20,7 @@ export type TraceHandling = (
   handle: () => HandlingOutcome
 ) => HandlingOutcome
 
-const untraced: TraceHandling = (_event, _attempt, handle) => handle()
+const withoutTrace: TraceHandling = (_event, _attempt, handle) => handle()
 
 /**
  * Makes the {@link TraceHandling} of a projection. If `context` has no tracer, it only calls `handle`.
@@ -31,7 +31,7 @@ export const eventTracing = (
   projection: string
 ): TraceHandling => {
   const tracer = tracerIn(context)
-  if (tracer === undefined) return untraced
+  if (tracer === undefined) return withoutTrace
   return (event, attempt, handle) => {
     const parent = parseTrace(event.trace)
     if (parent === undefined) return handle()
@@ -53,7 +53,7 @@ export const eventTracing = (
       span.end(clock.currentTimeNanosUnsafe(), failure === undefined ? Exit.void : Exit.fail(failure.error))
       return failure
     }
-    const handled = within(span, handle)
+    const handled = withActiveSpan(span, handle)
     return Effect.isEffect(handled)
       ? Effect.map(Effect.provideService(handled, Tracer.ParentSpan, span), end)
       : end(handled)

@@ -43,7 +43,7 @@ interface FoldOptions {
   readonly projectionHandler: ProjectionHandler
   readonly lease: ProjectionLease
   readonly states: States
-  readonly recordingAnswer: <A, E>(request: Effect.Effect<A, E>) => Effect.Effect<A, E>
+  readonly recordAnswer: <A, E>(request: Effect.Effect<A, E>) => Effect.Effect<A, E>
 }
 
 export class Fold {
@@ -67,7 +67,7 @@ export class Fold {
       const states = this.#options.states
       // after a failure in the middle of the batch, the events before it are saved, and are not folded again
       const events = batch.filter(({ position }) => position > this.#progress.position)
-      const decoded: Array<ProjectionEvent | undefined> = []
+      const decodedEvents: Array<ProjectionEvent | undefined> = []
       const partitions: Array<string | EventFailure> = []
       const clock = yield* Clock.Clock
       const slice = makeSlice(clock)
@@ -77,7 +77,7 @@ export class Fold {
         this.#options.projectionHandler.registration.name
       )
       for (let i = 0; i < events.length; i++) {
-        partitions.push(this.partitionOf(events[i]!, (event) => (decoded[i] = event)))
+        partitions.push(this.partitionOf(events[i]!, (event) => (decodedEvents[i] = event)))
         if (slice.isOver()) yield* slice.next
       }
       if (!(yield* this.readStates(partitions))) return "lost"
@@ -94,11 +94,11 @@ export class Fold {
         const attempt = this.#progress.attemptFor(event)
         const folded =
           typeof partition === "string"
-            ? traceHandling(event, attempt, () => states.fold(partition, event, attempt, decoded[i]))
+            ? traceHandling(event, attempt, () => states.fold(partition, event, attempt, decodedEvents[i]))
             : partition
         const failure = Effect.isEffect(folded) ? yield* folded : folded
         // the next attempt decodes the event again, since the handler may have changed the decoded one
-        decoded[i] = undefined
+        decodedEvents[i] = undefined
         if (failure === undefined) {
           i++
           continue
@@ -110,7 +110,7 @@ export class Fold {
           i++
           continue
         }
-        const changedStates = yield* this.changed()
+        const changedStates = yield* this.changedStates()
         if (changedStates === undefined) return yield* this.#foldCarefully(events, end)
         const interruption = yield* this.#progress.tryLater(
           event,
@@ -124,16 +124,19 @@ export class Fold {
         deadLetters = []
       }
 
-      const changed = yield* this.changed()
-      if (changed === undefined) return yield* this.#foldCarefully(events, end)
+      const changedStates = yield* this.changedStates()
+      if (changedStates === undefined) return yield* this.#foldCarefully(events, end)
       const unsaved = events.filter(({ position }) => position > this.#progress.position)
-      if ((changed.bytes > SAVE_BYTES || changed.states.length > MAX_STATES) && unsaved.length > 1) {
+      if (
+        (changedStates.bytes > SAVE_BYTES || changedStates.states.length > MAX_STATES) &&
+        unsaved.length > 1
+      ) {
         states.reset()
         const half = Math.ceil(unsaved.length / 2)
         const interruption = yield* this.foldAll(unsaved.slice(0, half), unsaved[half - 1]!.position)
         return interruption ?? (yield* this.foldAll(unsaved.slice(half), end))
       }
-      return yield* this.#progress.save({ to: end, states: changed.states, deadLetters, resolved: [] })
+      return yield* this.#progress.save({ to: end, states: changedStates.states, deadLetters, resolved: [] })
     })
   }
 
@@ -145,17 +148,17 @@ export class Fold {
     return Effect.suspend(() => {
       const states = this.#options.states
       states.reset()
-      states.careful = true
+      states.checksEveryState = true
       return Effect.ensuring(
         this.foldAll(events, end),
-        Effect.sync(() => (states.careful = false))
+        Effect.sync(() => (states.checksEveryState = false))
       )
     })
   }
 
   /**
-   * The partition of an event. If the event had to be decoded for this, the decoded event is passed to `handOver`,
-   * unless the user's `partitionKey` function has received that object, and may have changed it.
+   * The partition of an event. If the event had to be decoded for this, the decoded event is passed to `handOver`. It
+   * is not passed if the user's `partitionKey` function has received it, since that may have changed it.
    */
   partitionOf(
     event: ProjectionLogEvent,
@@ -179,15 +182,15 @@ export class Fold {
    */
   readStates(partitions: ReadonlyArray<string | EventFailure>): Effect.Effect<boolean, RunnerError> {
     return Effect.gen({ self: this }, function* () {
-      const missing = this.#options.states.missing(
+      const partitionsToRead = this.#options.states.partitionsToRead(
         partitions.filter((partition) => typeof partition === "string")
       )
-      for (let i = 0; i < missing.length; i += MAX_STATES) {
-        const read = yield* this.#options.recordingAnswer(
-          this.#options.feed.states(this.#options.lease, missing.slice(i, i + MAX_STATES))
+      for (let i = 0; i < partitionsToRead.length; i += MAX_STATES) {
+        const states = yield* this.#options.recordAnswer(
+          this.#options.feed.states(this.#options.lease, partitionsToRead.slice(i, i + MAX_STATES))
         )
-        if (read === undefined) return false
-        this.#options.states.remember(read)
+        if (states === undefined) return false
+        this.#options.states.remember(states)
         if (i > 0) yield* Effect.yieldNow
       }
       return true
@@ -198,9 +201,11 @@ export class Fold {
    * The states to save; `undefined` when the batch must be folded again with JSON round trips. Dies when the handler
    * now fails for an event that it has folded before: then there is no state to save.
    */
-  changed() {
+  changedStates() {
     return Effect.flatMap(this.#options.states.prepare, (failure) =>
-      failure === undefined ? Effect.sync(() => this.#options.states.changed()) : Effect.die(failure.error)
+      failure === undefined
+        ? Effect.sync(() => this.#options.states.changedStates())
+        : Effect.die(failure.error)
     )
   }
 }

@@ -36,7 +36,7 @@ interface OwnershipOptions {
   readonly projectionHandler: ProjectionHandler
   readonly lease: ProjectionLease
   readonly unlessStopped: <A, E>(self: Effect.Effect<A, E>) => Effect.Effect<A | "stop", E>
-  /** Called when a batch was processed and saved, so that the engine has answered. */
+  /** Called when a batch was processed and saved: then the engine has answered. */
   readonly onAnswered: () => void
 }
 
@@ -58,8 +58,8 @@ export class OwnedProjection {
     this.#name = options.projectionHandler.registration.name
     this.#states = new States(options.projectionHandler, this.#aborted.signal)
     const { feed, projectionHandler, lease, logger, projection, unlessStopped } = options
-    const recordingAnswer = <A, E>(request: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-      this.#recordingAnswer(request)
+    const recordAnswer = <A, E>(request: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+      this.#recordAnswer(request)
     const states = this.#states
     const { maxRetries } = projection.config
     this.#progress = new Progress({
@@ -69,10 +69,10 @@ export class OwnedProjection {
       logger,
       maxRetries,
       states,
-      recordingAnswer,
+      recordAnswer,
       unlessStopped
     })
-    this.#fold = new Fold({ feed, projectionHandler, lease, states, recordingAnswer }, this.#progress)
+    this.#fold = new Fold({ feed, projectionHandler, lease, states, recordAnswer }, this.#progress)
   }
 
   /** Aborts the signal of the handlers in flight. */
@@ -92,7 +92,7 @@ export class OwnedProjection {
       const maxLimit = Math.min(batchSize * MAX_UNSAVED_BATCHES, maxReadEvents)
       let limit = batchSize
       while (true) {
-        const batch = yield* unlessStopped(this.#recordingAnswer(feed.read(this.#lease, limit)))
+        const batch = yield* unlessStopped(this.#recordAnswer(feed.read(this.#lease, limit)))
         if (batch === "stop" || batch === undefined) return
         // a managed projection that is far behind folds several batches before it saves: saving takes most of the
         // time
@@ -118,14 +118,15 @@ export class OwnedProjection {
       const { leaseMs } = this.#lease
       const now = Effect.map(Clock.Clock, (clock) => Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
       this.#heldSince = yield* now
-      // the lease does not end: the worker is in the engine's process, or works for a server without leases
+      // a lease without an end: the worker is in the engine's process, or works for a server without leases of
+      // projections
       if (!Number.isFinite(leaseMs)) return yield* Effect.never
       while (true) {
         yield* Effect.sleep(leaseMs / 6)
         if ((yield* now) - this.#heldSince < leaseMs / 3) continue
-        const isOwner = yield* Effect.match(this.#recordingAnswer(feed.renew(this.#lease)), {
+        const isOwner = yield* Effect.match(this.#recordAnswer(feed.renew(this.#lease)), {
           onSuccess: (isHeld) => isHeld,
-          // without an answer it is not known who owns the projection: the renewal is tried again
+          // without an answer, this worker may still own the projection: the renewal is tried again
           onFailure: () => true
         })
         if (!isOwner) return
@@ -138,7 +139,7 @@ export class OwnedProjection {
     })
   }
 
-  #recordingAnswer<A, E>(request: Effect.Effect<A, E>): Effect.Effect<A, E> {
+  #recordAnswer<A, E>(request: Effect.Effect<A, E>): Effect.Effect<A, E> {
     return Effect.flatMap(Clock.Clock, (clock) => {
       const sentAt = Number(clock.monotonicTimeNanosUnsafe()) / 1e6
       return Effect.tap(request, () =>
@@ -206,7 +207,7 @@ export class OwnedProjection {
       const { projectionHandler, logger } = this.#options
       const isManaged = projectionHandler.registration.mode === "managed"
       const states = this.#states
-      states.careful = true
+      states.checksEveryState = true
       for (const event of events) {
         let failure: EventFailure | undefined
         if (isManaged) {
@@ -222,10 +223,11 @@ export class OwnedProjection {
             `Projection "${this.#name}" failed again for the dead letter at position ${event.position}: ${toError(failure.error).message}`
           )
         }
-        const changed = isManaged && failure === undefined ? yield* this.#fold.changed() : undefined
+        const changedStates =
+          isManaged && failure === undefined ? yield* this.#fold.changedStates() : undefined
         const interruption = yield* this.#progress.save({
           to: this.#progress.position,
-          states: changed?.states ?? [],
+          states: changedStates?.states ?? [],
           deadLetters:
             failure === undefined
               ? []
@@ -234,7 +236,7 @@ export class OwnedProjection {
         })
         if (interruption !== undefined) return interruption
       }
-      states.careful = false
+      states.checksEveryState = false
       return undefined
     })
   }

@@ -1,10 +1,15 @@
-/** The owner of a projection that legacy runners run, as it is stored, and as it is shown. */
+/**
+ * How the owner of a projection is named when legacy runners run the projection: as it is stored, and as it is shown.
+ */
 
-/** The stored name of the owner while legacy runners, which have no token, own the projection together. Answers have it too. */
-export const TOKENLESS = "runners without a token"
+/**
+ * The name of the owner, in the store and in answers, while legacy runners own the projection together. They have no
+ * token.
+ */
+export const TOKENLESS_OWNER = "runners without a token"
 
-/** What messages call these runners. */
+/** The name of the same runners in messages. */
 export const LEGACY_RUNNERS = "legacy runners"
 
 /** The owner for a person to read: the id of a worker, or words for the legacy runners. */
-export const shownOwner = (owner: string): string => (owner === TOKENLESS ? LEGACY_RUNNERS : owner)
+export const ownerText = (owner: string): string => (owner === TOKENLESS_OWNER ? LEGACY_RUNNERS : owner)

@@ -42,7 +42,7 @@ export type RunnerError = ConnectionError | ValidationError | AccessError
 export type Interruption = "stop" | "lost"
 
 /** An event that has failed, and how often. */
-interface Failing {
+interface FailedEvent {
   readonly position: number
   readonly failures: number
 }
@@ -56,7 +56,7 @@ interface ProgressOptions {
   readonly maxRetries: number
   readonly states: States
   /** Runs a request. When the engine has answered, records that the lease is renewed. */
-  readonly recordingAnswer: <A, E>(request: Effect.Effect<A, E>) => Effect.Effect<A, E>
+  readonly recordAnswer: <A, E>(request: Effect.Effect<A, E>) => Effect.Effect<A, E>
   readonly unlessStopped: <A, E>(self: Effect.Effect<A, E>) => Effect.Effect<A | "stop", E>
 }
 
@@ -65,8 +65,8 @@ export class Progress {
   readonly #name: string
   /** All events up to this position are saved. */
   position: number
-  #failing: Failing | undefined
-  #saves = 0
+  #failedEvent: FailedEvent | undefined
+  #lastSave = 0
   /** How many states the last save had. */
   savedStates = 0
 
@@ -74,12 +74,12 @@ export class Progress {
     this.#options = options
     this.#name = options.name
     this.position = options.lease.position
-    this.#failing = options.lease.failing
+    this.#failedEvent = options.lease.failing
   }
 
   /** The number of the next attempt at an event, from 1. */
   attemptFor({ position }: ProjectionLogEvent): number {
-    return this.#failing?.position === position ? this.#failing.failures + 1 : 1
+    return this.#failedEvent?.position === position ? this.#failedEvent.failures + 1 : 1
   }
 
   /** Makes a dead letter of an event that has failed, unless the event is to be retried: then returns `undefined`. */
@@ -108,7 +108,7 @@ export class Progress {
   ): Effect.Effect<Interruption | undefined, RunnerError> {
     return Effect.gen({ self: this }, function* () {
       const { logger, unlessStopped } = this.#options
-      const failing = { position: event.position, failures: attempt }
+      const failedEvent = { position: event.position, failures: attempt }
       const delayMs = calculateBackoff(attempt, RETRY_MS, LONGEST_RETRY_MS)
       logger.warn(
         `Projection "${this.#name}" failed for event "${event.name}" ${event.id} at position ${event.position}: ` +
@@ -119,10 +119,10 @@ export class Progress {
         states,
         deadLetters,
         resolved: [],
-        failing: { ...failing, error: serializeError(error) }
+        failing: { ...failedEvent, error: serializeError(error) }
       })
       if (interruption !== undefined) return interruption
-      this.#failing = failing
+      this.#failedEvent = failedEvent
       return (yield* unlessStopped(Effect.sleep(delayMs))) === "stop" ? "stop" : undefined
     })
   }
@@ -133,7 +133,7 @@ export class Progress {
   ): Effect.Effect<Interruption | undefined, RunnerError> {
     return Effect.gen({ self: this }, function* () {
       const { logger } = this.#options
-      const save = { number: ++this.#saves, from: this.position, ...outcome }
+      const save = { number: ++this.#lastSave, from: this.position, ...outcome }
       const saved = yield* this.#send(save, 1)
       if (saved._tag === "Refused") {
         logger.warn(
@@ -143,8 +143,8 @@ export class Progress {
       }
       this.position = save.to
       this.savedStates = save.states.length
-      if (save.failing === undefined) this.#failing = undefined
-      this.#options.states.saved(save.states)
+      if (save.failing === undefined) this.#failedEvent = undefined
+      this.#options.states.markSaved(save.states)
       return undefined
     })
   }
@@ -152,7 +152,7 @@ export class Progress {
   /** Sends the save again and again until the engine answers. The lease may end before that. */
   #send(save: ProjectionSave, attempt: number): Effect.Effect<ProjectionSaved, RunnerError> {
     return Effect.catch(
-      this.#options.recordingAnswer(this.#options.feed.save(this.#options.lease, save)),
+      this.#options.recordAnswer(this.#options.feed.save(this.#options.lease, save)),
       (error) =>
         error instanceof ConnectionError
           ? Effect.andThen(

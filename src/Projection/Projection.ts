@@ -217,9 +217,9 @@ export interface IronflowProjection<S = any, E = any> {
 }
 
 /**
- * Defines a projection. A configuration with `initialState` makes a managed projection, and one without makes an
- * external projection, unless `mode` is given. Throws `ValidationError`, which names the projection and the field,
- * when the configuration is invalid.
+ * Defines a projection. Without `mode`, a configuration with `initialState` makes a managed projection, and any other
+ * makes an external projection. Throws `ValidationError`, which names the projection and the field, when the
+ * configuration is invalid.
  */
 export function createProjection<
   // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data

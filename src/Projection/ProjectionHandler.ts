@@ -153,7 +153,7 @@ export const makeProjectionHandler = ({
             "Write it without async"
         )
       }
-      return Effect.isEffect(next) ? failuresAsValues(next) : next
+      return Effect.isEffect(next) ? failuresToValues(next) : next
     },
     call: (event, context) =>
       Effect.suspend(() => {
@@ -163,10 +163,10 @@ export const makeProjectionHandler = ({
             decoded,
             contextOf(decoded, { ...context, partition: GLOBAL_PARTITION })
           )
-          if (Effect.isEffect(called)) return asEventFailure(failuresAsValues(called))
+          if (Effect.isEffect(called)) return toEventFailure(failuresToValues(called))
           return called instanceof Promise
-            ? asEventFailure(
-                failuresAsValues(Effect.tryPromise({ try: () => called, catch: (error) => error }))
+            ? toEventFailure(
+                failuresToValues(Effect.tryPromise({ try: () => called, catch: (error) => error }))
               )
             : Effect.succeed(undefined)
         } catch (error) {
@@ -199,7 +199,7 @@ const makeIso = (): ((time: number) => string) => {
  * Turns the failures and defects of a handler's Effect into values. An interruption is passed on. The services that
  * the Effect needs come from the worker's context.
  */
-const failuresAsValues = (
+const failuresToValues = (
   effect: Effect.Effect<unknown, unknown, unknown>
 ): Effect.Effect<unknown | EventFailure> =>
   Effect.flatMap(
@@ -212,7 +212,7 @@ const failuresAsValues = (
           : Effect.succeed(new EventFailure(Cause.squash(exit.cause)))
   )
 
-const asEventFailure = (
+const toEventFailure = (
   self: Effect.Effect<unknown | EventFailure>
 ): Effect.Effect<EventFailure | undefined> =>
   Effect.map(self, (result) => (result instanceof EventFailure ? result : undefined))

@@ -83,28 +83,28 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
       )
     })
 
-    const refuse = (why: Error, ...more: ReadonlyArray<unknown>): void => {
-      logger.error(`Projection "${name}" does not run: ${why.message}`, ...more)
+    const refuse = (why: Error, ...details: ReadonlyArray<unknown>): void => {
+      logger.error(`Projection "${name}" does not run: ${why.message}`, ...details)
       Deferred.doneUnsafe(registered, Exit.void)
     }
 
     const run = Effect.gen(function* () {
       checkInitialState(projectionHandler)
       while (!Deferred.isDoneUnsafe(stopRequest)) {
-        const trouble = yield* claimAndOwn.pipe(
+        const failure = yield* claimAndOwn.pipe(
           Effect.as(undefined),
-          // a defect is a handler that broke a rule: it failed for an event that it had folded before, for example
+          // a defect means that a handler broke a rule: for example, it failed for an event that it had folded before
           Effect.catchDefect((defect) => Effect.fail(toError(defect))),
           Effect.catch(Effect.succeed)
         )
-        if (trouble === undefined) {
+        if (failure === undefined) {
           onAnswered()
           continue
         }
-        if (isAccessError(trouble) || trouble instanceof ValidationError) {
-          return refuse(trouble)
+        if (isAccessError(failure) || failure instanceof ValidationError) {
+          return refuse(failure)
         }
-        if (++outages === 1) logger.warn(`Projection "${name}" waits: ${trouble.message}. Trying again`)
+        if (++outages === 1) logger.warn(`Projection "${name}" waits: ${failure.message}. Trying again`)
         yield* unlessStopped(Effect.sleep(calculateBackoff(outages, RECONNECT_MS, LONGEST_RECONNECT_MS)))
       }
     }).pipe(

@@ -3,7 +3,7 @@
  *
  * A handler must receive each state as if the state had passed through JSON. Plain data does not change in JSON, so
  * it is enough to check, when a batch is saved, that each state is plain data. If one is not, the batch is folded
- * again with a JSON round trip after every event (`careful`). This also finds the event whose state cannot be
+ * again with a JSON round trip after every event (`checksEveryState`). This also finds the event whose state cannot be
  * stored. A handler that throws may have changed its state, so the partition is folded again from the saved state.
  */
 import * as Effect from "effect/Effect"
@@ -20,27 +20,27 @@ const MAX_REMEMBERED = 1000
 interface LoadedState {
   readonly partition: string
   /** The saved state as JSON; absent before the first save. */
-  base: string | undefined
-  /** Position of the last event in `base`. */
-  position: number
+  savedJson: string | undefined
+  /** Position of the last event in `savedJson`. */
+  savedPosition: number
   value: unknown
-  /** Whether `value` is current. If not, `value` is made from `base` and `folded` when it is next used. */
+  /** Whether `value` is current. If not, `value` is made from `savedJson` and `foldedEvents` when it is next used. */
   isFresh: boolean
-  /** Events that were folded since `base`. */
-  folded: Array<ProjectionLogEvent>
-  /** The last event since `base`, dead letters included. */
-  last: ProjectionLogEvent | undefined
+  /** Events that were folded since `savedJson`. */
+  foldedEvents: Array<ProjectionLogEvent>
+  /** The last event since `savedJson`, dead letters included. */
+  lastEvent: ProjectionLogEvent | undefined
 }
 
 export class States {
   readonly #projectionHandler: ProjectionHandler
   readonly #name: string
   /** By partition, in the order of their last use, the oldest first. */
-  readonly #loaded = new Map<string, LoadedState>()
-  #latest: LoadedState | undefined
+  readonly #loadedStates = new Map<string, LoadedState>()
+  #lastUsed: LoadedState | undefined
   readonly #signal: AbortSignal
   /** Whether each state makes a JSON round trip after every event. */
-  careful = false
+  checksEveryState = false
 
   constructor(projectionHandler: ProjectionHandler, signal: AbortSignal) {
     this.#projectionHandler = projectionHandler
@@ -49,28 +49,28 @@ export class States {
   }
 
   /** The partitions whose states are not in memory, and must be read first. */
-  missing(partitions: Iterable<string>): Array<string> {
-    return [...new Set(partitions)].filter((partition) => !this.#loaded.has(partition))
+  partitionsToRead(partitions: Iterable<string>): Array<string> {
+    return [...new Set(partitions)].filter((partition) => !this.#loadedStates.has(partition))
   }
 
   remember(states: ReadonlyArray<PartitionState>): void {
-    this.#latest = undefined
+    this.#lastUsed = undefined
     for (const { partition, position, state } of states) {
-      this.#loaded.set(partition, {
+      this.#loadedStates.set(partition, {
         partition,
-        base: state,
-        position,
+        savedJson: state,
+        savedPosition: position,
         value: undefined,
         isFresh: false,
-        folded: [],
-        last: undefined
+        foldedEvents: [],
+        lastEvent: undefined
       })
     }
   }
 
   /** Whether the state of the partition already includes the event. */
   has(partition: string, event: ProjectionLogEvent): boolean {
-    return event.position <= (this.#loaded.get(partition)?.position ?? 0)
+    return event.position <= (this.#loadedStates.get(partition)?.savedPosition ?? 0)
   }
 
   /**
@@ -88,8 +88,8 @@ export class States {
     const applied = this.#apply(loaded, event, context, decoded)
     const settle = (failure: EventFailure | undefined): EventFailure | undefined => {
       if (failure === undefined) {
-        loaded.folded.push(event)
-        loaded.last = event
+        loaded.foldedEvents.push(event)
+        loaded.lastEvent = event
       } else {
         loaded.isFresh = false
       }
@@ -100,14 +100,16 @@ export class States {
 
   /** Skips a dead letter: it counts as done and changes nothing. */
   skip(partition: string, event: ProjectionLogEvent): void {
-    this.#loadedStateOf(partition).last = event
+    this.#loadedStateOf(partition).lastEvent = event
   }
 
-  /** Folds again each partition whose state a failed handler may have changed. Runs before {@link changed}. */
+  /** Folds again each partition whose state a failed handler may have changed. Runs before {@link changedStates}. */
   readonly prepare: Effect.Effect<EventFailure | undefined> = Effect.suspend(() => {
-    const stale = [...this.#loaded.values()].filter(({ isFresh, last }) => last !== undefined && !isFresh)
+    const staleStates = [...this.#loadedStates.values()].filter(
+      ({ isFresh, lastEvent }) => lastEvent !== undefined && !isFresh
+    )
     return Effect.reduce(
-      stale,
+      staleStates,
       () => undefined as EventFailure | undefined,
       (failure, loaded) => {
         const restored =
@@ -119,62 +121,63 @@ export class States {
 
   /**
    * The changed states, which are to be saved. `undefined` when the batch must be folded again with JSON round trips,
-   * see {@link careful}.
+   * see {@link checksEveryState}.
    */
-  changed(): { readonly states: ReadonlyArray<NewPartitionState>; readonly bytes: number } | undefined {
+  changedStates(): { readonly states: ReadonlyArray<NewPartitionState>; readonly bytes: number } | undefined {
     const states: Array<NewPartitionState> = []
     let bytes = 0
-    for (const loaded of this.#loaded.values()) {
-      const { last, partition } = loaded
-      if (last === undefined) continue
-      const state = this.#encoded(loaded)
+    for (const loaded of this.#loadedStates.values()) {
+      const { lastEvent, partition } = loaded
+      if (lastEvent === undefined) continue
+      const state = this.#encode(loaded)
       if (state === undefined) return undefined
       bytes += byteLength(state)
       states.push({
         partition,
         state,
-        position: Math.max(last.position, loaded.position),
-        eventId: last.id,
-        eventTime: last.timestamp
+        position: Math.max(lastEvent.position, loaded.savedPosition),
+        eventId: lastEvent.id,
+        eventTime: lastEvent.timestamp
       })
     }
     return { states, bytes }
   }
 
-  /** Notes that the states which {@link changed} returned were saved. */
-  saved(states: ReadonlyArray<NewPartitionState>): void {
+  /** Notes that the states which {@link changedStates} returned were saved. */
+  markSaved(states: ReadonlyArray<NewPartitionState>): void {
     for (const { partition, position, state } of states) {
       const loaded = this.#loadedStateOf(partition)
-      loaded.base = state
-      loaded.position = position
-      loaded.folded = []
-      loaded.last = undefined
+      loaded.savedJson = state
+      loaded.savedPosition = position
+      loaded.foldedEvents = []
+      loaded.lastEvent = undefined
     }
-    for (const partition of this.#loaded.keys()) {
-      if (this.#loaded.size <= MAX_REMEMBERED) break
-      this.#loaded.delete(partition)
-      if (this.#latest?.partition === partition) this.#latest = undefined
+    for (const partition of this.#loadedStates.keys()) {
+      if (this.#loadedStates.size <= MAX_REMEMBERED) break
+      this.#loadedStates.delete(partition)
+      if (this.#lastUsed?.partition === partition) this.#lastUsed = undefined
     }
   }
 
   /** Forgets everything that is not saved. */
   reset(): void {
-    for (const loaded of this.#loaded.values()) {
-      if (loaded.last === undefined) continue
+    for (const loaded of this.#loadedStates.values()) {
+      if (loaded.lastEvent === undefined) continue
       loaded.isFresh = false
-      loaded.folded = []
-      loaded.last = undefined
+      loaded.foldedEvents = []
+      loaded.lastEvent = undefined
     }
   }
 
   #loadedStateOf(partition: string): LoadedState {
-    const loaded = this.#latest?.partition === partition ? this.#latest : this.#loaded.get(partition)
+    const loaded =
+      this.#lastUsed?.partition === partition ? this.#lastUsed : this.#loadedStates.get(partition)
     if (loaded === undefined) throw new Error(`the state of partition "${partition}" was not read`)
-    if (loaded !== this.#latest) {
+    if (loaded !== this.#lastUsed) {
       // moves the partition to the end of the map: the partitions at its start are forgotten first
-      this.#loaded.delete(partition)
-      this.#loaded.set(partition, loaded)
-      this.#latest = loaded
+      this.#loadedStates.delete(partition)
+      this.#loadedStates.set(partition, loaded)
+      this.#lastUsed = loaded
     }
     return loaded
   }
@@ -204,15 +207,15 @@ export class States {
     context: CallContext
   ): Effect.Effect<EventFailure | undefined> | EventFailure | undefined {
     try {
-      loaded.value = loaded.base === undefined ? this.#firstState() : JSON.parse(loaded.base)
+      loaded.value = loaded.savedJson === undefined ? this.#firstState() : JSON.parse(loaded.savedJson)
     } catch (error) {
       return new EventFailure(error)
     }
     loaded.isFresh = true
-    const { folded } = loaded
+    const { foldedEvents } = loaded
     const foldFrom = (i: number): Effect.Effect<EventFailure | undefined> | EventFailure | undefined => {
-      for (let at = i; at < folded.length; at++) {
-        const applied = this.#applyOne(loaded, folded[at]!, context)
+      for (let at = i; at < foldedEvents.length; at++) {
+        const applied = this.#applyOne(loaded, foldedEvents[at]!, context)
         if (Effect.isEffect(applied)) {
           return Effect.flatMap(applied, (failure) => {
             const rest = failure ?? foldFrom(at + 1)
@@ -265,7 +268,7 @@ export class States {
         )
       )
     }
-    if (!this.careful) {
+    if (!this.checksEveryState) {
       loaded.value = next
       return undefined
     }
@@ -278,12 +281,12 @@ export class States {
   }
 
   /** The state as JSON. `undefined` when the state cannot be stored, or when JSON would change it. */
-  #encoded(loaded: LoadedState): string | undefined {
-    if (!this.careful && !isPlain(loaded.value, 0)) return undefined
+  #encode(loaded: LoadedState): string | undefined {
+    if (!this.checksEveryState && !isPlain(loaded.value, 0)) return undefined
     try {
       return encodeState(this.#name, loaded.value)
     } catch (error) {
-      if (this.careful) throw error
+      if (this.checksEveryState) throw error
       return undefined
     }
   }

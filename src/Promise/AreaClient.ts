@@ -6,7 +6,7 @@ import * as ManagedRuntime from "effect/ManagedRuntime"
 import type { ServerOptions } from "../Client/HttpOptions.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import { isIronflowError, toError, type ValidationError } from "../Errors.ts"
-import { overHttp } from "./OverHttp.ts"
+import { remoteServices } from "./RemoteServices.ts"
 import { makeRuntimeHandle, type RuntimeHandle } from "./Promisify.ts"
 
 /** Where an error happened. */
@@ -25,12 +25,12 @@ export type OnError = (error: Error, context: ErrorContext) => void | PromiseLik
 export const openRuntime = (
   config: ServerOptions,
   caller: string,
-  what: string
+  apiName: string
 ): RuntimeHandle<ClientServices, ValidationError> =>
-  makeRuntimeHandle(ManagedRuntime.make(overHttp(config, caller)), what)
+  makeRuntimeHandle(ManagedRuntime.make(remoteServices(config, caller)), apiName)
 
 /** Wraps the methods: when a method fails, it calls `onError` with the error, and then rejects with the error. */
-export const reporting = <Api extends object>(
+export const withErrorCallback = <Api extends object>(
   api: Api,
   methods: ReadonlyArray<keyof Api & string>,
   onError: OnError | undefined,

@@ -20,7 +20,7 @@ import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { ConfigClient } from "./Config.ts"
 import { connectionOf, type EngineHandle } from "./EngineConnection.ts"
 import { KVClient } from "./Kv.ts"
-import { overHttp } from "./OverHttp.ts"
+import { remoteServices } from "./RemoteServices.ts"
 import { promiseProjections, type ProjectionsClient } from "./Projections.ts"
 import { makeRuntimeHandle, promisify, type RuntimeHandle } from "./Promisify.ts"
 import { promiseStreams } from "./Streams.ts"
@@ -80,7 +80,7 @@ export class IronflowClient<Events extends object = AnyEvents> implements AsyncD
   /** Secrets: only handlers receive their values. */
   readonly secrets: SecretsApi<PromiseKind>
   readonly #handle: RuntimeHandle<ClientServices, ValidationError>
-  readonly #forget: () => void
+  readonly #removeFromEngine: () => void
   /** Projections: reads their states, waits for them, subscribes to them and controls them. */
   readonly projections: ProjectionsClient
 
@@ -88,9 +88,9 @@ export class IronflowClient<Events extends object = AnyEvents> implements AsyncD
   constructor(config: IronflowClientConfig = {}) {
     const isRemote = config?.engine === undefined
     checkKeys(config, isRemote ? serverClientKeys : engineClientKeys, "createClient()")
-    const { layer, onClose } = isRemote ? onServer(config ?? {}) : inProcess(config)
+    const { layer, onClose } = isRemote ? serverBackend(config ?? {}) : engineBackend(config)
     this.#handle = makeRuntimeHandle(ManagedRuntime.make(layer), "client")
-    this.#forget = onClose(() => this.close())
+    this.#removeFromEngine = onClose(() => this.close())
     this.pushEndpoints = promisify<
       PushEndpointsApi<PromiseKind>,
       PushEndpointsApi<EffectKind>,
@@ -157,7 +157,7 @@ export class IronflowClient<Events extends object = AnyEvents> implements AsyncD
   /** Rejects the calls in flight and all later calls, with code `CLOSED`. A second call of `close` does nothing. */
   async close(): Promise<void> {
     this.#handle.isClosed = true
-    this.#forget()
+    this.#removeFromEngine()
     await this.#handle.runtime.dispose()
   }
 
@@ -188,7 +188,7 @@ interface Backend {
   readonly onClose: (close: () => Promise<void>) => () => void
 }
 
-const inProcess = (config: EngineClientConfig): Backend => {
+const engineBackend = (config: EngineClientConfig): Backend => {
   const connection = connectionOf("createClient()", config.engine)
   const environment = checkName("environment", config.environment ?? connection.environment)
   return {
@@ -197,7 +197,7 @@ const inProcess = (config: EngineClientConfig): Backend => {
   }
 }
 
-const onServer = (config: ServerClientConfig): Backend => ({
-  layer: overHttp(config, "createClient()"),
+const serverBackend = (config: ServerClientConfig): Backend => ({
+  layer: remoteServices(config, "createClient()"),
   onClose: () => () => undefined
 })

@@ -14,7 +14,7 @@ import type { ValidationError } from "../Errors.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { getConfig, listConfigs } from "../Protocol/Config.ts"
 import { pathOf } from "../Protocol/Http/CallAddress.ts"
-import { type OnError, openRuntime, reporting } from "./AreaClient.ts"
+import { type OnError, openRuntime, withErrorCallback } from "./AreaClient.ts"
 import { namesOf } from "../Client/Methods.ts"
 import { promisify, type RuntimeHandle } from "./Promisify.ts"
 import { startWatch, type WatchCallbacks, type Watcher } from "./Watcher.ts"
@@ -58,7 +58,7 @@ export class ConfigClient implements AsyncDisposable {
     )
     Object.assign(
       this,
-      reporting(methods, namesOf(configMethods), config.onError, (method, [name]) => ({
+      withErrorCallback(methods, namesOf(configMethods), config.onError, (method, [name]) => ({
         method: `config.${method}`,
         endpoint: method === "list" ? listConfigs.path : pathOf(getConfig, { name: String(name) })
       }))

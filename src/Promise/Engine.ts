@@ -28,7 +28,7 @@ import { hookKeys, type HookOptions } from "../Hook.ts"
 import { checkName, logCharactersOfRun, logLinesOfRun } from "../Limits.ts"
 import { resolveLogger } from "../Logger.ts"
 import { show } from "../Show.ts"
-import { checkKeys, type Keys, knownOf } from "../OptionKeys.ts"
+import { checkKeys, type Keys, withoutUnknownKeys } from "../OptionKeys.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
 import { resolveWorkerOptions, workerKeys, type WorkerOptions } from "../Worker/Options.ts"
 import { createClient, type IronflowClient } from "./Client.ts"
@@ -192,22 +192,22 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
   const environment = checkName("environment", resolveEnvironment(options.environment))
   const store = storeOf(options)
   const workerConfig = {
-    ...knownOf(options, workerKeys),
+    ...withoutUnknownKeys(options, workerKeys),
     environment,
     functions: options.functions ?? []
   }
   // the options are checked before anything is opened, and also when no worker is started
   resolveWorkerOptions(workerConfig)
   const logs = layerLogger(resolveLogger(options.logger, "[ironflow]"))
-  const embedded = layer.pipe(
+  const engineLayer = layer.pipe(
     Layer.provide(store),
-    Layer.provide(settings(options)),
+    Layer.provide(engineSettings(options)),
     Layer.provideMerge(logs)
   )
   // loaded only by an engine that listens
   const server = options.listen === undefined ? undefined : await import("../Server/Server.ts")
   const runtime = ManagedRuntime.make(
-    server === undefined ? embedded : server.layer(options.listen).pipe(Layer.provideMerge(embedded))
+    server === undefined ? engineLayer : server.layer(options.listen).pipe(Layer.provideMerge(engineLayer))
   )
   const exit = await runtime.runPromiseExit(
     Effect.map(
@@ -215,9 +215,9 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
         Engine,
         server === undefined ? Effect.succeedNone : Effect.serviceOption(server.HttpServerEngine)
       ]),
-      ([service, listening]) => ({
+      ([service, httpServer]) => ({
         service,
-        url: Option.getOrUndefined(Option.map(listening, ({ url }) => url))
+        url: Option.getOrUndefined(Option.map(httpServer, ({ url }) => url))
       })
     )
   )
@@ -241,7 +241,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
       Layer.merge(Layer.succeedContext(servicesIn(service, environment, reading)), logs),
     wire: (environment) => wireTo(service, environment),
     transport: Layer.succeed(WorkerTransport, {
-      // `connect` alone logs to the engine's logger: Effect handlers have loggers of their own
+      // only `connect` gets the loggers of the engine, and not the handlers: Effect handlers have loggers of their own
       open: (registration, handlers) => Effect.provide(service.workers.connect(registration, handlers), logs)
     }),
     onClose: (who, close) => {
@@ -264,7 +264,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
     client: createClient({ engine: { connection }, eventDefinitions: options.eventDefinitions }),
     ...(url === undefined ? {} : { url }),
     secrets: secretsOf(service.secrets.in(environment), run),
-    backup: (filename) => run(Effect.flatMap(checkedName("the backup's file", filename), service.backup)),
+    backup: (filename) => run(Effect.flatMap(checkFilename("the backup's file", filename), service.backup)),
     doctor: () => run(service.doctor),
     createWorker: (config) => createWorker({ ...config, engine: { connection } }),
     close,
@@ -298,7 +298,7 @@ export const restoreBackup = async (options: RestoreOptions): Promise<BackupInfo
   throw errorOf(exit.cause)
 }
 
-const checkedName = (what: string, filename: string): Effect.Effect<string, ValidationError> =>
+const checkFilename = (what: string, filename: string): Effect.Effect<string, ValidationError> =>
   Effect.try({
     try: () => checkName(what, filename),
     // `checkName` throws only `ValidationError`
@@ -338,7 +338,7 @@ const pushSettings = ({ signingKey, timeout, ...push }: PushConfig): PushSetting
     ...(timeout === undefined ? {} : { timeoutMs: positiveDuration(timeout, "`push.timeout`") })
   })
 
-const settings = ({
+const engineSettings = ({
   audit,
   failing,
   hooks,
@@ -354,10 +354,10 @@ const settings = ({
     failing === undefined ? Layer.empty : Layer.succeed(Failing, failing),
     masterKey === undefined ? Layer.empty : Layer.succeed(MasterKey, Redacted.make(masterKey)),
     retention(options),
-    keepLogs === undefined ? Layer.empty : Layer.succeed(RunLogRetention, keptLogs(keepLogs))
+    keepLogs === undefined ? Layer.empty : Layer.succeed(RunLogRetention, logRetention(keepLogs))
   )
 
-const keptLogs = ({
+const logRetention = ({
   characters = logCharactersOfRun,
   lines = logLinesOfRun
 }: NonNullable<StartEngineOptions["keepLogs"]>): KeptLogs => {

@@ -20,7 +20,7 @@ import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { pathOf } from "../Protocol/Http/CallAddress.ts"
 import * as operations from "../Protocol/Kv.ts"
 import { type AnySchema, checkSchema, type SchemaInput, type SchemaOutput } from "../StandardSchema.ts"
-import { type OnError, openRuntime, reporting } from "./AreaClient.ts"
+import { type OnError, openRuntime, withErrorCallback } from "./AreaClient.ts"
 import { namesOf } from "../Client/Methods.ts"
 import { promisify, type RuntimeHandle } from "./Promisify.ts"
 import { type KVWatchCallbacks, type KVWatcher, startWatch } from "./Watcher.ts"
@@ -71,7 +71,7 @@ export class KVClient implements AsyncDisposable {
     }
     Object.assign(
       this,
-      reporting(methods, namesOf(kvMethods), this.#onError, (method, [bucket]) => ({
+      withErrorCallback(methods, namesOf(kvMethods), this.#onError, (method, [bucket]) => ({
         method: `kv.${method}`,
         endpoint: pathOf(paths[method] ?? operations.listBuckets, { bucket: String(bucket) })
       }))
@@ -153,7 +153,7 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
     >(this.#handle, bucket, namesOf(kvBucketMethods))
     Object.assign(
       this,
-      reporting(methods, namesOf(kvBucketMethods), config.onError, (method, [key]) => ({
+      withErrorCallback(methods, namesOf(kvBucketMethods), config.onError, (method, [key]) => ({
         method: `kv.bucket.${method}`,
         endpoint:
           method === "listKeys" || method === "write"

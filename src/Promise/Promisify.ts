@@ -19,7 +19,7 @@ import { ShortLivedSet } from "../ShortLivedMap.ts"
 /** The runtime of a Promise API, and the name of the API in errors (`client`). */
 export interface RuntimeHandle<R, ER> {
   readonly runtime: ManagedRuntime.ManagedRuntime<R, ER>
-  readonly what: string
+  readonly apiName: string
   /** Whether further calls reject, even if the runtime could still run them. */
   isClosed: boolean
   /** The calls in flight, which end with the runtime. */
@@ -28,7 +28,7 @@ export interface RuntimeHandle<R, ER> {
 
 export const makeRuntimeHandle = <R, ER>(
   runtime: ManagedRuntime.ManagedRuntime<R, ER>,
-  what: string
+  apiName: string
 ): RuntimeHandle<R, ER> => {
   const calls: RuntimeHandle<R, ER>["calls"] = new ShortLivedSet()
   Effect.runSync(
@@ -37,7 +37,7 @@ export const makeRuntimeHandle = <R, ER>(
       Effect.suspend(() => Fiber.interruptAll(calls))
     )
   )
-  return { runtime, what, isClosed: false, calls }
+  return { runtime, apiName, isClosed: false, calls }
 }
 
 /**
@@ -55,7 +55,7 @@ export const promisify = <Api extends object, Service extends object, R, ER>(
       run(
         handle,
         Effect.flatMap(service, (self) => (self as EffectMethods)[name]!(...args)),
-        signalAmong(args)
+        findSignal(args)
       )
   }
   // `methods` are members of both APIs of the same interface, and arguments and results pass through
@@ -73,20 +73,20 @@ export const run = async <A, E, R, ER>(
   effect: Effect.Effect<A, E, R>,
   signal?: AbortSignal
 ): Promise<A> => {
-  if (handle.isClosed) throw closed(handle.what)
+  if (handle.isClosed) throw closedError(handle.apiName)
   // the signal is checked here, since a call that ends without waiting would not notice that it has aborted
   if (signal?.aborted) throw signal.reason
   // the caller's span, which must be read before the first `await`
   const span = activeSpan()
-  const traced = span === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, span)
-  const exit = await runExit(handle, traced, signal === undefined ? {} : { signal })
+  const effectInSpan = span === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, span)
+  const exit = await runExit(handle, effectInSpan, signal === undefined ? {} : { signal })
   if (Exit.isSuccess(exit)) return exit.value
-  if (Cause.hasInterruptsOnly(exit.cause)) throw signal?.aborted ? signal.reason : closed(handle.what)
+  if (Cause.hasInterruptsOnly(exit.cause)) throw signal?.aborted ? signal.reason : closedError(handle.apiName)
   // The caller's stack is captured only when the call fails: the function that awaits the call is then still on the stack.
   // To capture the stack before each call would slow down all calls.
   const caller: { stack?: string } = {}
   Error.captureStackTrace(caller, run)
-  throw withCaller(errorOf(exit.cause), caller)
+  throw appendCallerStack(errorOf(exit.cause), caller)
 }
 
 /**
@@ -114,9 +114,9 @@ const runExit = <A, E, R, ER>(
 /** The error in a cause: the instance with which the effect failed, or which it threw. */
 export const errorOf = (cause: Cause.Cause<unknown>): Error => toError(Cause.squash(cause))
 
-const closed = (what: string): ClosedError => new ClosedError(what)
+const closedError = (what: string): ClosedError => new ClosedError(what)
 
-const signalAmong = (args: ReadonlyArray<unknown>): AbortSignal | undefined => {
+const findSignal = (args: ReadonlyArray<unknown>): AbortSignal | undefined => {
   for (let i = args.length - 1; i >= 0; i--) {
     const arg = args[i]
     if (typeof arg === "object" && arg !== null && "signal" in arg && arg.signal instanceof AbortSignal) {
@@ -129,7 +129,7 @@ const signalAmong = (args: ReadonlyArray<unknown>): AbortSignal | undefined => {
 const callerMark = "\n    --- called from ---"
 
 /** Appends the caller's stack to the stack of an error. Without this, the stack of the error ends in the runtime. */
-const withCaller = (error: Error, caller: { readonly stack?: string }): Error => {
+const appendCallerStack = (error: Error, caller: { readonly stack?: string }): Error => {
   const ownProperty = Object.getOwnPropertyDescriptor(error, "stack")
   const define = (property: PropertyDescriptor): boolean =>
     // the stack of a frozen error stays as it is: `Reflect.defineProperty` does not throw

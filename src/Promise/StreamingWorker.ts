@@ -2,11 +2,17 @@
 import * as Effect from "effect/Effect"
 import { ValidationError } from "../Errors.ts"
 import { checkKeys } from "../OptionKeys.ts"
-import { connectLoaded, packagesMissing } from "../Worker/ConnectPackages.ts"
+import { connectLoaded, packagesMissingError } from "../Worker/ConnectPackages.ts"
 import { resolveWorkerOptions } from "../Worker/Options.ts"
 import type { PollingOptions } from "../Worker/PollingOptions.ts"
 import type { Streams } from "../Worker/StreamSession.ts"
-import { connectBy, PromiseWorker, serverWorkerKeys, type ServerWorkerConfig, type Worker } from "./Worker.ts"
+import {
+  makeServerSetup,
+  PromiseWorker,
+  serverWorkerKeys,
+  type ServerWorkerConfig,
+  type Worker
+} from "./Worker.ts"
 
 const caller = "createStreamingWorker()"
 
@@ -32,9 +38,11 @@ export const createStreamingWorker = (config: StreamingWorkerConfig): Worker => 
     )
   }
   checkKeys(config, serverWorkerKeys, "Worker", config?.logger)
-  const connected = connectBy(config ?? {}, caller, (options) => Effect.map(load, (layer) => layer(options)))
-  resolveWorkerOptions(connected.options)
-  return new PromiseWorker(connected)
+  const setup = makeServerSetup(config ?? {}, caller, (options) =>
+    Effect.map(load, (layer) => layer(options))
+  )
+  resolveWorkerOptions(setup.options)
+  return new PromiseWorker(setup)
 }
 
 /** Loads the code for streams over ConnectRPC. Rejects when the packages of ConnectRPC are not installed. */
@@ -46,7 +54,7 @@ const load = Effect.flatMap(
   Effect.promise(() => import("../Worker/StreamTransport.ts")),
   ({ layer }) =>
     Effect.map(
-      Effect.tryPromise({ try: loadConnectStreams, catch: packagesMissing }),
+      Effect.tryPromise({ try: loadConnectStreams, catch: packagesMissingError }),
       (streams) => (options: PollingOptions) => layer(options, [connectLoaded(streams)], caller)
     )
 )

@@ -35,7 +35,7 @@ export const promiseStreams = <R, ER>(
     Streams,
     namesOf(streamMethods)
   )
-  return { ...methods, events: eventsOver(methods.read), of: (entity) => entityStreams(handle, entity) }
+  return { ...methods, events: makeEvents(methods.read), of: (entity) => entityStreams(handle, entity) }
 }
 
 const entityMethods = ["append", "appendAll", "read", "state", "createSnapshot", "getSnapshot"] as const
@@ -63,7 +63,7 @@ const entityStreams = <R, ER, N extends AnyEntity>(
     entityMethods
   )
   // the codecs of the definition take and return the types that the definition declares
-  return { ...methods, events: eventsOver(methods.read) } as unknown as EntityStreams<
+  return { ...methods, events: makeEvents(methods.read) } as unknown as EntityStreams<
     PromiseKind,
     AsyncIterableKind,
     N
@@ -71,7 +71,7 @@ const entityStreams = <R, ER, N extends AnyEntity>(
 }
 
 /** Makes the method that reads the events of a stream in pages. */
-const eventsOver = <Event extends StreamEvent>(
+const makeEvents = <Event extends StreamEvent>(
   read: (
     entityId: string,
     options: ReadStreamOptions

@@ -89,8 +89,8 @@ export interface AckHandle {
    */
   term(eventId: string): Promise<void>
   /**
-   * Gives another `ackWait` of time for handling the event. While a handler runs, the client does this by itself.
-   * Rejects with code `NOT_HELD` when another consumer has the event by now.
+   * Extends the time for handling the event: the event has another `ackWait` from now. While a handler runs, the client
+   * does this by itself. Rejects with code `NOT_HELD` when another consumer has the event by now.
    */
   inProgress(eventId: string): Promise<void>
 }
@@ -125,8 +125,8 @@ export interface StreamedEvent<T = any> extends SubscriptionEvent<T> {
   /** Gives up the event. It is not delivered again, and in a group it becomes a dead letter. */
   term(): Promise<void>
   /**
-   * Gives another `ackWait` of time for handling the event. Needed with `ackMode: "manual"`, when the event is still
-   * being handled after the loop body has ended.
+   * Extends the time for handling the event: the event has another `ackWait` from now. Needed with `ackMode: "manual"`,
+   * when the event is still being handled after the loop body has ended.
    */
   inProgress(): Promise<void>
   /**
@@ -138,7 +138,7 @@ export interface StreamedEvent<T = any> extends SubscriptionEvent<T> {
 
 /** When this many events wait in a stream, the connection is paused. */
 const PAUSE_AT_EVENTS = 1000
-/** When only this many events wait in a stream, the connection is resumed. */
+/** When no more than this many events still wait in the stream, the connection is resumed. */
 const RESUME_AT_EVENTS = 500
 
 /** Delivers events, messages and changes of runs as they happen. Created by `createSubscriptionClient`. */
@@ -146,20 +146,20 @@ export class SubscriptionClient implements Disposable {
   readonly #load: () => Promise<SubscriptionSession>
   readonly #stateListeners = new Set<(state: ConnectionState) => void>()
   readonly #errorListeners = new Set<(error: SubscriptionErrorInfo) => void>()
-  readonly #forgetEngine: () => void
+  readonly #removeFromEngine: () => void
   #session: Promise<SubscriptionSession> | undefined
-  #loaded: SubscriptionSession | undefined
-  #closed = false
+  #loadedSession: SubscriptionSession | undefined
+  #isClosed = false
 
   /** Creates the client. Throws `ValidationError` when the configuration is invalid. */
   constructor(config: SubscriptionClientConfig) {
     checkKeys(config, clientKeys, "createSubscriptionClient()")
     const options = {
       autoReconnect: config.autoReconnect ?? true,
-      reconnectDelay: positive("reconnectDelay", config.reconnectDelay ?? 1000),
-      maxReconnectDelay: positive("maxReconnectDelay", config.maxReconnectDelay ?? 30_000),
-      reconnectBackoff: positive("reconnectBackoff", config.reconnectBackoff ?? 1.5),
-      connectionTimeout: positive("connectionTimeout", config.connectionTimeout ?? 10_000),
+      reconnectDelay: checkPositive("reconnectDelay", config.reconnectDelay ?? 1000),
+      maxReconnectDelay: checkPositive("maxReconnectDelay", config.maxReconnectDelay ?? 30_000),
+      reconnectBackoff: checkPositive("reconnectBackoff", config.reconnectBackoff ?? 1.5),
+      connectionTimeout: checkPositive("connectionTimeout", config.connectionTimeout ?? 10_000),
       ...(config.eventDefinitions === undefined ? {} : { eventDefinitions: config.eventDefinitions })
     }
     const engine =
@@ -173,7 +173,7 @@ export class SubscriptionClient implements Disposable {
             "createSubscriptionClient()"
           )
         : undefined
-    this.#forgetEngine = engine?.onClose("client", async () => this.close()) ?? (() => undefined)
+    this.#removeFromEngine = engine?.onClose("client", async () => this.close()) ?? (() => undefined)
     this.#load = async () => {
       const { makeSession } = await import("../Client/Subscriptions.ts")
       return makeSession(
@@ -187,7 +187,7 @@ export class SubscriptionClient implements Disposable {
 
   /** The current state of the connection. */
   get connectionState(): ConnectionState {
-    return this.#loaded?.state ?? (this.#session === undefined ? "disconnected" : "connecting")
+    return this.#loadedSession?.state ?? (this.#session === undefined ? "disconnected" : "connecting")
   }
 
   /** Whether the client is connected. */
@@ -201,12 +201,12 @@ export class SubscriptionClient implements Disposable {
    * trying in the background, even after this call has rejected.
    */
   async connect(): Promise<void> {
-    if (this.#closed) throw closed()
+    if (this.#isClosed) throw closedError()
     this.#session ??= this.#load().then((session) => {
       session.onState((state) => this.#stateListeners.forEach((listener) => listener(state)))
       session.onError((error) => this.#errorListeners.forEach((listener) => listener(error)))
-      if (this.#closed) session.close()
-      return (this.#loaded = session)
+      if (this.#isClosed) session.close()
+      return (this.#loadedSession = session)
     })
     await (await this.#session).connect()
   }
@@ -229,9 +229,9 @@ export class SubscriptionClient implements Disposable {
     pattern: string | EventDefinition,
     options: SubscribeCallbacksAndOptions = {}
   ): Promise<Subscription | AckableSubscription> {
-    if (this.#closed) throw closed()
+    if (this.#isClosed) throw closedError()
     checkKeys(options, callbackKeys, "subscribe()")
-    const session = this.#loaded
+    const session = this.#loadedSession
     if (session === undefined) {
       throw new SubscriptionError(
         `Cannot subscribe to "${subscribedPattern(pattern)}" without a connection: await connect() first`,
@@ -239,7 +239,7 @@ export class SubscriptionClient implements Disposable {
       )
     }
     const { onError, onEvent, onStateChange, ...rest } = options
-    const decode = await decoding(pattern)
+    const decode = await loadDecoder(pattern)
     const subscription = await session.subscribe(subscribedPattern(pattern), rest, {
       decode,
       ...(onEvent === undefined ? {} : { onEvent }),
@@ -262,11 +262,11 @@ export class SubscriptionClient implements Disposable {
     checkKeys(options, subscribeKeys, "stream()")
     await this.connect()
     const events: Array<{ readonly event: SubscriptionEvent; readonly body: Body }> = []
-    let current: Body | undefined
+    let currentBody: Body | undefined
     let failure: SubscriptionErrorInfo | undefined
     let wake: () => void = () => undefined
     const session = await this.#session!
-    const decode = await decoding(pattern)
+    const decode = await loadDecoder(pattern)
     const subscription = await session.subscribe(subscribedPattern(pattern), options, {
       decode,
       onBody: (event, body) => {
@@ -289,7 +289,7 @@ export class SubscriptionClient implements Disposable {
           if (events.length === RESUME_AT_EVENTS) session.resume()
           const { body, event } = next
           if (!body.take()) continue
-          current = body
+          currentBody = body
           yield {
             ...event,
             ack: () => settle(event, "ack"),
@@ -298,7 +298,7 @@ export class SubscriptionClient implements Disposable {
             inProgress: () => session.inProgress(subscription, event.eventId ?? ""),
             within: (f) => (body.span === undefined ? f() : body.span.within(f))
           }
-          current = undefined
+          currentBody = undefined
           body.onDone()
           continue
         }
@@ -309,7 +309,7 @@ export class SubscriptionClient implements Disposable {
         await new Promise<void>((resolve) => (wake = resolve))
       }
     } finally {
-      current?.onFailed(leftLoop())
+      currentBody?.onFailed(loopLeftError())
       session.resume()
       session.unsubscribe(subscription)
     }
@@ -335,10 +335,10 @@ export class SubscriptionClient implements Disposable {
 
   /** Ends all subscriptions and the connection. A second call does nothing. */
   close(): void {
-    if (this.#closed) return
-    this.#closed = true
-    this.#forgetEngine()
-    this.#loaded?.close()
+    if (this.#isClosed) return
+    this.#isClosed = true
+    this.#removeFromEngine()
+    this.#loadedSession?.close()
   }
 
   /** Closes the client, for `using`. */
@@ -355,7 +355,7 @@ export const createSubscriptionClient = (config: SubscriptionClientConfig): Subs
   new SubscriptionClient(config)
 
 /** Makes the decoder of the data. The code for it is loaded only when an event definition is subscribed to. */
-const decoding = async (
+const loadDecoder = async (
   pattern: string | EventDefinition
 ): Promise<((data: unknown) => unknown) | undefined> => {
   if (typeof pattern === "string") return undefined
@@ -389,17 +389,19 @@ const handleOf = (
   })
 }
 
-const positive = (name: string, value: number): number => {
+const checkPositive = (name: string, value: number): number => {
   if (typeof value === "number" && Number.isFinite(value) && value > 0) return value
   throw new ValidationError(
     `createSubscriptionClient(): \`${name}\` must be a positive number, got ${show(value)}`
   )
 }
 
-const closed = (): ClosedError => new ClosedError("subscription client")
+const closedError = (): ClosedError => new ClosedError("subscription client")
 
-/** The error of an event whose loop body left the loop. A stream cannot tell a `break` from a throw. */
-const leftLoop = (): Error =>
+/**
+ * The error with which an event fails when its loop body leaves the loop. A stream cannot tell a `break` from a throw.
+ */
+const loopLeftError = (): Error =>
   new Error(
     "The loop over the stream ended while it handled this event: it threw, or `break` came before `event.ack()`"
   )

@@ -52,14 +52,14 @@ export const startWatch = <A, E, R, ER>(
   handle: RuntimeHandle<R, ER>,
   open: (onOpen: () => void) => Effect.Effect<Stream.Stream<A, E>, E, R>,
   callbacks?: WatchCallbacks<A>,
-  ahead = MAX_READ_AHEAD
+  maxReadAhead = MAX_READ_AHEAD
 ): Watcher<A> => {
   checkKeys(callbacks, callbackKeys, "watch()")
   const { promise: ready, reject, resolve } = createDeferred<void>()
   // a caller that does not await `ready` gets the error where it waits for changes
   ready.catch(() => undefined)
-  const queue = Effect.runSync(Queue.bounded<A, Error | Cause.Done>(ahead))
-  const stopping = new AbortController()
+  const queue = Effect.runSync(Queue.bounded<A, Error | Cause.Done>(maxReadAhead))
+  const abortController = new AbortController()
   const deliver =
     callbacks === undefined
       ? (event: A) => Effect.asVoid(Queue.offer(queue, event))
@@ -72,11 +72,11 @@ export const startWatch = <A, E, R, ER>(
         const { runForEach } = yield* Effect.promise(() => import("effect/Stream"))
         yield* runForEach(yield* open(resolve), deliver)
       }),
-      { signal: stopping.signal }
+      { signal: abortController.signal }
     )
     .then((exit) => {
-      const interrupted = Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
-      const error = Exit.isFailure(exit) && !interrupted ? toError(Cause.squash(exit.cause)) : undefined
+      const wasInterrupted = Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+      const error = Exit.isFailure(exit) && !wasInterrupted ? toError(Cause.squash(exit.cause)) : undefined
       if (error === undefined) {
         resolve()
         Effect.runSync(Queue.end(queue))
@@ -89,7 +89,7 @@ export const startWatch = <A, E, R, ER>(
     })
 
   const stop = async (): Promise<void> => {
-    stopping.abort()
+    abortController.abort()
     await ended
   }
   return {

@@ -18,24 +18,24 @@ import type { EventFilter, StepClient } from "../Step.ts"
 import type { Trigger } from "../Trigger.ts"
 
 /** The names in the map. */
-type Name<Events extends object> = keyof Events & string
+type EventName<Events extends object> = keyof Events & string
 
 /** The events with these names of the map: a union, discriminated by `name`. */
-export type NamedEvents<Events extends object, N extends Name<Events>> = {
+export type NamedEvents<Events extends object, N extends EventName<Events>> = {
   readonly [K in N]: IronflowEvent<Events[K], K>
 }[N]
 
 /** The steps of a handler. The events that `waitForEvent` returns are typed by the map. */
 export type EventStepClient<Events extends object> = {
   /** Does what `step.waitForEvent` does. The data of the event has the type that the map gives it. */
-  waitForEvent<const N extends Name<Events>>(
+  waitForEvent<const N extends EventName<Events>>(
     name: string,
     filter: EventFilter<N>
   ): Promise<IronflowEvent<Events[N], N>>
 } & StepClient
 
 /** The context of a handler whose triggers have the names `N`. */
-export interface EventContext<Events extends object, N extends Name<Events>> extends Omit<
+export interface EventContext<Events extends object, N extends EventName<Events>> extends Omit<
   FunctionContext,
   "event" | "step"
 > {
@@ -53,7 +53,7 @@ interface NamedTrigger<N extends string> {
 }
 
 /** The events with these names of the map, as projections receive them. */
-type Projected<Events extends object, N extends Name<Events>> = {
+type ProjectedEvents<Events extends object, N extends EventName<Events>> = {
   readonly [K in N]: ProjectionEvent<Events[K], K>
 }[N]
 
@@ -63,24 +63,24 @@ export interface WithEvents<Events extends object> {
    * Does what `createFunction` of the package does. The triggers are events of the map, which gives `event`
    * its type.
    */
-  createFunction<const N extends Name<Events>, R>(
+  createFunction<const N extends EventName<Events>, R>(
     config: Omit<FunctionConfig, "triggers" | "schema"> & {
       readonly triggers: ReadonlyArray<NamedTrigger<N>>
     },
     handler: (context: EventContext<Events, N>) => R | Promise<R>
   ): IronflowFunction<Events[N], R>
   /** Does what `createProjection` of the package does. The events are those of the map. */
-  createProjection<const N extends Name<Events>>(
+  createProjection<const N extends EventName<Events>>(
     config: Omit<ExternalProjectionConfig, "events" | "handler"> & {
       readonly events: ReadonlyArray<N>
-      readonly handler: (event: Projected<Events, N>, ctx: ProjectionContext) => unknown
+      readonly handler: (event: ProjectedEvents<Events, N>, ctx: ProjectionContext) => unknown
     }
   ): IronflowProjection<undefined, Events[N]>
-  createProjection<S, const N extends Name<Events>>(
+  createProjection<S, const N extends EventName<Events>>(
     config: Omit<ManagedProjectionConfig<S>, "events" | "handler" | "partitionKey"> & {
       readonly events: ReadonlyArray<N>
-      readonly handler: (state: S, event: Projected<Events, N>, ctx: ProjectionContext) => NoInfer<S>
-      readonly partitionKey?: string | ((event: Projected<Events, N>) => string)
+      readonly handler: (state: S, event: ProjectedEvents<Events, N>, ctx: ProjectionContext) => NoInfer<S>
+      readonly partitionKey?: string | ((event: ProjectedEvents<Events, N>) => string)
     }
   ): IronflowProjection<S, Events[N]>
 }

@@ -15,7 +15,7 @@ import {
 } from "../Errors.ts"
 import type { EffectFunction, IronflowFunction } from "../Function.ts"
 import { type Logger, resolveLogger } from "../Logger.ts"
-import { checkKeys, type Keys, knownOf } from "../OptionKeys.ts"
+import { checkKeys, type Keys, withoutUnknownKeys } from "../OptionKeys.ts"
 import type { EffectProjection, IronflowProjection } from "../Projection/Projection.ts"
 import type { WorkerTransport } from "../Protocol/Worker.ts"
 import { show } from "../Show.ts"
@@ -123,26 +123,26 @@ export interface Worker {
 export const createWorker = (config: WorkerConfig): Worker => {
   const isRemote = config?.engine === undefined
   checkKeys(config, isRemote ? serverWorkerKeys : engineWorkerKeys, "Worker", config?.logger)
-  const connected = isRemote ? overHttp(config ?? {}) : inProcess(config)
-  resolveWorkerOptions(connected.options)
-  return new PromiseWorker(connected)
+  const setup = isRemote ? serverSetup(config ?? {}) : engineSetup(config)
+  resolveWorkerOptions(setup.options)
+  return new PromiseWorker(setup)
 }
 
-/** Makes the transport to a server; it needs an HTTP client. */
+/** A layer that makes the transport to a server. It needs an HTTP client. */
 export type WorkerTransportLayer = Layer.Layer<WorkerTransport, ValidationError, HttpClient.HttpClient>
 
 /** The options of a worker, and how it reaches its server or engine. */
-export interface Connected {
+export interface WorkerSetup {
   readonly options: RunnableOptions
   readonly transport: Layer.Layer<WorkerTransport, ValidationError>
   readonly onClose: (close: () => Promise<void>) => () => void
 }
 
-const inProcess = (config: EngineWorkerConfig): Connected => {
+const engineSetup = (config: EngineWorkerConfig): WorkerSetup => {
   const connection = connectionOf("createWorker()", config.engine)
   return {
     options: {
-      ...knownOf<RunnableOptions>(config, workerKeys),
+      ...withoutUnknownKeys<RunnableOptions>(config, workerKeys),
       environment: config.environment ?? connection.environment,
       logger: workerLogger(config.logger)
     },
@@ -151,7 +151,7 @@ const inProcess = (config: EngineWorkerConfig): Connected => {
   }
 }
 
-const overHttp = (config: ServerWorkerConfig): Connected => {
+const serverSetup = (config: ServerWorkerConfig): WorkerSetup => {
   // a caller in JavaScript may pass any value
   const transport: unknown = config.transport ?? "polling"
   if (transport !== "polling" && transport !== "streaming") {
@@ -161,19 +161,22 @@ const overHttp = (config: ServerWorkerConfig): Connected => {
   }
   // Loaded when a worker starts, since programs that only use a client do not need it.
   const load = transport === "polling" ? loadPolling : loadStreaming
-  return connectBy(config, "createWorker()", (options) => Effect.map(load, (layer) => layer(options)))
+  return makeServerSetup(config, "createWorker()", (options) => Effect.map(load, (layer) => layer(options)))
 }
 
 /** The logger of the options, or else the console. Effect's loggers are for the Effect API. */
 const workerLogger = (logger: Logger | false | undefined): Logger =>
   resolveLogger(logger, "[ironflow-worker]")
 
-/** Creates a worker for a server. `load` makes its transport from the options. */
-export const connectBy = (
+/**
+ * Checks the options of a worker for a server, and makes its transport: `load` makes it from the options of the
+ * connection.
+ */
+export const makeServerSetup = (
   config: ServerWorkerConfig,
   caller: string,
   load: (options: PollingOptions) => Effect.Effect<WorkerTransportLayer, ValidationError>
-): Connected => {
+): WorkerSetup => {
   const { apiKey, heartbeatInterval, reconnectDelay, serverUrl } = config
   const logger = workerLogger(config.logger)
   const options = { serverUrl, apiKey, heartbeatInterval, reconnectDelay, logger }
@@ -184,7 +187,7 @@ export const connectBy = (
   const transport = Layer.unwrap(load({ ...options, serverUrl: server.url, apiKey: server.apiKey }))
   return {
     options: {
-      ...knownOf<RunnableOptions>(config, workerKeys),
+      ...withoutUnknownKeys<RunnableOptions>(config, workerKeys),
       ...(server.namesEnvironment ? { environment: server.environment } : {}),
       logger
     },
@@ -206,16 +209,16 @@ const loadStreaming = Effect.map(
 )
 
 export class PromiseWorker implements Worker {
-  readonly #connected: Connected
+  readonly #setup: WorkerSetup
   readonly #ready: Deferred<void> = createDeferred()
   readonly #finished: Deferred<void> = createDeferred()
   #state: "fresh" | "running" | "stopped" = "fresh"
   #fiber: Fiber.Fiber<void, unknown> | undefined
   #service: WorkerService | undefined
-  #ending = false
+  #isEnding = false
 
-  constructor(connected: Connected) {
-    this.#connected = connected
+  constructor(setup: WorkerSetup) {
+    this.#setup = setup
     // A caller of ready() or start() still gets the rejection. This line only keeps the rejection from counting as
     // unhandled when nobody has called ready(), since start() rejects with the same error.
     this.#ready.promise.catch(() => undefined)
@@ -229,18 +232,18 @@ export class PromiseWorker implements Worker {
   }
 
   async start(): Promise<void> {
-    if (this.#state !== "fresh") throw notFresh(this.#state)
+    if (this.#state !== "fresh") throw cannotStartError(this.#state)
     this.#state = "running"
-    const forget = this.#connected.onClose(() => this.#close())
+    const removeFromEngine = this.#setup.onClose(() => this.#close())
     this.#fiber = Effect.runFork(this.#program())
     this.#fiber.addObserver((exit) => {
-      forget()
+      removeFromEngine()
       this.#state = "stopped"
       const error =
         Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)
           ? undefined
-          : asStartError(errorOf(exit.cause))
-      this.#ready.reject(error ?? stoppedBeforeReady())
+          : toStartError(errorOf(exit.cause))
+      this.#ready.reject(error ?? stoppedBeforeReadyError())
       if (error === undefined) this.#finished.resolve()
       else this.#finished.reject(error)
     })
@@ -259,7 +262,7 @@ export class PromiseWorker implements Worker {
   async stop(): Promise<void> {
     if (this.#state === "fresh") {
       this.#state = "stopped"
-      this.#ready.reject(stoppedBeforeReady())
+      this.#ready.reject(stoppedBeforeReadyError())
       return
     }
     if (this.#state === "running") await this.#end((service) => service.stop)
@@ -269,24 +272,24 @@ export class PromiseWorker implements Worker {
     // Loaded when a worker starts: programs that only use a client do not load the code that runs functions.
     const load = Effect.promise(() => import("../Worker/Worker.ts"))
     const work = Effect.flatMap(load, ({ make }) =>
-      Effect.flatMap(make(this.#connected.options), (service) => {
+      Effect.flatMap(make(this.#setup.options), (service) => {
         this.#service = service
         return Effect.andThen(
-          Effect.tap(service.ready, () => Effect.sync(() => this.#becomeReady())),
+          Effect.tap(service.ready, () => Effect.sync(() => this.#onReady())),
           service.awaitStopped
         )
       })
     )
-    return Effect.provide(Effect.scoped(work), this.#connected.transport)
+    return Effect.provide(Effect.scoped(work), this.#setup.transport)
   }
 
-  #becomeReady(): void {
-    if (!this.#ending) this.#ready.resolve()
+  #onReady(): void {
+    if (!this.#isEnding) this.#ready.resolve()
   }
 
-  async #end(how: (service: WorkerService) => Effect.Effect<void>): Promise<void> {
-    this.#ending = true
-    if (this.#service !== undefined) await Effect.runPromise(how(this.#service))
+  async #end(endService: (service: WorkerService) => Effect.Effect<void>): Promise<void> {
+    this.#isEnding = true
+    if (this.#service !== undefined) await Effect.runPromise(endService(this.#service))
     else this.#fiber?.interruptUnsafe()
     // start() reports a failure. A caller that stops the worker only waits until the worker has ended.
     await this.#finished.promise.catch(() => undefined)
@@ -299,17 +302,17 @@ export class PromiseWorker implements Worker {
   }
 }
 
-const notFresh = (state: "running" | "stopped"): IronflowError =>
+const cannotStartError = (state: "running" | "stopped"): IronflowError =>
   new WorkerAlreadyRunningError(
     state === "running"
       ? "The worker has been started already: call start() only once"
       : "The worker has been stopped and cannot be started again: create a new worker"
   )
 
-const stoppedBeforeReady = (): IronflowError =>
+const stoppedBeforeReadyError = (): IronflowError =>
   new WorkerStoppedError("The worker was stopped before it had been registered")
 
-const asStartError = (error: Error): Error => {
+const toStartError = (error: Error): Error => {
   if (error instanceof ValidationError && error.code !== "PACKAGES_MISSING") {
     return new RegistrationError(
       `The engine does not accept the functions of this worker: ${error.message}`,

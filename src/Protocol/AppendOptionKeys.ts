@@ -9,7 +9,7 @@ import type {
   DefinedStreamEvent,
   StreamEventInput
 } from "../EntityStream.ts"
-import { isDefined } from "../EventEncoding.ts"
+import { isByDefinition } from "../EventEncoding.ts"
 import { isObject } from "../Json.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 
@@ -26,13 +26,13 @@ const appendAllInputKeys = { entityType: true, events: true } satisfies Keys<App
 
 /** Checks the names of the members of an append. Throws `ValidationError` as `checkKeys` does. */
 export const checkAppendKeys = (input: unknown, what: string): void =>
-  checkKeys(input, isDefined(input) ? definedAppendKeys : appendInputKeys, what)
+  checkKeys(input, isByDefinition(input) ? definedAppendKeys : appendInputKeys, what)
 
 /** Checks the names of the members of an append of several events, and of each of these events. Throws like `checkKeys`. */
 export const checkAppendAllKeys = (input: unknown, what: string): void => {
   checkKeys(input, appendAllInputKeys, what)
   if (!isObject(input) || !Array.isArray(input.events)) return
   for (const [i, event] of input.events.entries()) {
-    checkKeys(event, isDefined(event) ? definedEventKeys : streamEventKeys, `${what}: events[${i}]`)
+    checkKeys(event, isByDefinition(event) ? definedEventKeys : streamEventKeys, `${what}: events[${i}]`)
   }
 }

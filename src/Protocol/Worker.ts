@@ -19,7 +19,7 @@ import type { NewStreamEvent, StoredStreamEvent, StreamAppend } from "../EntityS
 import type { AccessError, ConnectionError, SerializedError, ValidationError } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
 import type { JsonText } from "../Json.ts"
-import type { CarriedValue } from "../KvValue.ts"
+import type { ValueInJson } from "../KvValue.ts"
 import type { LineLevel } from "../LogFields.ts"
 import type { StepKind } from "../StepKind.ts"
 import type { ProjectionFeed } from "./ProjectionOwners.ts"
@@ -142,7 +142,7 @@ export interface TxKvWrite {
   readonly _tag: "kv"
   readonly bucket: string
   readonly key: string
-  readonly value?: CarriedValue
+  readonly value?: ValueInJson
   /** The revision that the key must have; 0 if it must not exist. */
   readonly expected?: number
 }

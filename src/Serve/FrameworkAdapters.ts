@@ -10,7 +10,13 @@
  * | `IncomingMessage` alone | | is returned as a `Response` |
  */
 import { isIronflowError } from "../Errors.ts"
-import { bodyConsumed, bodyTooLarge, bodyTruncated, type ServeRequest, type ServeResponse } from "./Http.ts"
+import {
+  bodyConsumedError,
+  bodyTooLargeError,
+  bodyTruncatedError,
+  type ServeRequest,
+  type ServeResponse
+} from "./Http.ts"
 
 /** A request, and the way to respond to it. */
 export interface Exchange {
@@ -55,8 +61,9 @@ interface FastifyReply {
 
 export const exchangeOf = (first: unknown, second: unknown): Exchange => {
   if (isFetchRequest(first)) return fetchExchange(first)
-  if (isLike(first) && isLike(first.req) && isFetchRequest(first.req.raw)) return fetchExchange(first.req.raw)
-  if (isLike(first) && isNodeRequest(first.raw) && isFastifyReply(second)) {
+  if (isObjectLike(first) && isObjectLike(first.req) && isFetchRequest(first.req.raw))
+    return fetchExchange(first.req.raw)
+  if (isObjectLike(first) && isNodeRequest(first.raw) && isFastifyReply(second)) {
     return fastifyExchange(first, first.raw, second)
   }
   if (isNodeRequest(first)) return nodeExchange(first, isNodeResponse(second) ? second : undefined)
@@ -68,25 +75,28 @@ export const exchangeOf = (first: unknown, second: unknown): Exchange => {
 
 // Other realms and servers have classes of their own, so the shape is checked, and not `instanceof`.
 const isFetchRequest = (value: unknown): value is Request =>
-  isLike(value) &&
+  isObjectLike(value) &&
   typeof value.url === "string" &&
   typeof value.arrayBuffer === "function" &&
-  isLike(value.headers) &&
+  isObjectLike(value.headers) &&
   typeof value.headers.get === "function"
 
 const isNodeRequest = (value: unknown): value is NodeRequest =>
-  isLike(value) &&
+  isObjectLike(value) &&
   typeof value.url === "string" &&
-  isLike(value.headers) &&
+  isObjectLike(value.headers) &&
   typeof value.headers.get !== "function"
 
 const isNodeResponse = (value: unknown): value is NodeResponse =>
-  isLike(value) && typeof value.end === "function"
+  isObjectLike(value) && typeof value.end === "function"
 
 const isFastifyReply = (value: unknown): value is FastifyReply =>
-  isLike(value) && typeof value.code === "function" && typeof value.send === "function" && isLike(value.raw)
+  isObjectLike(value) &&
+  typeof value.code === "function" &&
+  typeof value.send === "function" &&
+  isObjectLike(value.raw)
 
-const isLike = (value: unknown): value is { readonly [name: string]: unknown } =>
+const isObjectLike = (value: unknown): value is { readonly [name: string]: unknown } =>
   typeof value === "object" && value !== null
 
 export const webResponse = ({ body, headers, status }: ServeResponse): Response =>
@@ -105,8 +115,8 @@ export const fetchRequest = (request: Request): ServeRequest => ({
   url: request.url,
   headers: Object.fromEntries(request.headers.entries()),
   readBody: async (maxBytes, onBytes) => {
-    if (request.bodyUsed) throw bodyConsumed("a middleware that calls request.json() or request.text()")
-    if (Number(request.headers.get("content-length") ?? 0) > maxBytes) throw bodyTooLarge(maxBytes)
+    if (request.bodyUsed) throw bodyConsumedError("a middleware that calls request.json() or request.text()")
+    if (Number(request.headers.get("content-length") ?? 0) > maxBytes) throw bodyTooLargeError(maxBytes)
     if (request.body === null) return new Uint8Array()
     const chunks: Array<Uint8Array> = []
     let size = 0
@@ -118,9 +128,9 @@ export const fetchRequest = (request: Request): ServeRequest => ({
         chunks.push(chunk)
       }
     } catch (error) {
-      throw isIronflowError(error) ? error : bodyTruncated(error)
+      throw isIronflowError(error) ? error : bodyTruncatedError(error)
     }
-    if (size > maxBytes) throw bodyTooLarge(maxBytes)
+    if (size > maxBytes) throw bodyTooLargeError(maxBytes)
     return Buffer.concat(chunks)
   }
 })
@@ -176,7 +186,7 @@ const nodeRequest = (request: NodeRequest, parser: string): ServeRequest => {
   const isParsed = bytes === undefined && typeof body === "object" && body !== null
   return {
     ...(request.method === undefined ? {} : { method: request.method }),
-    // `originalUrl` comes first: a router that mounts the handler removes its own path from `url`
+    // `originalUrl` is preferred: a router in which the handler is mounted removes the path of the mount from `url`
     url: request.originalUrl ?? request.url ?? "/",
     headers: Object.fromEntries(
       Object.entries(request.headers).flatMap(([name, value]) => {
@@ -185,9 +195,10 @@ const nodeRequest = (request: NodeRequest, parser: string): ServeRequest => {
       })
     ),
     readBody: async (maxBytes, onBytes) => {
-      if (isParsed || (bytes === undefined && request.readableDidRead === true)) throw bodyConsumed(parser)
+      if (isParsed || (bytes === undefined && request.readableDidRead === true))
+        throw bodyConsumedError(parser)
       if (bytes === undefined) return readStream(request, maxBytes, onBytes)
-      if (bytes.length > maxBytes) throw bodyTooLarge(maxBytes)
+      if (bytes.length > maxBytes) throw bodyTooLargeError(maxBytes)
       return bytes
     },
     ...(isParsed ? { parsedBody: body } : {})
@@ -218,7 +229,7 @@ const readStream = (
     listen("data", (chunk: Buffer | string) => {
       size += chunk.length
       if (chunks === undefined) return
-      if (size > maxBytes) return refuse(bodyTooLarge(maxBytes))
+      if (size > maxBytes) return refuse(bodyTooLargeError(maxBytes))
       try {
         onBytes?.(size)
         chunks.push(Buffer.from(chunk))
@@ -227,6 +238,6 @@ const readStream = (
       }
     })
     listen("end", () => resolve(Buffer.concat(chunks ?? [])))
-    listen("error", (error: Error) => reject(bodyTruncated(error)))
-    listen("close", () => reject(bodyTruncated(undefined)))
+    listen("error", (error: Error) => reject(bodyTruncatedError(error)))
+    listen("close", () => reject(bodyTruncatedError(undefined)))
   })

@@ -100,15 +100,15 @@ export const verifyHookAt = (
       "The signature does not match: the hook has another secret, or the body was changed on its way"
     )
   }
-  const awayMs = Math.abs(now - Number(time) * 1000)
-  if (!(awayMs <= toleranceMs)) {
+  const differenceMs = Math.abs(now - Number(time) * 1000)
+  if (!(differenceMs <= toleranceMs)) {
     throw new SignatureError(
-      `The request was signed ${Math.round(awayMs / 1000)} s away from now, and ${toleranceMs / 1000} s are allowed: ` +
+      `The request was signed ${Math.round(differenceMs / 1000)} s away from now, and ${toleranceMs / 1000} s are allowed: ` +
         "an old request was sent again, or a clock is wrong"
     )
   }
   const call: unknown = safeJsonParse(Buffer.from(body).toString("utf8"))
-  if (!isCall(call)) {
+  if (!isHookCall(call)) {
     throw new ValidationError(
       "The signature is valid, but the body is not one that an engine sends to a hook: JSON with an `id`, `data` and a `type` " +
         "that this version of @ironflow/node knows. If the engine is newer, upgrade @ironflow/node"
@@ -117,7 +117,7 @@ export const verifyHookAt = (
   return call
 }
 
-const isCall = (call: unknown): call is HookCall =>
+const isHookCall = (call: unknown): call is HookCall =>
   isObject(call) &&
   typeof call.id === "string" &&
   hookEvents.some((event) => event === call.type) &&

@@ -29,20 +29,20 @@ export interface ServeResponse {
   readonly body: string
 }
 
-export const bodyConsumed = (likely: string): IronflowError =>
+export const bodyConsumedError = (likely: string): IronflowError =>
   new BodyError(
     `The body of the request was already read, probably by ${likely}. The signature covers the raw bytes of the body, which are gone. ` +
       "Mount the handler before the parser, or let the parser keep the raw body",
     { code: "BODY_CONSUMED", status: 500 }
   )
 
-export const bodyTooLarge = (maxBytes: number): IronflowError =>
+export const bodyTooLargeError = (maxBytes: number): IronflowError =>
   new BodyError(`The body of the request has more than ${maxBytes} bytes`, {
     code: "BODY_TOO_LARGE",
     status: 413
   })
 
-export const bodyTruncated = (cause: unknown): IronflowError =>
+export const bodyTruncatedError = (cause: unknown): IronflowError =>
   new BodyError("The body of the request ended before it was complete", {
     code: "BODY_TRUNCATED",
     status: 400,

@@ -107,7 +107,7 @@ export interface ResolvedServeOptions {
   readonly eventDefinitions: EventDefinitionRegistry | undefined
   readonly server: ResolvedServer
   /** Whether the user has given the URL of the Ironflow server. */
-  readonly serverIsKnown: boolean
+  readonly isServerKnown: boolean
   readonly turnBudgetMs: number
   readonly maxBodyBytes: number
   readonly webhookTimeoutMs: number
@@ -143,7 +143,7 @@ export const resolveServeOptions = (
     environment: checkName("environment", resolveEnvironment(options.environment, variables)),
     eventDefinitions: options.eventDefinitions,
     server,
-    serverIsKnown: serverUrl !== undefined,
+    isServerKnown: serverUrl !== undefined,
     turnBudgetMs: positiveDuration(options.turnBudget ?? "5s", "`turnBudget` of serve()"),
     maxBodyBytes,
     webhookTimeoutMs: positiveDuration(options.webhookTimeout ?? "10s", "`webhookTimeout` of serve()")

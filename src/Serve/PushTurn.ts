@@ -13,7 +13,7 @@ import type { AnyFunction } from "../Function.ts"
 import type { Logger } from "../Logger.ts"
 import type { Job, Notice, TurnOp } from "../Protocol/Worker.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
-import { leaseLost, Reporter } from "../Worker/Reporter.ts"
+import { leaseLostError, Reporter } from "../Worker/Reporter.ts"
 import type { PushedTurn } from "./TurnSessions.ts"
 
 /** What all turns of a handler share. */
@@ -91,7 +91,7 @@ export const runTurn = (
               wrapUpWhenDue()
             },
             defers: session.defers,
-            noteHandlerWentOn: (stepName) => void fork(Effect.ignore(session.noteHandlerWentOn(stepName))),
+            noteHandlerWentOn: (stepName) => void fork(Effect.ignore(session.reportLateStep(stepName))),
             ...(eventDefinitions === undefined
               ? {}
               : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) })
@@ -130,6 +130,6 @@ const applyNotice = (turn: TurnHandle, runId: string, notice: Notice): void => {
     case "Cancelled":
       return turn.abort(new RunCancelledError(runId))
     case "LeaseLost":
-      return turn.abort(leaseLost(runId, notice.reason))
+      return turn.abort(leaseLostError(runId, notice.reason))
   }
 }

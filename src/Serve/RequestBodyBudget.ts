@@ -33,16 +33,16 @@ export class RequestBodyBudget {
 
   begin(): ArrivingBody {
     let heldBytes = 0
-    let isOver = false
+    let hasEnded = false
     return {
       hold: (size) => {
-        if (!isOver && size <= SMALL_BYTES) return
-        if (isOver || this.#totalHeld + size - heldBytes > this.#maxBytes) throw tooManyBodyBytes()
+        if (!hasEnded && size <= SMALL_BYTES) return
+        if (hasEnded || this.#totalHeld + size - heldBytes > this.#maxBytes) throw noMemoryError()
         this.#totalHeld += size - heldBytes
         heldBytes = size
       },
       end: () => {
-        isOver = true
+        hasEnded = true
         this.#totalHeld -= heldBytes
         heldBytes = 0
       }
@@ -50,7 +50,7 @@ export class RequestBodyBudget {
   }
 }
 
-const tooManyBodyBytes = (): IronflowError =>
+const noMemoryError = (): IronflowError =>
   withStatus(
     new UnavailableError(
       "There is no memory left for the body of this request: too many large requests arrive at once. Send it again",

@@ -42,14 +42,14 @@ import type { Job } from "../Protocol/Worker.ts"
 import { fetchRequest, webResponse } from "./FrameworkAdapters.ts"
 import { showMs } from "../Show.ts"
 import { RequestBodyBudget } from "./RequestBodyBudget.ts"
-import { bodyConsumed, type ServeRequest, type ServeResponse } from "./Http.ts"
+import { bodyConsumedError, type ServeRequest, type ServeResponse } from "./Http.ts"
 import { type ResolvedServeOptions, resolveServeOptions, type ServeOptions } from "./Options.ts"
 import { jobOf, readPushRequest } from "./LegacyPushRequests.ts"
 import { readTurnJob } from "./TurnRequests.ts"
 import { runTurn, type TurnSurroundings } from "./PushTurn.ts"
 import { isSigned, SIGNATURE_HEADER } from "./Signature.ts"
 import { BufferedTurn, LegacyPushTurn, ReportedTurn, type PushedTurn } from "./TurnSessions.ts"
-import { checkMethod, receive, webhookBytes, webhookIn } from "./Webhooks.ts"
+import { checkMethod, receiveWebhook, webhookBytes, webhookIdOf } from "./Webhooks.ts"
 
 export type { ServeRequest, ServeResponse } from "./Http.ts"
 export type { HandlerOptions, ServeOptions } from "./Options.ts"
@@ -100,7 +100,7 @@ export const makeResolved = <R>(
     const clock = yield* Clock.Clock
     const context = yield* Effect.context<R>()
     const connection = yield* Effect.provide(connect(options.server), FetchHttpClient.layer)
-    const handler = new Handler(options, untraced(connection), {
+    const handler = new Handler(options, withoutSpans(connection), {
       clock,
       context,
       logger: options.logger,
@@ -115,16 +115,16 @@ export const makeResolved = <R>(
   })
 
 /** The connection without trace spans for its requests, since reports are internal. */
-const untraced = ({ send, ...connection }: Connection): Connection => ({
+const withoutSpans = ({ send, ...connection }: Connection): Connection => ({
   ...connection,
   send: (request) => Effect.provideService(send(request), HttpClient.TracerDisabledWhen, () => true)
 })
 
 /** After a report has failed, turns send their reports in their responses for this long, in milliseconds. */
-const REPORTS_AGAIN_MS = 30_000
+const REPORT_PAUSE_MS = 30_000
 
 /** Maximum number of started turns that are remembered. */
-const REMEMBERED_TURNS = 10_000
+const MAX_REMEMBERED_TURNS = 10_000
 
 class Handler {
   readonly #options: ResolvedServeOptions
@@ -137,7 +137,7 @@ class Handler {
    */
   readonly #startedTurns = new Map<string, number>()
   /** Up to this time turns send their reports in their responses. */
-  #reportsAgainAt = Number.NEGATIVE_INFINITY
+  #reportsPausedUntil = Number.NEGATIVE_INFINITY
 
   constructor(options: ResolvedServeOptions, connection: Connection, surroundings: TurnSurroundings) {
     this.#options = options
@@ -151,8 +151,8 @@ class Handler {
       Effect.suspend(() => {
         // the events of a webhook belong to the trace of its sender
         const caller = parseTrace(request.headers[TRACEPARENT])
-        const answered = this.#answer(request)
-        return caller === undefined ? answered : Effect.provideService(answered, Tracer.ParentSpan, caller)
+        const answer = this.#answer(request)
+        return caller === undefined ? answer : Effect.provideService(answer, Tracer.ParentSpan, caller)
       }),
       {
         onSuccess: Effect.succeed,
@@ -175,7 +175,7 @@ class Handler {
     )
 
   #answer(request: ServeRequest): Effect.Effect<ServeResponse, IronflowError> {
-    const webhook = this.#options.webhooks.size === 0 ? undefined : webhookIn(request.url)
+    const webhook = this.#options.webhooks.size === 0 ? undefined : webhookIdOf(request.url)
     return webhook === undefined
       ? Effect.map(this.#answerEngine(request), (body) => this.#response(200, body))
       : this.#answerWebhook(webhook, request)
@@ -187,24 +187,24 @@ class Handler {
     if (webhook === undefined) {
       return Effect.fail(new WebhookNotFoundError(id))
     }
-    const read = Effect.andThen(
+    const body = Effect.andThen(
       checkMethod(id, request.method),
       readBody(request, Math.min(webhookBytes, maxBodyBytes), this.#bodyBudget)
     )
-    return Effect.flatMap(read, (bytes) =>
-      Effect.map(receive(webhook, request, bytes, this.#connection, webhookTimeoutMs), (received) => {
-        switch (received._tag) {
+    return Effect.flatMap(body, (bytes) =>
+      Effect.map(receiveWebhook(webhook, request, bytes, this.#connection, webhookTimeoutMs), (outcome) => {
+        switch (outcome._tag) {
           case "Answered":
             return {
-              ...received.response,
-              headers: { ...received.response.headers, [ENVIRONMENT_HEADER]: environment }
+              ...outcome.response,
+              headers: { ...outcome.response.headers, [ENVIRONMENT_HEADER]: environment }
             }
           case "Ignored":
             logger.debug(`Webhook "${id}" ignores a request: its \`transform\` returned nothing`)
             return this.#response(200, { status: "ignored" })
           case "Stored": {
             // the data of the events is left out, since proxies may read the response
-            const events = received.events.map(({ data: _, ...event }) => event)
+            const events = outcome.events.map(({ data: _, ...event }) => event)
             return this.#response(200, {
               status: "accepted",
               ...(events.length === 1 ? { event: events[0] } : { events })
@@ -219,7 +219,7 @@ class Handler {
     return Effect.gen({ self: this }, function* () {
       const { clock } = this.#surroundings
       const body = yield* this.#readVerified(request)
-      if (!isObject(body)) return yield* Effect.fail(notAnObject())
+      if (!isObject(body)) return yield* Effect.fail(notAnObjectError())
       const nowMs = clock.currentTimeMillisUnsafe()
       if (typeof body.sent_at === "number") yield* this.#checkAge(body.sent_at, nowMs)
       switch (body.type) {
@@ -311,7 +311,7 @@ class Handler {
       return Effect.fail(new ValidationError("A signed turn must have a numeric `sent_at`"))
     }
     for (const [jobId, until] of this.#startedTurns) {
-      if (until > nowMs && this.#startedTurns.size < REMEMBERED_TURNS) break
+      if (until > nowMs && this.#startedTurns.size < MAX_REMEMBERED_TURNS) break
       this.#startedTurns.delete(jobId)
     }
     if (this.#startedTurns.has(job.jobId)) {
@@ -326,26 +326,26 @@ class Handler {
   }
 
   #runTurn(job: Job): Effect.Effect<unknown, IronflowError> {
-    const { logger, serverIsKnown } = this.#options
+    const { logger, isServerKnown } = this.#options
     const { clock } = this.#surroundings
-    const unreachable = (error: IronflowError): void => {
-      this.#reportsAgainAt = clock.currentTimeMillisUnsafe() + REPORTS_AGAIN_MS
+    const onUnreachable = (error: IronflowError): void => {
+      this.#reportsPausedUntil = clock.currentTimeMillisUnsafe() + REPORT_PAUSE_MS
       logger.warn(
-        `${error.message}. For ${showMs(REPORTS_AGAIN_MS)}, turns send their reports with their responses instead`
+        `${error.message}. For ${showMs(REPORT_PAUSE_MS)}, turns send their reports with their responses instead`
       )
     }
     const session =
-      serverIsKnown && clock.currentTimeMillisUnsafe() >= this.#reportsAgainAt
-        ? new ReportedTurn(this.#connection, job, unreachable)
+      isServerKnown && clock.currentTimeMillisUnsafe() >= this.#reportsPausedUntil
+        ? new ReportedTurn(this.#connection, job, onUnreachable)
         : new BufferedTurn()
     return this.#run(job, session)
   }
 
   #runLegacy(body: unknown, nowMs: number): Effect.Effect<unknown, IronflowError> {
     return Effect.gen({ self: this }, function* () {
-      const { environment, serverIsKnown } = this.#options
+      const { environment, isServerKnown } = this.#options
       const randomId = yield* Random.nextIntBetween(0, 2 ** 48)
-      const legacy = yield* Effect.suspend(() => {
+      const legacyJob = yield* Effect.suspend(() => {
         try {
           return Effect.succeed(
             jobOf(readPushRequest(body), `push_${randomId.toString(36)}`, environment, nowMs)
@@ -354,8 +354,11 @@ class Handler {
           return error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
         }
       })
-      const connection = serverIsKnown ? this.#connection : undefined
-      return yield* this.#run(legacy.job, new LegacyPushTurn(legacy, this.#surroundings.clock, connection))
+      const connection = isServerKnown ? this.#connection : undefined
+      return yield* this.#run(
+        legacyJob.job,
+        new LegacyPushTurn(legacyJob, this.#surroundings.clock, connection)
+      )
     })
   }
 
@@ -397,7 +400,7 @@ const ENVIRONMENT_HEADER = "x-ironflow-environment"
 
 const notJson = Symbol("not JSON")
 
-const notAnObject = (): ValidationError =>
+const notAnObjectError = (): ValidationError =>
   new ValidationError("This is not a push request: the body must be an object")
 
 const readBody = (
@@ -410,8 +413,10 @@ const readBody = (
     return Effect.ensuring(
       Effect.tryPromise({
         try: () => request.readBody(maxBytes, arriving.hold),
-        catch: (error) => (isIronflowError(error) ? error : bodyConsumed("a middleware"))
-      }).pipe(Effect.timeoutOrElse({ duration: BODY_MS, orElse: () => Effect.fail(tooSlow()) })),
+        catch: (error) => (isIronflowError(error) ? error : bodyConsumedError("a middleware"))
+      }).pipe(
+        Effect.timeoutOrElse({ duration: BODY_TIMEOUT_MS, orElse: () => Effect.fail(bodyTooSlowError()) })
+      ),
       Effect.sync(arriving.end)
     )
   })
@@ -420,11 +425,11 @@ const readBody = (
  * How long a body may take to arrive, in milliseconds. A body that never ends would keep its part of the body
  * budget for ever.
  */
-const BODY_MS = 30_000
+const BODY_TIMEOUT_MS = 30_000
 
-const tooSlow = (): BodyError =>
+const bodyTooSlowError = (): BodyError =>
   new BodyError(
-    `The body of the request did not arrive within ${showMs(BODY_MS)} of its headers: send it again`,
+    `The body of the request did not arrive within ${showMs(BODY_TIMEOUT_MS)} of its headers: send it again`,
     {
       code: "BODY_TIMEOUT",
       status: 408

@@ -20,11 +20,11 @@ import type { PushResponse, TurnResponse, TurnUpdate, TurnUpdated, YieldInfo } f
 import type { TurnHandle } from "../Execution/TurnHost.ts"
 import type { Job, Notice, Outcome, TurnAck, TurnOp, TurnReport, WorkerSession } from "../Protocol/Worker.ts"
 import type { LegacyJob } from "../Worker/LegacyJob.ts"
-import { applyOps, continuation, type LegacyEnd, type LegacySink, makeWork } from "../Worker/LegacyOps.ts"
-import { failPublish, publishFrom } from "../Worker/LegacyPublish.ts"
+import { applyOps, continuation, type LegacyEnd, type LegacySink, beginReport } from "../Worker/LegacyOps.ts"
+import { failPublish, publishMessage } from "../Worker/LegacyPublish.ts"
 import { LegacyTurn } from "../Worker/LegacyTurn.ts"
 import { TurnLog } from "../Execution/TurnLog.ts"
-import { asConnectionError, isSuccess } from "../Worker/ServerLink.ts"
+import { toConnectionError, isSuccess } from "../Worker/ServerLink.ts"
 import { responseOf } from "./LegacyPushRequests.ts"
 
 export interface PushedTurn {
@@ -38,8 +38,8 @@ export interface PushedTurn {
     turn: Pick<TurnHandle, "running">,
     notice: (notice: Notice) => void
   ) => Effect.Effect<void>
-  /** Reports that the handler has gone on after its turn was suspended, as `TurnHost.late` says. */
-  readonly noteHandlerWentOn: (stepName: string) => Effect.Effect<void, ConnectionError>
+  /** Reports that the handler has gone on after its turn was suspended, as `TurnHost.noteHandlerWentOn` says. */
+  readonly reportLateStep: (stepName: string) => Effect.Effect<void, ConnectionError>
 }
 
 /** Whether the engine's answer to the op has the outcome of the op. */
@@ -74,7 +74,7 @@ export class BufferedTurn implements PushedTurn {
     const logs = this.#log.take()
     return { type: "turn", ops: this.#ops, ...(logs === undefined ? {} : { logs }) }
   }
-  readonly noteHandlerWentOn = (): Effect.Effect<void> => Effect.void
+  readonly reportLateStep = (): Effect.Effect<void> => Effect.void
 }
 
 const unansweredAck = ({ message }: ConnectionError): TurnAck => ({
@@ -99,21 +99,21 @@ export class ReportedTurn implements PushedTurn {
   readonly #connection: Connection
   readonly #job: Job
   readonly #buffer = new BufferedTurn()
-  readonly #unreachable: (error: ConnectionError) => void
-  #buffering = false
+  readonly #onUnreachable: (error: ConnectionError) => void
+  #isBuffering = false
 
-  /** `unreachable` is called when a report has failed. */
-  constructor(connection: Connection, job: Job, unreachable: (error: ConnectionError) => void) {
+  /** `onUnreachable` is called when a report has failed. */
+  constructor(connection: Connection, job: Job, onUnreachable: (error: ConnectionError) => void) {
     this.#connection = connection
     this.#job = job
-    this.#unreachable = unreachable
+    this.#onUnreachable = onUnreachable
   }
 
   readonly report = (
     reports: ReadonlyArray<TurnReport>
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> =>
     Effect.suspend(() => {
-      if (this.#buffering) return this.#buffer.report(reports)
+      if (this.#isBuffering) return this.#buffer.report(reports)
       // there is one turn, and so at most one report
       const ops = reports.flatMap((report) => report.ops)
       const logs = reports[0]?.logs
@@ -121,8 +121,8 @@ export class ReportedTurn implements PushedTurn {
       return Effect.matchEffect(this.#send(update, reportDelaysMs), {
         onSuccess: ({ ack }) => Effect.succeed([readAck(ack)]),
         onFailure: (error) => {
-          this.#buffering = true
-          this.#unreachable(error)
+          this.#isBuffering = true
+          this.#onUnreachable(error)
           const buffered = this.#buffer.report(reports)
           // only the engine could answer these steps: this turn ends here, and the run continues in another turn
           return ops.some(hasAnswer)
@@ -132,7 +132,7 @@ export class ReportedTurn implements PushedTurn {
       })
     })
 
-  readonly defers = (op: TurnOp): boolean => this.#buffering && hasAnswer(op)
+  readonly defers = (op: TurnOp): boolean => this.#isBuffering && hasAnswer(op)
   readonly response = (): TurnResponse => this.#buffer.response()
 
   /**
@@ -163,7 +163,7 @@ export class ReportedTurn implements PushedTurn {
     return Effect.andThen(Effect.sleep(WATCH_AFTER_MS), askAgain)
   }
 
-  readonly noteHandlerWentOn = (stepName: string): Effect.Effect<void, ConnectionError> =>
+  readonly reportLateStep = (stepName: string): Effect.Effect<void, ConnectionError> =>
     Effect.asVoid(
       this.#send(
         { runId: this.#job.runId, ops: [], late: { stepName, lingerMs: this.#job.lingerMs } },
@@ -184,9 +184,9 @@ export class ReportedTurn implements PushedTurn {
         timeoutMs: (update.waitMs ?? 0) + this.#connection.server.timeoutMs
       })
       .pipe(
-        Effect.mapError(asConnectionError),
+        Effect.mapError(toConnectionError),
         Effect.flatMap((answer) => {
-          if (!isSuccess(answer)) return Effect.fail(asConnectionError(failureOf(answer, what)))
+          if (!isSuccess(answer)) return Effect.fail(toConnectionError(failureOf(answer, what)))
           const body = safeJsonParse(answer.text)
           return isObject(body) && isObject(body.ack) && Array.isArray(body.notices)
             ? // the engine answers as `Protocol/Push.ts` says, so an answer of this shape is a `TurnUpdated`
@@ -209,7 +209,7 @@ export class LegacyPushTurn implements PushedTurn {
   readonly #sink: LegacySink
   readonly #clock: Clock.Clock
   #response: PushResponse | undefined
-  #invoking: YieldInfo | undefined
+  #invocation: YieldInfo | undefined
 
   constructor(job: LegacyJob, clock: Clock.Clock, connection: Connection | undefined) {
     this.#clock = clock
@@ -220,8 +220,8 @@ export class LegacyPushTurn implements PushedTurn {
           turn,
           // The handler has invoked a function without awaiting its result. The server must start the invoked run
           // before this run completes.
-          this.#invoking !== undefined && end.status === "completed"
-            ? { status: "yielded", yield: this.#invoking }
+          this.#invocation !== undefined && end.status === "completed"
+            ? { status: "yielded", yield: this.#invocation }
             : end
         )
         return { _tag: "Accepted", outcomes: [...outcomes, undefined] }
@@ -240,20 +240,23 @@ export class LegacyPushTurn implements PushedTurn {
                 )
               )
             )
-          : publishFrom(turn, op, nowMs, connection, (answer, what) =>
+          : publishMessage(turn, op, nowMs, connection, (answer, what) =>
               answer.status >= 500 || answer.status === 429
-                ? Effect.fail(asConnectionError(failureOf(answer, what)))
+                ? Effect.fail(toConnectionError(failureOf(answer, what)))
                 : Effect.succeed(answer)
             ),
       invokeAsync: (turn, op) =>
         Effect.sync(() => {
-          this.#invoking ??= turn.asyncInvokeOf(op)
+          this.#invocation ??= turn.asyncInvokeOf(op)
           return undefined
         }),
       release: (turn, outcomes) =>
         end(
           turn,
-          { status: "yielded", yield: this.#invoking ?? continuation(turn, clock.currentTimeMillisUnsafe()) },
+          {
+            status: "yielded",
+            yield: this.#invocation ?? continuation(turn, clock.currentTimeMillisUnsafe())
+          },
           outcomes
         )
     }
@@ -262,18 +265,18 @@ export class LegacyPushTurn implements PushedTurn {
   readonly report = (
     reports: ReadonlyArray<TurnReport>
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
-    // the work is made once, even if the effect runs several times
-    const turnWork = reports.map(makeWork)
-    return Effect.forEach(turnWork, (work) =>
+    // made once, even if the effect runs several times: a report that is sent again continues where it was
+    const pendingReports = reports.map(beginReport)
+    return Effect.forEach(pendingReports, (pending) =>
       Effect.map(
-        applyOps(this.#sink, this.#turn, work, this.#clock),
-        (end): TurnAck => end ?? { _tag: "Accepted", outcomes: work.outcomes }
+        applyOps(this.#sink, this.#turn, pending, this.#clock),
+        (end): TurnAck => end ?? { _tag: "Accepted", outcomes: pending.outcomes }
       )
     )
   }
 
   readonly defers = (op: TurnOp): boolean => op._tag === "InvokeAsync"
   readonly response = (): PushResponse | undefined => this.#response
-  // the next turn starts when the wait of the run is over, and nothing can make it start earlier
-  readonly noteHandlerWentOn = (): Effect.Effect<void> => Effect.void
+  // not reported: a legacy server starts the next turn only when the wait of the run is over
+  readonly reportLateStep = (): Effect.Effect<void> => Effect.void
 }

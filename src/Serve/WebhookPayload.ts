@@ -12,7 +12,7 @@ export const readPayload = ({ bytes, headers }: WebhookRequest, what: string): u
   if (mediaType.startsWith("multipart/")) {
     throw new Error(`${what}: the body is ${mediaType}, which only the webhook's \`parse\` can read`)
   }
-  const text = decode(withoutMark(bytes), what)
+  const text = decode(withoutByteOrderMark(bytes), what)
   // `curl`, for example, calls every body a form: so a body that looks like JSON is read as JSON
   if (mediaType === "application/x-www-form-urlencoded" && !/^\s*[[{]/.test(text)) return readForm(text, what)
   const payload = safeJsonParse<unknown>(checkShape(`the body of ${what}`, text), notJson)
@@ -25,7 +25,7 @@ export const readPayload = ({ bytes, headers }: WebhookRequest, what: string): u
 const notJson = Symbol("not JSON")
 
 /** Removes a byte order mark at the start. Some senders add one, which is invalid in JSON and in forms. */
-const withoutMark = (bytes: Uint8Array): Uint8Array =>
+const withoutByteOrderMark = (bytes: Uint8Array): Uint8Array =>
   bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? bytes.subarray(3) : bytes
 
 // by their standards JSON and forms are UTF-8, whatever `charset` says
@@ -46,10 +46,10 @@ const readForm = (text: string, what: string): unknown => {
     const end = pair.indexOf("=")
     const name = unescape(end === -1 ? pair : pair.slice(0, end), what)
     const value = end === -1 ? "" : unescape(pair.slice(end + 1), what)
-    const earlier = fields.get(name)
-    if (earlier === undefined) fields.set(name, value)
-    else if (typeof earlier === "string") fields.set(name, [earlier, value])
-    else earlier.push(value)
+    const previous = fields.get(name)
+    if (previous === undefined) fields.set(name, value)
+    else if (typeof previous === "string") fields.set(name, [previous, value])
+    else previous.push(value)
   }
   return Object.fromEntries(fields)
 }

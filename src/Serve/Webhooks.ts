@@ -4,7 +4,7 @@ import type { Connection } from "../Client/HttpConnection.ts"
 import { type IronflowError, toError, type WebhookCode, WebhookError } from "../Errors.ts"
 import { jsonCodec } from "../EffectSchema.ts"
 import { checkEventName } from "../Event.ts"
-import { encodeEvent, type GivenEvent, isDefined } from "../EventEncoding.ts"
+import { encodeEvent, type GivenEvent, isByDefinition } from "../EventEncoding.ts"
 import { encodeJson, isObject } from "../Json.ts"
 import { checkIdempotencyKey, checkSize, eventBytes, nameLength, writesAtOnce } from "../Limits.ts"
 import { restEmit } from "../Protocol/Events.ts"
@@ -24,10 +24,12 @@ const methods: ReadonlySet<string> = new Set(["POST", "GET", "HEAD"])
 export const checkMethod = (id: string, method = "POST"): Effect.Effect<void, IronflowError> =>
   methods.has(method)
     ? Effect.void
-    : Effect.fail(failure(`Webhook "${id}" takes POST, got ${show(method, 32)}`, "METHOD_NOT_ALLOWED", 405))
+    : Effect.fail(
+        webhookError(`Webhook "${id}" takes POST, got ${show(method, 32)}`, "METHOD_NOT_ALLOWED", 405)
+      )
 
 /** The id of the webhook in the URL; `undefined` when the URL has none. */
-export const webhookIn = (url: string): string | undefined => {
+export const webhookIdOf = (url: string): string | undefined => {
   const path = url.replace(/[?#].*$/s, "")
   const segment = /\/webhooks\/([^/]+)/.exec(path)?.[1]
   if (segment === undefined) return undefined
@@ -44,8 +46,8 @@ interface NamedWebhookEvent extends WebhookEvent {
   readonly version?: number
 }
 
-/** What a request has come to: its events were stored, it was ignored, or the webhook gave a response of its own. */
-export type Received =
+/** What became of a request: its events were stored, it was ignored, or the webhook gave a response of its own. */
+export type WebhookOutcome =
   | { readonly _tag: "Stored"; readonly events: ReadonlyArray<NamedWebhookEvent> }
   | { readonly _tag: "Ignored" }
   | { readonly _tag: "Answered"; readonly response: ServeResponse }
@@ -54,13 +56,13 @@ export type Received =
  * Receives a request, and succeeds once the server has stored its events. Fails with an error whose `status`
  * tells the sender what to do: 4xx means that the request is invalid, and 5xx that it should be sent again.
  */
-export const receive = (
+export const receiveWebhook = (
   { config }: IronflowWebhook,
   { headers, method = "POST", url }: ServeRequest,
   bytes: Uint8Array,
   connection: Connection,
   timeoutMs: number
-): Effect.Effect<Received, IronflowError> =>
+): Effect.Effect<WebhookOutcome, IronflowError> =>
   Effect.gen(function* () {
     const what = `Webhook "${config.id}"`
     const request: WebhookRequest = {
@@ -71,7 +73,7 @@ export const receive = (
       bytes
     }
     let phase = "challenge"
-    const received = yield* Effect.gen(function* () {
+    const outcome = yield* Effect.gen(function* () {
       const answer = yield* callWebhook("VERIFY_FAILED", 401, async () => {
         const answer = await config.challenge?.(request)
         if (answer === undefined || answer === null) return undefined
@@ -81,7 +83,7 @@ export const receive = (
       if (answer !== undefined) return answer
       if (method === "GET" || method === "HEAD") {
         return yield* Effect.fail(
-          failure(
+          webhookError(
             `${what} takes POST, and a ${method} request only if its \`challenge\` answers the request`,
             "METHOD_NOT_ALLOWED",
             405
@@ -99,14 +101,14 @@ export const receive = (
         const result = await config.transform(payload, request)
         if (isResponse(result)) return readResponse(result)
         const events = checkEvents(await encodeResult(result), what)
-        return events.length === 0 ? ignored : stored(events)
+        return events.length === 0 ? ignoredOutcome : storedOutcome(events)
       })
     }).pipe(
       Effect.timeoutOrElse({
         duration: timeoutMs,
         orElse: () =>
           Effect.fail(
-            failure(
+            webhookError(
               `${what}: its \`${phase}\` did not end within ${showMs(timeoutMs)} of the request. Send it again`,
               "WEBHOOK_TIMEOUT",
               503
@@ -114,11 +116,11 @@ export const receive = (
           )
       })
     )
-    if (received._tag === "Stored") {
+    if (outcome._tag === "Stored") {
       // the events are sent one after the other, so that the log has them in this order
-      for (const event of received.events) yield* emit(event, config.id, what, connection)
+      for (const event of outcome.events) yield* emitEvent(event, config.id, what, connection)
     }
-    return received
+    return outcome
   })
 
 /** Calls code of the webhook. If the code throws, fails with the message of the error, which the sender receives. */
@@ -127,7 +129,7 @@ const callWebhook = <A>(
   status: number,
   run: () => Promise<A>
 ): Effect.Effect<A, IronflowError> =>
-  Effect.tryPromise({ try: run, catch: (cause) => failure(toError(cause).message, code, status, cause) })
+  Effect.tryPromise({ try: run, catch: (cause) => webhookError(toError(cause).message, code, status, cause) })
 
 const queryOf = (url: string): { readonly [name: string]: string } => {
   const at = url.indexOf("?")
@@ -145,7 +147,7 @@ const isResponse = (value: unknown): value is Response =>
   isObject(value.headers) &&
   typeof value.headers.get === "function"
 
-const readResponse = async (response: Response): Promise<Received> => ({
+const readResponse = async (response: Response): Promise<WebhookOutcome> => ({
   _tag: "Answered",
   response: {
     status: response.status,
@@ -164,11 +166,14 @@ const hopByHopHeaders = new Set([
   "transfer-encoding"
 ])
 
-const ignored: Received = { _tag: "Ignored" }
+const ignoredOutcome: WebhookOutcome = { _tag: "Ignored" }
 
-const stored = (events: ReadonlyArray<NamedWebhookEvent>): Received => ({ _tag: "Stored", events })
+const storedOutcome = (events: ReadonlyArray<NamedWebhookEvent>): WebhookOutcome => ({
+  _tag: "Stored",
+  events
+})
 
-const emit = (
+const emitEvent = (
   { data, idempotencyKey, name, version }: NamedWebhookEvent,
   webhook: string,
   what: string,
@@ -185,13 +190,13 @@ const emit = (
       // the message does not contain the address of the Ironflow server, which strangers must not learn
       onFailure: (error) =>
         Effect.fail(
-          failure(`${what}: the event could not be stored now. Send it again`, "EMIT_FAILED", 502, error)
+          webhookError(`${what}: the event could not be stored now. Send it again`, "EMIT_FAILED", 502, error)
         ),
       onSuccess: (answer) =>
         isSuccess(answer)
           ? Effect.void
           : Effect.fail(
-              failure(
+              webhookError(
                 `${what}: the server refused event "${name}" (${answer.status}): ${answer.text.slice(0, 1000)}`,
                 "EMIT_FAILED",
                 502
@@ -202,13 +207,13 @@ const emit = (
 
 /** The result of `transform`. An event that was made with its definition gets the name of the definition. */
 const encodeResult = async (result: unknown): Promise<unknown> => {
-  if (Array.isArray(result)) return Promise.all(result.map(encodeIfDefined))
-  return encodeIfDefined(result)
+  if (Array.isArray(result)) return Promise.all(result.map(encodeEventData))
+  return encodeEventData(result)
 }
 
-const encodeIfDefined = async (event: unknown): Promise<unknown> => {
-  if (isDefined(event)) return encodeEvent<GivenEvent>(event, jsonCodec)
-  // only a definition gives an event a version
+const encodeEventData = async (event: unknown): Promise<unknown> => {
+  if (isByDefinition(event)) return encodeEvent<GivenEvent>(event, jsonCodec)
+  // only an event that was given by its definition has a version
   return isObject(event) ? { ...event, version: undefined } : event
 }
 
@@ -258,5 +263,5 @@ const checkEvent = (event: unknown, what: string): NamedWebhookEvent => {
   }
 }
 
-const failure = (message: string, code: WebhookCode, status: number, cause?: unknown): WebhookError =>
+const webhookError = (message: string, code: WebhookCode, status: number, cause?: unknown): WebhookError =>
   new WebhookError(message, { code, status, ...(cause === undefined ? {} : { cause }) })

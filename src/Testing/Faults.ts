@@ -41,13 +41,13 @@ const faultKeys = {
   delayMs: true
 } satisfies Keys<FaultOptions>
 
-type Through = <A, E, R, E2>(
+type ApplyFaults = <A, E, R, E2>(
   request: Effect.Effect<A, E, R>,
   lost: (which: string) => E2
 ) => Effect.Effect<A, E | E2, R>
 
 /** Makes the faults of one transport. The requests of that transport are counted together. */
-const makeFaults = (options: FaultOptions): Effect.Effect<Through, ValidationError> =>
+const makeFaults = (options: FaultOptions): Effect.Effect<ApplyFaults, ValidationError> =>
   Effect.gen(function* () {
     yield* validated(() => checkKeys(options, faultKeys, "faults"))
     const { chance = 0, delayMs = 0, every, lose = "before", seed: given } = options
@@ -63,7 +63,7 @@ const makeFaults = (options: FaultOptions): Effect.Effect<Through, ValidationErr
     }
     const seed = given ?? (yield* Random.nextIntBetween(0, 2 ** 31))
     const random = yield* Random.withSeed(Random.Random, seed)
-    const ofSeed = chance === 0 ? "" : `, seed ${JSON.stringify(seed)}`
+    const seedText = chance === 0 ? "" : `, seed ${JSON.stringify(seed)}`
     let requests = 0
     return (request, lost) =>
       Effect.suspend(() => {
@@ -71,10 +71,14 @@ const makeFaults = (options: FaultOptions): Effect.Effect<Through, ValidationErr
         // a random number is drawn for every request, so that with a given seed `chance` loses the same requests, whatever
         // `every` says
         const isUnlucky = random.nextDoubleUnsafe() < chance
-        const fails = Effect.suspend(() => Effect.fail(lost(`number ${number}${ofSeed}`)))
+        const failLost = Effect.suspend(() => Effect.fail(lost(`number ${number}${seedText}`)))
         const isLost = isUnlucky || (every !== undefined && number % every === 0)
-        const sent = !isLost ? request : lose === "before" ? fails : Effect.andThen(request, fails)
-        return delayMs > 0 ? Effect.delay(sent, delayMs) : sent
+        const faultyRequest = !isLost
+          ? request
+          : lose === "before"
+            ? failLost
+            : Effect.andThen(request, failLost)
+        return delayMs > 0 ? Effect.delay(faultyRequest, delayMs) : faultyRequest
       })
   })
 
@@ -84,13 +88,13 @@ export const layerFaultyWorkerTransport = (
 ): Layer.Layer<WorkerTransport, ValidationError, WorkerTransport> =>
   Layer.effect(
     WorkerTransport,
-    Effect.map(Effect.all([WorkerTransport, makeFaults(options)]), ([transport, through]) =>
+    Effect.map(Effect.all([WorkerTransport, makeFaults(options)]), ([transport, applyFaults]) =>
       WorkerTransport.of({
         open: (registration, handlers) =>
           Effect.map(transport.open(registration, handlers), (session) => ({
             ...session,
             report: (reports) =>
-              through(
+              applyFaults(
                 session.report(reports),
                 (which) => new ConnectionError(`The test lost this report: ${which}`)
               )
@@ -105,9 +109,9 @@ export const layerFaultyHttpClient = (
 ): Layer.Layer<HttpClient.HttpClient, ValidationError, HttpClient.HttpClient> =>
   Layer.effect(
     HttpClient.HttpClient,
-    Effect.map(Effect.all([HttpClient.HttpClient, makeFaults(options)]), ([http, through]) =>
+    Effect.map(Effect.all([HttpClient.HttpClient, makeFaults(options)]), ([http, applyFaults]) =>
       HttpClient.transform(http, (effect, request) =>
-        through(
+        applyFaults(
           effect,
           (which) =>
             new HttpClientError.HttpClientError({

@@ -36,14 +36,14 @@ export const millisecond: Effect.Effect<void> = Effect.callback((resume) => {
 /** Timers that have not called back after this many rounds of the event loop, a millisecond each, count as fake. */
 const PATIENCE_ROUNDS = 100
 
-let areReal = false
+let timersAreReal = false
 
 /**
  * Fails with code `TIMERS_FAKED` when the timers were already fake when the test kits were loaded: the kits
  * would wait forever.
  */
 export const ensureReal = (who: string): Effect.Effect<void, TimersFakedError> =>
-  Effect.suspend(() => (areReal ? Effect.void : check(who)))
+  Effect.suspend(() => (timersAreReal ? Effect.void : check(who)))
 
 const check = (who: string): Effect.Effect<void, TimersFakedError> =>
   Effect.callback((resume) => {
@@ -54,20 +54,20 @@ const check = (who: string): Effect.Effect<void, TimersFakedError> =>
     nextTick(() => silent.delete("process.nextTick"))
     const neverChanged = new Int32Array(new SharedArrayBuffer(4))
     // the result of another thread arrives through the event loop, which is never fake
-    const look = (rounds: number): void =>
+    const checkTimers = (rounds: number): void =>
       randomBytes(1, () => {
         if (silent.size === 0) {
-          areReal = true
+          timersAreReal = true
           return resume(Effect.void)
         }
-        if (rounds > PATIENCE_ROUNDS) return resume(Effect.fail(faked(who, [...silent])))
+        if (rounds > PATIENCE_ROUNDS) return resume(Effect.fail(timersFakedError(who, [...silent])))
         Atomics.wait(neverChanged, 0, 0, 1)
-        look(rounds + 1)
+        checkTimers(rounds + 1)
       })
-    look(0)
+    checkTimers(0)
   })
 
-const faked = (who: string, silent: ReadonlyArray<string>): TimersFakedError =>
+const timersFakedError = (who: string, silent: ReadonlyArray<string>): TimersFakedError =>
   new TimersFakedError(
     `${who} would wait for ever: fake timers had replaced ${silent.join(", ")} before @ironflow/node was loaded. ` +
       "Load @ironflow/node/test before the timers are replaced, or leave these timers real: with `toFake` of vi.useFakeTimers(), " +

@@ -21,14 +21,14 @@ export const repeatingProbe = (which: RepeatedSteps): TurnProbe => ({
       if (first._tag === "Failure") return attempt.end(first)
       runOnce(attempt, code, (second, secondTx) => {
         if (second._tag === "Failure")
-          return attempt.end({ _tag: "Failure", error: notRepeatable(attempt, second.error) })
+          return attempt.end({ _tag: "Failure", error: notRepeatableError(attempt, second.error) })
         attempt.tx = which === "keepFirst" ? firstTx : secondTx
         attempt.end(which === "keepFirst" ? first : second)
       })
     })
 })
 
-const notRepeatable = (attempt: Attempt, error: unknown): NonRetryableError =>
+const notRepeatableError = (attempt: Attempt, error: unknown): NonRetryableError =>
   new NonRetryableError(
     `Step "${attempt.call.name}" succeeded, and failed when \`repeatSteps\` ran its code again: ${toError(error).message}. ` +
       "Outside of tests a step runs again when its process dies before the result is recorded: make it idempotent, for example by its idempotencyKey",

@@ -11,7 +11,7 @@ import type { AnyFunction } from "../Function.ts"
 import { createNoopLogger } from "../Logger.ts"
 import type { JournalEntry, OpenStep, TurnOp } from "../Protocol/Worker.ts"
 import type { RunHistory } from "../Protocol/History.ts"
-import { makeClock } from "./VirtualTime.ts"
+import { makeClocks } from "./VirtualTime.ts"
 import { clearImmediate, clearTimeout, setImmediate, setTimeout } from "../RealTimers.ts"
 import type { StepKind } from "../StepKind.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
@@ -62,13 +62,13 @@ const IDLE_ROUNDS = 20
 /** How long the replay waits for a handler in which nothing happens, since it may wait outside of steps. Real milliseconds. */
 const PATIENCE_MS = 2000
 /** How long the replay waits for such a handler when it also waits for a step that was not recorded. */
-const PATIENCE_BESIDE_NEW_MS = 250
+const PATIENCE_WITH_NEW_STEP_MS = 250
 
 /**
  * An alarm that never rings. It is not needed: no step's code runs, so no step times out, and idle rounds
  * show that a handler waits.
  */
-const silent: Alarm = { at: () => () => undefined }
+const silentAlarm: Alarm = { at: () => () => undefined }
 
 /**
  * Replays the run. An Effect handler gets the services that it requires from the context.
@@ -84,28 +84,29 @@ export const replay = (
 ): Effect.Effect<Replayed> =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
-    // the clock starts at the time at which the run was created: for the handler, that time had passed then too
-    const manual = makeClock(history.createdAt)
-    const context = Context.add(yield* Effect.context<never>(), Clock.Clock, manual.clock)
+    // The clock starts at the time at which the run was created. In the recorded run, the handler also saw this time or
+    // a later one.
+    const clocks = makeClocks(history.createdAt)
+    const context = Context.add(yield* Effect.context<never>(), Clock.Clock, clocks.clock)
     return yield* Effect.callback<Replayed>((resume) => {
-      const asked = new Map<string, RequestedStep>()
+      const requestedSteps = new Map<string, RequestedStep>()
       let end: TurnEnd | undefined
       /**
        * Steps that sleep until a time that has passed by now. If the time had already passed when the recorded run
        * called such a step, the run did not record the step.
        */
       const passedSleeps: Array<{ readonly at: number; readonly pass: () => void }> = []
-      let wantsNew = false
-      let movements = 0
-      let outcomes = 0
+      let awaitsNewStep = false
+      let activityCount = 0
+      let outcomeCount = 0
       const turn = startTurn(
         fn,
         // `lingerMs` has no effect: a turn with nothing to wait for ends when the alarm rings, which it never
         // does
         { ...history, jobId: `replay-${history.runId}`, lingerMs: 1, transactions: true },
         {
-          clock: manual.clock,
-          alarm: silent,
+          clock: clocks.clock,
+          alarm: silentAlarm,
           context,
           logger: createNoopLogger(),
           ...(eventDefinitions === undefined
@@ -113,76 +114,76 @@ export const replay = (
             : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) }),
           noteHandlerWentOn: () => undefined,
           report: (op, onAck) => {
-            movements++
+            activityCount++
             // an op that only an engine can answer stays unanswered
             if (!asksEngine(op)) return onAck?.(undefined)
-            wantsNew = true
+            awaitsNewStep = true
             if (op._tag === "Sleep" && "at" in op.due && op.due.at <= now) {
               passedSleeps.push({ at: op.due.at, pass: () => onAck?.({ _tag: "Success", value: undefined }) })
             }
           },
           mayBegin: () => {
-            movements++
-            wantsNew = true
+            activityCount++
+            awaitsNewStep = true
             return false
           },
           probe: {
             called: ({ key, kind, name }) => {
-              movements++
-              asked.set(key, { stepKey: key, name, kind, outcomes })
+              activityCount++
+              requestedSteps.set(key, { stepKey: key, name, kind, outcomesBefore: outcomeCount })
             },
             delivers: () => {
-              movements++
-              outcomes++
+              activityCount++
+              outcomeCount++
             }
           }
         },
         (ended) => {
-          movements++
+          activityCount++
           end = ended
         }
       )
       const recorded = recordedSteps(history)
       const isExplained = () =>
         (history.status !== "completed" || end !== undefined) &&
-        recorded.every(({ stepKey }) => asked.has(stepKey))
-      let movementsAtLook = -1
+        recorded.every(({ stepKey }) => requestedSteps.has(stepKey))
+      let activityAtCheck = -1
       let idleRounds = 0
-      let waited = 0
-      let next: NodeJS.Immediate | NodeJS.Timeout
-      const look = (): void => {
-        idleRounds = movementsAtLook === movements ? idleRounds + 1 : 0
-        movementsAtLook = movements
+      let waitedMs = 0
+      let nextCheck: NodeJS.Immediate | NodeJS.Timeout
+      const check = (): void => {
+        idleRounds = activityAtCheck === activityCount ? idleRounds + 1 : 0
+        activityAtCheck = activityCount
         const isAtRest = idleRounds > IDLE_ROUNDS
-        const patience = wantsNew ? PATIENCE_BESIDE_NEW_MS : PATIENCE_MS
-        if (end !== undefined || (isAtRest && (waited > patience || isExplained()))) {
-          const result = { divergence: compare(history, recorded, asked, end, fn), end }
+        const patienceMs = awaitsNewStep ? PATIENCE_WITH_NEW_STEP_MS : PATIENCE_MS
+        if (end !== undefined || (isAtRest && (waitedMs > patienceMs || isExplained()))) {
+          const result = { divergence: compare(history, recorded, requestedSteps, end, fn), end }
           turn.abort(new Error("The replay is over"))
           return resume(Effect.succeed(result))
         }
         if (!isAtRest) {
-          next = setImmediate(look)
+          nextCheck = setImmediate(check)
           return
         }
-        waited++
-        const wakesAt = manual.nextWake()
+        waitedMs++
+        const wakesAt = clocks.nextWake()
         const [sleep] = passedSleeps.sort((a, b) => a.at - b.at)
         if (sleep === undefined && !Number.isFinite(wakesAt)) {
-          next = setTimeout(look, 1)
+          nextCheck = setTimeout(check, 1)
           return
         }
         if (sleep !== undefined && sleep.at <= wakesAt) {
           passedSleeps.shift()
           sleep.pass()
         }
-        Effect.runSync(manual.passTo(Math.min(sleep?.at ?? wakesAt, wakesAt)))
+        Effect.runSync(clocks.passTo(Math.min(sleep?.at ?? wakesAt, wakesAt)))
         idleRounds = 0
-        next = setImmediate(look)
+        nextCheck = setImmediate(check)
       }
-      next = setImmediate(look)
+      nextCheck = setImmediate(check)
       return Effect.sync(() => {
-        clearImmediate(next as NodeJS.Immediate)
-        clearTimeout(next as NodeJS.Timeout)
+        clearImmediate(nextCheck as NodeJS.Immediate)
+        clearTimeout(nextCheck as NodeJS.Timeout)
         turn.abort(new Error("The replay was interrupted"))
       })
     })
@@ -198,7 +199,7 @@ const asksEngine = ({ _tag }: TurnOp): boolean =>
 /** A step that the code has called. */
 interface RequestedStep extends StepName {
   /** How many outcomes the handler had received before it called the step. */
-  readonly outcomes: number
+  readonly outcomesBefore: number
 }
 
 /**
@@ -211,43 +212,44 @@ const recordedSteps = ({ journal, open }: RunHistory): ReadonlyArray<JournalEntr
 const compare = (
   history: RunHistory,
   recorded: ReadonlyArray<JournalEntry | OpenStep>,
-  asked: ReadonlyMap<string, RequestedStep>,
+  requestedSteps: ReadonlyMap<string, RequestedStep>,
   end: TurnEnd | undefined,
   fn: AnyFunction
 ): Divergence | undefined => {
   const { functionId, runId } = history
-  const missing = recorded.filter(({ stepKey }) => !asked.has(stepKey)).map(stepName)
+  const missing = recorded.filter(({ stepKey }) => !requestedSteps.has(stepKey)).map(stepName)
   // a handler that has ended calls no further step
-  const newStep = end === undefined || end._tag === "Paused" ? nextUnrecorded(recorded, asked) : undefined
+  const newStep =
+    end === undefined || end._tag === "Paused" ? nextUnrecorded(recorded, requestedSteps) : undefined
   const changed = recorded.find(
     (step) =>
-      asked.has(step.stepKey) &&
-      asked.get(step.stepKey)?.kind !== step.kind &&
+      requestedSteps.has(step.stepKey) &&
+      requestedSteps.get(step.stepKey)?.kind !== step.kind &&
       !("anyKind" in step && step.anyKind === true)
   )
-  const ofRun = `Run ${runId} of function "${fn.config.id}"`
+  const runText = `Run ${runId} of function "${fn.config.id}"`
   if (changed !== undefined) {
-    const calledStep = asked.get(changed.stepKey)
+    const calledStep = requestedSteps.get(changed.stepKey)
     return {
       runId,
       functionId,
       recorded: stepName(changed),
       ...(calledStep === undefined ? {} : { asked: stepName(calledStep) }),
       missing: missing.filter(({ stepKey }) => stepKey !== changed.stepKey),
-      message: `${ofRun} diverges at step ${changed.stepKey}: the journal has ${shown(changed)}, but the code asks for ${calledStep === undefined ? "nothing" : shown(calledStep)}`
+      message: `${runText} diverges at step ${changed.stepKey}: the journal has ${describeStep(changed)}, but the code asks for ${calledStep === undefined ? "nothing" : describeStep(calledStep)}`
     }
   }
   const [firstMissing] = missing
   if (firstMissing !== undefined) {
-    const why =
+    const reason =
       end?._tag === "Failed" || end?._tag === "Retrying"
         ? `the handler fails before it: ${end.error.message}`
         : newStep !== undefined
-          ? `the code asks for ${shown(newStep)} (${newStep.stepKey}) instead`
+          ? `the code asks for ${describeStep(newStep)} (${newStep.stepKey}) instead`
           : end?._tag === "Completed"
             ? "the code returns without it"
             : "the code does not ask for it"
-    const others =
+    const othersText =
       missing.length === 1 ? "" : `. No longer asked for: ${missing.map(({ stepKey }) => stepKey).join(", ")}`
     return {
       runId,
@@ -255,43 +257,44 @@ const compare = (
       recorded: firstMissing,
       ...(newStep === undefined ? {} : { asked: newStep }),
       missing,
-      message: `${ofRun} diverges at step ${firstMissing.stepKey}: the journal has ${shown(firstMissing)}, but ${why}${others}`
+      message: `${runText} diverges at step ${firstMissing.stepKey}: the journal has ${describeStep(firstMissing)}, but ${reason}${othersText}`
     }
   }
-  // a run does not record steps that it did not wait for. So a new step is a divergence only if the handler cannot end
-  // without that step
+  // a run does not record steps that it did not wait for: a new step is a divergence only if the handler cannot end
+  // without it
   if (history.status !== "completed" || end?._tag === "Completed") return undefined
-  const fails = end?._tag === "Failed" || end?._tag === "Retrying" ? end.error.message : undefined
-  if (fails === undefined && newStep === undefined) return undefined
+  const failureMessage = end?._tag === "Failed" || end?._tag === "Retrying" ? end.error.message : undefined
+  if (failureMessage === undefined && newStep === undefined) return undefined
   return {
     runId,
     functionId,
     ...(newStep === undefined ? {} : { asked: newStep }),
     missing,
     message:
-      `${ofRun} completed after its recorded steps, and ` +
-      (fails === undefined && newStep !== undefined
-        ? `the code continues with ${shown(newStep)} (${newStep.stepKey})`
-        : `the handler fails: ${fails}`)
+      `${runText} completed after its recorded steps, and ` +
+      (failureMessage === undefined && newStep !== undefined
+        ? `the code continues with ${describeStep(newStep)} (${newStep.stepKey})`
+        : `the handler fails: ${failureMessage}`)
   }
 }
 
 /**
- * The unrecorded step with which the handler continues: the first one that was called after the handler had received
- * its last outcome before the last unrecorded step. Unrecorded steps that were called earlier may have lost a race.
+ * The unrecorded step with which the handler continues. The last unrecorded step was called when the handler had
+ * received a certain number of outcomes. The first step that was called at that number is returned: unrecorded steps
+ * that were called before may have lost a race.
  */
 const nextUnrecorded = (
   recorded: ReadonlyArray<StepName>,
-  asked: ReadonlyMap<string, RequestedStep>
+  requestedSteps: ReadonlyMap<string, RequestedStep>
 ): StepName | undefined => {
   const keys = new Set(recorded.map(({ stepKey }) => stepKey))
-  const unrecorded = Array.from(asked.values()).filter(
+  const unrecorded = Array.from(requestedSteps.values()).filter(
     ({ kind, stepKey }) => kind !== "parallel" && !keys.has(stepKey)
   )
-  const last = unrecorded.at(-1)?.outcomes
-  const first = unrecorded.find(({ outcomes }) => outcomes === last)
+  const last = unrecorded.at(-1)?.outcomesBefore
+  const first = unrecorded.find(({ outcomesBefore }) => outcomesBefore === last)
   return first === undefined ? undefined : stepName(first)
 }
 
 const stepName = ({ kind, name, stepKey }: StepName): StepName => ({ stepKey, name, kind })
-const shown = ({ kind, name }: StepName): string => `the \`${kind}\` step "${name}"`
+const describeStep = ({ kind, name }: StepName): string => `the \`${kind}\` step "${name}"`

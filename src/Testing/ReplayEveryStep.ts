@@ -17,9 +17,9 @@ type Transport = (typeof WorkerTransport)["Service"]
 interface FollowedTurn {
   readonly job: Job
   readonly journal: Array<JournalEntry>
-  readonly open: Map<string, OpenStep>
+  readonly openSteps: Map<string, OpenStep>
   /** Outcomes of waits that have ended. The handler has not received these outcomes yet. */
-  readonly fired: Map<string, Outcome>
+  readonly firedOutcomes: Map<string, Outcome>
 }
 
 export interface Replays {
@@ -33,7 +33,7 @@ export interface Replays {
 }
 
 /** Wraps the transport of workers so that their runs are replayed. */
-export const replayingEveryStep = (transport: Transport, replays: Replays): Transport => ({
+export const withReplays = (transport: Transport, replays: Replays): Transport => ({
   open: (registration, handlers) =>
     Effect.gen(function* () {
       const turns = new Map<string, FollowedTurn>()
@@ -43,14 +43,14 @@ export const replayingEveryStep = (transport: Transport, replays: Replays): Tran
           turns.set(job.jobId, {
             job,
             journal: [...job.journal],
-            open: new Map(job.open.map((open) => [open.stepKey, open])),
-            fired: new Map()
+            openSteps: new Map(job.open.map((open) => [open.stepKey, open])),
+            firedOutcomes: new Map()
           })
           handlers.onJob(job)
         },
         onNotice: (notice) => {
           if (notice._tag === "Fired" && notice.outcome !== undefined) {
-            turns.get(notice.jobId)?.fired.set(notice.stepKey, notice.outcome)
+            turns.get(notice.jobId)?.firedOutcomes.set(notice.stepKey, notice.outcome)
           }
           handlers.onNotice(notice)
         }
@@ -64,14 +64,14 @@ export const replayingEveryStep = (transport: Transport, replays: Replays): Tran
               const turn = turns.get(report.jobId)
               const ack = acks[i]
               if (turn === undefined || ack?._tag !== "Accepted") return Effect.void
-              let isNew = false
+              let hasNewEntry = false
               for (const [n, op] of report.ops.entries()) {
-                if (record(turn, op, ack.outcomes[n])) isNew = true
+                if (record(turn, op, ack.outcomes[n])) hasNewEntry = true
               }
-              return isNew
+              return hasNewEntry
                 ? Effect.acquireUseRelease(
                     Effect.sync(replays.onBegin),
-                    () => Effect.provideContext(check(turn, report.ops.at(-1), replays), context),
+                    () => Effect.provideContext(replayTurn(turn, report.ops.at(-1), replays), context),
                     () => Effect.sync(replays.onEnd)
                   )
                 : Effect.void
@@ -81,30 +81,30 @@ export const replayingEveryStep = (transport: Transport, replays: Replays): Tran
     })
 })
 
-const check = (
-  { job, journal, open }: FollowedTurn,
-  last: TurnOp | undefined,
+const replayTurn = (
+  { job, journal, openSteps }: FollowedTurn,
+  lastOp: TurnOp | undefined,
   { functionOf, onDivergence }: Replays
 ): Effect.Effect<void> => {
   const fn = functionOf(job.functionId)
-  // while a run compensates, its handler is stopped before its end
+  // in a turn that compensates, the handler is stopped before it ends, so it is not replayed
   if (fn === undefined || job.compensating !== undefined) return Effect.void
-  const completed = last?._tag === "Complete"
+  const completed = lastOp?._tag === "Complete"
   const history = {
     ...job,
     journal: [...journal],
-    open: [...open.values()],
+    open: [...openSteps.values()],
     status: completed ? "completed" : "running"
   }
   return Effect.map(replay(fn, history), ({ divergence, end }) => {
     if (divergence !== undefined) {
       return onDivergence(job.runId, new NondeterminismError(divergence.message, { details: divergence }))
     }
-    if (!completed || end?._tag !== "Completed" || isSame(end.output, last.output)) return
+    if (!completed || end?._tag !== "Completed" || isSameResult(end.output, lastOp.output)) return
     onDivergence(
       job.runId,
       new NondeterminismError(
-        `Run ${job.runId} of function "${job.functionId}" returned ${last.output ?? "nothing"}, and ${end.output ?? "nothing"} when it ran ` +
+        `Run ${job.runId} of function "${job.functionId}" returned ${lastOp.output ?? "nothing"}, and ${end.output ?? "nothing"} when it ran ` +
           "again from its recorded steps: what it returns depends on something that no step recorded. Put what depends on time, chance or the outside world inside steps",
         { details: { runId: job.runId, functionId: job.functionId } }
       )
@@ -114,43 +114,45 @@ const check = (
 
 /** Adds an op to the history. Returns whether there is something new to replay. */
 const record = (turn: FollowedTurn, op: TurnOp, outcome: Outcome | undefined): boolean => {
-  const enter = (stepKey: string, name: string, kind: StepKind, outcome: Outcome, attempt: number) => {
-    turn.open.delete(stepKey)
+  const addToJournal = (stepKey: string, name: string, kind: StepKind, outcome: Outcome, attempt: number) => {
+    turn.openSteps.delete(stepKey)
     turn.journal.push({ stepKey, name, kind, outcome, attempt })
     return kind !== "compensate"
   }
-  const wait = (op: { readonly stepKey: string; readonly name: string }, kind: StepKind) => {
+  const addOpenStep = (op: { readonly stepKey: string; readonly name: string }, kind: StepKind) => {
     const { name, stepKey } = op
-    turn.open.set(stepKey, { stepKey, name, kind, failures: 0, pending: true })
-    if (outcome !== undefined) turn.fired.set(stepKey, outcome)
+    turn.openSteps.set(stepKey, { stepKey, name, kind, failures: 0, pending: true })
+    if (outcome !== undefined) turn.firedOutcomes.set(stepKey, outcome)
     return false
   }
   switch (op._tag) {
     case "StepDone":
-      return enter(op.stepKey, op.name, op.kind, op.outcome, op.attempt)
+      return addToJournal(op.stepKey, op.name, op.kind, op.outcome, op.attempt)
     case "StepRetry":
-      turn.open.set(op.stepKey, { ...op, pending: true })
+      turn.openSteps.set(op.stepKey, { ...op, pending: true })
       return false
     case "Transact":
       // refused writes were not stored
-      return outcome?._tag === "Success" && enter(op.stepKey, op.name, "tx", outcome, op.attempt)
+      return outcome?._tag === "Success" && addToJournal(op.stepKey, op.name, "tx", outcome, op.attempt)
     case "Sleep":
-      return wait(op, "sleep")
+      return addOpenStep(op, "sleep")
     case "WaitForEvent":
-      return wait(op, "waitForEvent")
+      return addOpenStep(op, "waitForEvent")
     case "Invoke":
-      return wait(op, "invoke")
+      return addOpenStep(op, "invoke")
     case "InvokeAsync":
-      return outcome !== undefined && enter(op.stepKey, op.name, "invokeAsync", outcome, 1)
+      return outcome !== undefined && addToJournal(op.stepKey, op.name, "invokeAsync", outcome, 1)
     case "Publish":
-      return outcome !== undefined && enter(op.stepKey, op.name, "publish", outcome, 1)
+      return outcome !== undefined && addToJournal(op.stepKey, op.name, "publish", outcome, 1)
     case "Settle": {
-      const open = turn.open.get(op.stepKey)
-      const fired = turn.fired.get(op.stepKey)
-      return open !== undefined && fired !== undefined && enter(op.stepKey, open.name, open.kind, fired, 1)
+      const open = turn.openSteps.get(op.stepKey)
+      const fired = turn.firedOutcomes.get(op.stepKey)
+      return (
+        open !== undefined && fired !== undefined && addToJournal(op.stepKey, open.name, open.kind, fired, 1)
+      )
     }
     case "Withdraw":
-      turn.open.delete(op.stepKey)
+      turn.openSteps.delete(op.stepKey)
       return false
     case "Complete":
       return true
@@ -160,5 +162,5 @@ const record = (turn: FollowedTurn, op: TurnOp, outcome: Outcome | undefined): b
 }
 
 /** Whether two results are the same, apart from the stacks of errors in them. */
-const isSame = (one: JsonText | undefined, other: JsonText | undefined): boolean =>
+const isSameResult = (one: JsonText | undefined, other: JsonText | undefined): boolean =>
   one === other || (hasErrors(one) && JSON.stringify(plainResult(one)) === JSON.stringify(plainResult(other)))

@@ -7,7 +7,7 @@ import { refusalOf, type StreamState } from "../Engine/Streams/StreamRows.ts"
 import { NonRetryableError, RevisionConflictError } from "../Errors.ts"
 import type { ExpectedVersion } from "../ExpectedVersion.ts"
 import { decodeJson } from "../Json.ts"
-import { decodeValue, fromCarried } from "../KvValue.ts"
+import { decodeValue, fromValueInJson } from "../KvValue.ts"
 import type { TxKvWrite, TxWrite, TxWriteResult } from "../Protocol/Worker.ts"
 
 /** An event written by a `step.tx`. */
@@ -106,19 +106,19 @@ class TxState {
   readonly #revisions: Map<string, number>
   position: number
 
-  constructor(other?: TxState) {
-    this.streams = new Map(other?.streams)
-    this.#keys = new Map(other === undefined ? [] : other.#keys)
-    this.#revisions = new Map(other === undefined ? [] : other.#revisions)
-    this.position = other?.position ?? 0
+  constructor(original?: TxState) {
+    this.streams = new Map(original?.streams)
+    this.#keys = new Map(original === undefined ? [] : original.#keys)
+    this.#revisions = new Map(original === undefined ? [] : original.#revisions)
+    this.position = original?.position ?? 0
   }
 
   append(write: Extract<TxWrite, { readonly _tag: "append" }>, newEventId: () => string): TxWriteResult {
     const { entityId, entityType } = write
-    const before = this.streams.get(entityId)
-    const refused = refusalOf(before, write)
-    if (refused !== undefined) throw refused
-    const oldVersion = before?.version ?? 0
+    const stream = this.streams.get(entityId)
+    const refusal = refusalOf(stream, write)
+    if (refusal !== undefined) throw refusal
+    const oldVersion = stream?.version ?? 0
     const events = write.events.map((_, i) => ({
       eventId: newEventId(),
       entityVersion: oldVersion + i + 1,
@@ -135,8 +135,8 @@ class TxState {
   }
 
   conflictOf({ bucket, expected, key }: TxKvWrite): RevisionConflictError | undefined {
-    const found = this.#keys.get(`${bucket}/${key}`)
-    const actual = found?.exists === true ? found.revision : 0
+    const storedKey = this.#keys.get(`${bucket}/${key}`)
+    const actual = storedKey?.exists === true ? storedKey.revision : 0
     return expected === undefined || expected === actual
       ? undefined
       : new RevisionConflictError(bucket, key, expected, actual)
@@ -144,9 +144,9 @@ class TxState {
 
   /** Returns the revision of the key after the write. */
   write({ bucket, key, value }: TxKvWrite): number {
-    const found = this.#keys.get(`${bucket}/${key}`)
+    const storedKey = this.#keys.get(`${bucket}/${key}`)
     // deleting a key that does not exist changes nothing
-    if (value === undefined && found?.exists !== true) return found?.revision ?? 0
+    if (value === undefined && storedKey?.exists !== true) return storedKey?.revision ?? 0
     const revision = (this.#revisions.get(bucket) ?? 0) + 1
     this.setKey(bucket, key, { revision, exists: value !== undefined })
     return revision
@@ -163,7 +163,7 @@ export const readWrites = (writes: ReadonlyArray<TxWrite>): Array<TestWrite> =>
         return { _tag: write._tag, ...readEvent(write) }
       case "kv": {
         const { value, ...rest } = write
-        return value === undefined ? rest : { ...rest, value: decodeValue(fromCarried(value)) }
+        return value === undefined ? rest : { ...rest, value: decodeValue(fromValueInJson(value)) }
       }
       default:
         return unknownWrite(write)

@@ -58,8 +58,8 @@ export const layerRecordingHttpClient = (
     Effect.map(HttpClient.HttpClient, (http) =>
       HttpClient.transform(http, (answer, request) =>
         Effect.gen(function* () {
-          const asked = yield* read(request)
-          const { arrayBuffer, headers, status } = yield* Effect.tap(answer, refuseStreams(asked))
+          const tapeRequest = yield* read(request)
+          const { arrayBuffer, headers, status } = yield* Effect.tap(answer, failForStreams(tapeRequest))
           const bytes = new Uint8Array(yield* arrayBuffer)
           const response = {
             status,
@@ -68,7 +68,7 @@ export const layerRecordingHttpClient = (
             ),
             ...(bytes.length === 0 ? {} : { body: encode(bytes) })
           }
-          tape.exchanges.push({ request: asked, response })
+          tape.exchanges.push({ request: tapeRequest, response })
           return toResponse(request, response)
         })
       )
@@ -88,7 +88,7 @@ export interface PlayOptions {
  */
 export const layerPlayingHttpClient = (
   tape: Tape,
-  { matches = isSame }: PlayOptions = {}
+  { matches = isSameRequest }: PlayOptions = {}
 ): Layer.Layer<HttpClient.HttpClient, ValidationError> =>
   Layer.effect(
     HttpClient.HttpClient,
@@ -105,7 +105,7 @@ export const layerPlayingHttpClient = (
             const asked = yield* read(request)
             const index = unplayed.findIndex((exchange) => matches(exchange.request, asked))
             const [played] = index < 0 ? [] : unplayed.splice(index, 1)
-            if (played === undefined) return yield* Effect.die(notOnTape(asked, exchanges))
+            if (played === undefined) return yield* Effect.die(notOnTapeError(asked, exchanges))
             return toResponse(request, played.response)
           })
         )
@@ -129,7 +129,7 @@ const unrecordedHeaders = new Set([
   CHANNEL_HEADER
 ])
 
-const isSame = (recorded: TapeRequest, asked: TapeRequest): boolean =>
+const isSameRequest = (recorded: TapeRequest, asked: TapeRequest): boolean =>
   recorded.method === asked.method &&
   recorded.path === asked.path &&
   JSON.stringify(recorded.body) === JSON.stringify(asked.body)
@@ -150,23 +150,25 @@ const read = (request: HttpClientRequest.HttpClientRequest): Effect.Effect<TapeR
         if (typeof body.body === "string") return Effect.succeed({ ...asked, body: body.body })
     }
     return Effect.die(
-      new TapeError(`${shown(asked)} has a body that a tape cannot hold: only text and bytes can be compared`)
+      new TapeError(
+        `${describeRequest(asked)} has a body that a tape cannot hold: only text and bytes can be compared`
+      )
     )
   })
 
-const refuseStreams =
+const failForStreams =
   (asked: TapeRequest) =>
   ({ headers }: HttpClientResponse.HttpClientResponse): Effect.Effect<void> =>
     /event-stream|ndjson/.test(headers["content-type"] ?? "")
       ? Effect.die(
           new TapeError(
-            `${shown(asked)} is answered by a stream, and a tape can hold only an answer that ends`
+            `${describeRequest(asked)} is answered by a stream, and a tape can hold only an answer that ends`
           )
         )
       : Effect.void
 
-const notOnTape = (asked: TapeRequest, exchanges: ReadonlyArray<TapeExchange>): TapeError => {
-  const same = exchanges.filter(({ request }) => isSame(request, asked)).length
+const notOnTapeError = (asked: TapeRequest, exchanges: ReadonlyArray<TapeExchange>): TapeError => {
+  const same = exchanges.filter(({ request }) => isSameRequest(request, asked)).length
   const bodies = exchanges.filter(
     ({ request }) => request.method === asked.method && request.path === asked.path
   ).length
@@ -178,12 +180,15 @@ const notOnTape = (asked: TapeRequest, exchanges: ReadonlyArray<TapeExchange>): 
         : "is not on the tape"
   const body =
     asked.body === undefined ? "" : ` The request has the body ${JSON.stringify(asked.body).slice(0, 200)}.`
-  return new TapeError(`${shown(asked)} ${why}.${body} Record the tape again if the requests have changed`, {
-    details: asked
-  })
+  return new TapeError(
+    `${describeRequest(asked)} ${why}.${body} Record the tape again if the requests have changed`,
+    {
+      details: asked
+    }
+  )
 }
 
-const shown = ({ method, path }: TapeRequest): string => `${method} ${path}`
+const describeRequest = ({ method, path }: TapeRequest): string => `${method} ${path}`
 
 type TapeBody = Schema.Schema.Type<typeof Body>
 

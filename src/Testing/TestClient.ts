@@ -35,7 +35,7 @@ import { checkName } from "../Limits.ts"
 import type { Job, JournalEntry, OpenStep, Outcome, TurnOp } from "../Protocol/Worker.ts"
 import { decodeResult, encodeResult } from "../ResultEncoding.ts"
 import { show } from "../Show.ts"
-import { eventOf, decodedInput, type HandledData } from "./TestData.ts"
+import { eventOf, decodeInput, type HandledData } from "./TestData.ts"
 import type { Tx } from "../Step.ts"
 import type { StepKind } from "../StepKind.ts"
 import { failedRun } from "./FailedRun.ts"
@@ -163,7 +163,7 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
       const mock = checkMock("mockInvoke", functionId, fn)
       mocks.invokes.set(
         functionId,
-        typeof target === "string" ? mock : (input) => mock(decodedInput(target, input))
+        typeof target === "string" ? mock : (input) => mock(decodeInput(target, input))
       )
     },
     sendEvent: (event, data) => void mocks.events.push(eventOf(event, data)),
@@ -179,11 +179,11 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
       }
       const execution = new TestExecution(fn, mocks)
       const run = await execution.run(eventOf(given, data))
-      const { failed } = execution
-      if (fn.failureHandler === undefined || failed === undefined) return run
+      const { runFailure } = execution
+      if (fn.failureHandler === undefined || runFailure === undefined) return run
       // an `onFailure` handler requires only services that its function requires too
       const handler = fn.failureHandler as TestClientConfig["functions"][number]
-      const failureEvent = eventOf(`system.run.${failed.runId}.failed`, failed)
+      const failureEvent = eventOf(`system.run.${runFailure.runId}.failed`, runFailure)
       return { ...run, onFailure: await new TestExecution(handler, mocks).run(failureEvent) }
     }
   }
@@ -216,15 +216,15 @@ const checkMock = <F>(method: string, name: string, fn: F): F => {
   )
 }
 
-const missing = (message: string): NonRetryableError =>
+const missingStubError = (message: string): NonRetryableError =>
   new NonRetryableError(message, { code: "TEST_MOCK_MISSING" })
 
-const success = (value: unknown, what: string): Outcome => ({
+const successOutcome = (value: unknown, what: string): Outcome => ({
   _tag: "Success",
   value: encodeResult(value, what)
 })
 
-const failure = (error: unknown): Outcome => ({ _tag: "Failure", error: serializeError(error) })
+const failureOutcome = (error: unknown): Outcome => ({ _tag: "Failure", error: serializeError(error) })
 
 /** Ends the attempt with the result of the stub. */
 const endWithStub = (attempt: Attempt, mock: () => unknown): void =>
@@ -235,19 +235,19 @@ const endWithStub = (attempt: Attempt, mock: () => unknown): void =>
       (error: unknown) => attempt.fail(error)
     )
 
-type Acknowledge = ((outcome: Outcome | undefined) => void) | undefined
+type OnAck = ((outcome: Outcome | undefined) => void) | undefined
 
 /** One run, with all of its turns. */
 class TestExecution {
   readonly #fn: TestClientConfig["functions"][number]
   readonly #mocks: Mocks
   readonly #journal: Array<JournalEntry> = []
-  readonly #open = new Map<string, OpenStep & { readonly outcome: Outcome | undefined }>()
+  readonly #openSteps = new Map<string, OpenStep & { readonly outcome: Outcome | undefined }>()
   readonly #steps: Array<TestStep> = []
   readonly #compensationsRan: Array<string> = []
   #compensating: Job["compensating"]
   /** The failure that `onFailure` receives; set once the run has failed. */
-  failed: FailedRun | undefined
+  runFailure: FailedRun | undefined
   #now = (): number => 0
 
   constructor(fn: TestClientConfig["functions"][number], mocks: Mocks) {
@@ -283,7 +283,7 @@ class TestExecution {
               generation: 0,
               event,
               journal: [...this.#journal],
-              open: [...this.#open.values()],
+              open: [...this.#openSteps.values()],
               lingerMs: 0,
               transactions: true,
               createdAt: now,
@@ -292,7 +292,7 @@ class TestExecution {
             const end = yield* Effect.promise(() => this.#turn(job, { clock, alarm, context }))
             if (end._tag === "Retrying") continue
             if (end._tag === "Failed") {
-              this.failed = failedRun(job, end.error, this.#journal, this.#now())
+              this.runFailure = failedRun(job, end.error, this.#journal, this.#now())
             }
             return this.#result(end)
           }
@@ -308,12 +308,12 @@ class TestExecution {
   ): Promise<TurnEnd> {
     return new Promise((resolve) => {
       // ops are answered one after the other, even when a stub is slow: an engine also commits them in this order
-      let last = Promise.resolve()
-      const report = (op: TurnOp, onAck: Acknowledge): void => {
-        last = last
+      let lastReport = Promise.resolve()
+      const report = (op: TurnOp, onAck: OnAck): void => {
+        lastReport = lastReport
           .then(() => this.#answer(op))
           // `#answer` throws when a write of a `step.tx` is refused, for example
-          .catch((error: unknown) => failure(error))
+          .catch((error: unknown) => failureOutcome(error))
           .then((outcome) => {
             onAck?.(outcome)
             // no time passes between attempts here
@@ -329,7 +329,7 @@ class TestExecution {
           report,
           logger: createNoopLogger(),
           noteHandlerWentOn: () => undefined,
-          probe: { begin: this.#begin }
+          probe: { begin: this.#beginStep }
         },
         resolve
       )
@@ -340,7 +340,7 @@ class TestExecution {
    * Runs the stub of a step in place of the step's code. Compensations run their own code, and so does a `step.tx`
    * without a stub: its body only collects writes.
    */
-  readonly #begin = (attempt: Attempt, code: StepCode): void => {
+  readonly #beginStep = (attempt: Attempt, code: StepCode): void => {
     const { kind, name } = attempt.call
     const { steps, txs } = this.#mocks
     const mock = steps.get(name)
@@ -352,7 +352,7 @@ class TestExecution {
       }
       if (mock === undefined) return code.begin(attempt)
       return attempt.fail(
-        missing(
+        missingStubError(
           `Step "${name}" is a step.tx, which mockStep() cannot replace. Remove mockStep(${JSON.stringify(name)}, ...) to run the real body, ` +
             `or replace it: t.mockTx(${JSON.stringify(name)}, (tx) => result)`
         )
@@ -361,7 +361,7 @@ class TestExecution {
     if (kind !== "run") return code.begin(attempt)
     if (mock === undefined) {
       return attempt.fail(
-        missing(
+        missingStubError(
           `Step "${name}" was called but has no mock. Add before emit(): t.mockStep(${JSON.stringify(name)}, () => result)`
         )
       )
@@ -373,45 +373,52 @@ class TestExecution {
   async #answer(op: TurnOp): Promise<Outcome | undefined> {
     switch (op._tag) {
       case "StepDone":
-        this.#enter(op.stepKey, op.name, op.kind, op.outcome, op.attempt)
+        this.#record(op.stepKey, op.name, op.kind, op.outcome, op.attempt)
         return undefined
       case "Transact": {
         // when a write is refused, this throws and nothing enters the journal: the attempt has failed
         const writes = this.#mocks.memory.transact(op.writes)
-        const outcome = success({ value: decodeResult(op.value), writes }, `result of step "${op.name}"`)
-        this.#enter(op.stepKey, op.name, "tx", outcome, op.attempt, readWrites(op.writes))
+        const outcome = successOutcome(
+          { value: decodeResult(op.value), writes },
+          `result of step "${op.name}"`
+        )
+        this.#record(op.stepKey, op.name, "tx", outcome, op.attempt, readWrites(op.writes))
         return outcome
       }
       case "StepRetry":
-        this.#open.set(op.stepKey, { ...op, pending: false, outcome: undefined })
+        this.#openSteps.set(op.stepKey, { ...op, pending: false, outcome: undefined })
         return undefined
       case "Sleep":
-        return this.#fire(op, "sleep", { _tag: "Success", value: undefined })
+        return this.#endWait(op, "sleep", { _tag: "Success", value: undefined })
       case "WaitForEvent":
-        return this.#fire(op, "waitForEvent", this.#receive(op))
+        return this.#endWait(op, "waitForEvent", this.#receiveEvent(op))
       case "Invoke":
-        return this.#fire(op, "invoke", await this.#invoke("invoke", op))
+        return this.#endWait(op, "invoke", await this.#invoke("invoke", op))
       case "InvokeAsync": {
-        const answered = await this.#invoke("invokeAsync", op)
+        const invocation = await this.#invoke("invokeAsync", op)
         const outcome =
-          answered._tag === "Failure"
-            ? answered
-            : success({ runId: `test-run-${++this.#mocks.lastId}` }, "a run id")
-        this.#enter(op.stepKey, op.name, "invokeAsync", outcome, 1)
+          invocation._tag === "Failure"
+            ? invocation
+            : successOutcome({ runId: `test-run-${++this.#mocks.lastId}` }, "a run id")
+        this.#record(op.stepKey, op.name, "invokeAsync", outcome, 1)
         return outcome
       }
       case "Publish": {
-        const outcome = success({ eventId: `test-msg-${this.#journal.length + 1}`, sequence: 0 }, "a message")
-        this.#enter(op.stepKey, op.name, "publish", outcome, 1)
+        const outcome = successOutcome(
+          { eventId: `test-msg-${this.#journal.length + 1}`, sequence: 0 },
+          "a message"
+        )
+        this.#record(op.stepKey, op.name, "publish", outcome, 1)
         return outcome
       }
       case "Settle": {
-        const fired = this.#open.get(op.stepKey)
-        if (fired?.outcome !== undefined) this.#enter(op.stepKey, fired.name, fired.kind, fired.outcome, 1)
+        const openStep = this.#openSteps.get(op.stepKey)
+        if (openStep?.outcome !== undefined)
+          this.#record(op.stepKey, openStep.name, openStep.kind, openStep.outcome, 1)
         return undefined
       }
       case "Withdraw":
-        this.#open.delete(op.stepKey)
+        this.#openSteps.delete(op.stepKey)
         return undefined
       case "Compensate":
         this.#compensating = { error: op.error, compensations: op.compensations }
@@ -421,19 +428,23 @@ class TestExecution {
     }
   }
 
-  #fire(op: { readonly stepKey: string; readonly name: string }, kind: StepKind, outcome: Outcome): Outcome {
+  #endWait(
+    op: { readonly stepKey: string; readonly name: string },
+    kind: StepKind,
+    outcome: Outcome
+  ): Outcome {
     const { name, stepKey } = op
-    this.#open.set(stepKey, { stepKey, name, kind, failures: 0, pending: false, outcome })
+    this.#openSteps.set(stepKey, { stepKey, name, kind, failures: 0, pending: false, outcome })
     return outcome
   }
 
-  #receive(op: Extract<TurnOp, { readonly _tag: "WaitForEvent" }>): Outcome {
+  #receiveEvent(op: Extract<TurnOp, { readonly _tag: "WaitForEvent" }>): Outcome {
     const { events } = this.#mocks
     const index = events.findIndex(({ name }) => matchesPattern(op.event, name))
     const [event] = index < 0 ? [] : events.splice(index, 1)
     if (event === undefined) {
-      return failure(
-        missing(
+      return failureOutcome(
+        missingStubError(
           `Step "${op.name}" waits for event "${op.event}", and the test has sent no such event. ` +
             (isPattern(op.event)
               ? `Add before emit(): t.sendEvent(name, data), with a name that "${op.event}" matches`
@@ -443,7 +454,7 @@ class TestExecution {
     }
     const { data, name, version } = event
     const timestamp = new Date(this.#now()).toISOString()
-    return success(
+    return successOutcome(
       { id: `test-evt-${++this.#mocks.lastId}`, name, version, data: decodeJson(data), timestamp },
       `event "${name}"`
     )
@@ -456,17 +467,17 @@ class TestExecution {
     const { functionId } = op
     const mock = this.#mocks.invokes.get(functionId)
     if (mock === undefined) {
-      return failure(
-        missing(
+      return failureOutcome(
+        missingStubError(
           `step.${primitive}("${functionId}") was called but has no mock. ` +
             `Add before emit(): t.mockInvoke(${JSON.stringify(functionId)}, (input) => result)`
         )
       )
     }
     try {
-      return success(await mock(decodeJson(op.input)), `output of invoked function "${functionId}"`)
+      return successOutcome(await mock(decodeJson(op.input)), `output of invoked function "${functionId}"`)
     } catch (error) {
-      return failure(
+      return failureOutcome(
         error instanceof InvokeError
           ? error
           : new InvokeError(functionId, undefined, messageOf(serializeError(error)), { cause: error })
@@ -474,7 +485,7 @@ class TestExecution {
     }
   }
 
-  #enter(
+  #record(
     stepKey: string,
     name: string,
     kind: StepKind,
@@ -482,7 +493,7 @@ class TestExecution {
     attempt: number,
     writes?: ReadonlyArray<TestWrite>
   ): void {
-    this.#open.delete(stepKey)
+    this.#openSteps.delete(stepKey)
     this.#journal.push({ stepKey, name, kind, outcome, attempt })
     if (kind === "parallel") return
     this.#steps.push({

@@ -8,9 +8,9 @@ import type { TestError } from "./TestError.ts"
 import { show } from "../Show.ts"
 
 /**
- * Makes a clock whose `TestClock.adjust` and `setTime` advance the engine's time. Time goes from one due time
- * to the next, and everything that is due happens on the way. `outer` is the clock that the test had before.
- * Invalid arguments and failures of `advance` become defects, since the types of `TestClock` allow no failures.
+ * Makes a clock whose `TestClock.adjust` and `setTime` advance the engine's time. Time goes from one due time to the
+ * next, and everything that is due happens on the way. `outer` is the clock that the test has used before. Invalid
+ * arguments and failures of `advance` become defects, since the types of `TestClock` allow no failures.
  */
 export const testClock = (
   clock: Clock.Clock,

@@ -7,7 +7,7 @@ import { checkStreamEvent, type NewStreamEvent } from "../EntityStream.ts"
 import { ValidationError } from "../Errors.ts"
 import { type EventDefinition, isEventDefinition } from "../Event.ts"
 import { validateEvent } from "../EventData.ts"
-import { encodedNow, type GivenEvent } from "../EventEncoding.ts"
+import { encodeEventNow, type GivenEvent } from "../EventEncoding.ts"
 import type { AnyFunction } from "../Function.ts"
 
 /** The data of the event that a function's handler receives. */
@@ -22,7 +22,7 @@ export type HandledData<F> = F extends
  * The input of an invoked function as its handler receives it. Throws `ValidationError` when the schema does not accept it, or
  * validates asynchronously.
  */
-export const decodedInput = (fn: AnyFunction, input: unknown): unknown => {
+export const decodeInput = (fn: AnyFunction, input: unknown): unknown => {
   const decoded = validateEvent(fn, "ironflow.invoke", input)
   if (decoded instanceof Promise) {
     throw new ValidationError(
@@ -36,6 +36,6 @@ export const decodedInput = (fn: AnyFunction, input: unknown): unknown => {
 /** The event as a client would send it, with its data encoded by the event's definition. */
 export const eventOf = (event: string | EventDefinition, data: unknown): NewStreamEvent => {
   const given = isEventDefinition(event) ? { event, data } : { name: event, data }
-  const { version, ...named } = encodedNow<GivenEvent>(given, jsonCodec)
+  const { version, ...named } = encodeEventNow<GivenEvent>(given, jsonCodec)
   return checkStreamEvent({ ...named, ...(version === undefined ? {} : { version }) })
 }

@@ -94,7 +94,7 @@ export const openTestEngine = async (
     scheduler: RealTime.scheduler
   })
   if (Exit.isFailure(exit)) {
-    await onRealTime(runtime.disposeEffect)
+    await runInRealTime(runtime.disposeEffect)
     throw toError(Cause.squash(exit.cause))
   }
   const [engine, { clock, environment, passMinute, services, transport, wire, workerClock }] = exit.value
@@ -105,10 +105,12 @@ export const openTestEngine = async (
   const connection: EngineConnection = {
     environment,
     client: (environment, reading) =>
-      Layer.succeedContext(inRealTurns(Context.add(services(environment, reading), Clock.Clock, clock))),
+      Layer.succeedContext(
+        withRealScheduler(Context.add(services(environment, reading), Clock.Clock, clock))
+      ),
     wire,
     transport: Layer.succeedContext(
-      inRealTurns(Context.add(Context.make(WorkerTransport, transport), Clock.Clock, workerClock))
+      withRealScheduler(Context.add(Context.make(WorkerTransport, transport), Clock.Clock, workerClock))
     ),
     onClose: (who, close) => {
       const closers = who === "worker" ? workers : clients
@@ -120,12 +122,12 @@ export const openTestEngine = async (
     handle.isClosed = true
     let isDrained = false
     const drained = Promise.all(Array.from(workers, (close) => close())).finally(() => (isDrained = true))
-    // each worker waits for its turns up to its `drainTimeout`, which is virtual time and so must pass
+    // a worker waits for its turns until its `drainTimeout` is over: that is virtual time, so this loop lets it pass
     while (workers.size > 0 && !isDrained) await runtime.runPromise(passMinute)
     await drained
-    for (const scope of scopes) await onRealTime(Scope.close(scope, Exit.void))
+    for (const scope of scopes) await runInRealTime(Scope.close(scope, Exit.void))
     await Promise.all(Array.from(clients, (close) => close()))
-    await onRealTime(runtime.disposeEffect)
+    await runInRealTime(runtime.disposeEffect)
   }
   let closing: Promise<void> | undefined
   const close = (): Promise<void> => (closing ??= closeAll())
@@ -151,7 +153,7 @@ export const openTestEngine = async (
       return {
         stop: async () => {
           scopes.delete(scope)
-          await onRealTime(Effect.andThen(worker.stop, Scope.close(scope, Exit.void)))
+          await runInRealTime(Effect.andThen(worker.stop, Scope.close(scope, Exit.void)))
         }
       }
     },
@@ -160,9 +162,9 @@ export const openTestEngine = async (
   }
 }
 
-const onRealTime = <A, E>(effect: Effect.Effect<A, E>): Promise<A> =>
+const runInRealTime = <A, E>(effect: Effect.Effect<A, E>): Promise<A> =>
   Effect.runPromise(effect, { scheduler: RealTime.scheduler })
 
 /** Adds the scheduler that runs fibers on the real event loop. */
-const inRealTurns = <R>(context: Context.Context<R>): Context.Context<R> =>
+const withRealScheduler = <R>(context: Context.Context<R>): Context.Context<R> =>
   Context.add(context, Scheduler.Scheduler, RealTime.scheduler)

@@ -26,7 +26,7 @@ import { CurrentTurnProbe } from "../Execution/TurnProbe.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
 import { isObject } from "../Json.ts"
 import { withFailureHandlers } from "../OnFailure.ts"
-import { checkKeys, type Keys, knownOf } from "../OptionKeys.ts"
+import { checkKeys, type Keys, withoutUnknownKeys } from "../OptionKeys.ts"
 import type { AnyProjection, ProjectionRequirements } from "../Projection/Projection.ts"
 import type { RunHistory } from "../Protocol/History.ts"
 import type { Wire } from "../Protocol/Subscriptions.ts"
@@ -35,7 +35,7 @@ import { isTerminal } from "../RunStatus.ts"
 import { show } from "../Show.ts"
 import { workerKeys } from "../Worker/Options.ts"
 import * as Worker from "../Worker/Worker.ts"
-import { replayingEveryStep } from "./ReplayEveryStep.ts"
+import { withReplays } from "./ReplayEveryStep.ts"
 import * as RealTime from "./RealTime.ts"
 import { type RepeatedSteps, repeatingProbe } from "./RepeatedSteps.ts"
 import { testClock } from "./TestClock.ts"
@@ -164,7 +164,7 @@ export const makeVirtual = <
     yield* RealTime.ensureReal("The engine of a test")
     yield* validated(() => checkKeys(options, testEngineKeys, "The test engine", options.logger))
     const { functions, masterKey, projections, repeatSteps, replayEveryStep, startAt, ...workerOptions } =
-      knownOf(options, testEngineKeys)
+      withoutUnknownKeys(options, testEngineKeys)
     const start = startAt === undefined ? defaultStart : new Date(startAt).getTime()
     if (Number.isNaN(start)) {
       return yield* Effect.fail(
@@ -173,48 +173,56 @@ export const makeVirtual = <
         )
       )
     }
-    const manual = VirtualTime.makeClock(start)
-    const onManualTime = Effect.provideService(Clock.Clock, manual.clock)
+    const clocks = VirtualTime.makeClocks(start)
+    const onVirtualTime = Effect.provideService(Clock.Clock, clocks.clock)
     const environment = resolveEnvironment(options.environment)
-    const built = yield* Layer.build(
+    const builtServices = yield* Layer.build(
       Engine.layer.pipe(
         Layer.provideMerge(store),
         Layer.provide(Layer.succeed(MasterKey, Redacted.make(masterKey ?? testKey))),
         // no run is deleted: a test that advances a year may inspect runs that ended on the way
         Layer.provide(Layer.succeed(RunRetention, EffectDuration.infinity))
       )
-    ).pipe(onManualTime)
-    const engine = Context.get(built, Engine.Engine)
+    ).pipe(onVirtualTime)
+    const engine = Context.get(builtServices, Engine.Engine)
     /** Environments whose workers run projections. */
-    const projecting = new Set<string>()
+    const projectingEnvironments = new Set<string>()
     const isProjecting = Effect.suspend(() =>
       Effect.map(
-        Effect.forEach(projecting, (environment) => engine.projections.client(environment).list()),
+        Effect.forEach(projectingEnvironments, (environment) =>
+          engine.projections.client(environment).list()
+        ),
         (lists) =>
-          // a projection without an owner waits for a worker, and a projection that retries an event sleeps first: neither is
-          // busy
+          // a projection without an owner waits for a worker, and a projection that is going to retry an event sleeps:
+          // neither is busy
           lists.flat().some(({ lag, owner, status }) => {
             const isWaiting =
-              status === "paused" || (status === "error" && Number.isFinite(manual.nextWorkerWake()))
+              status === "paused" || (status === "error" && Number.isFinite(clocks.nextWorkerWake()))
             return owner !== undefined && lag > 0 && !isWaiting
           })
       )
     )
     let replays = 0
-    const time = VirtualTime.make(manual, engine, Context.get(built, Store), isProjecting, () => replays > 0)
+    const time = VirtualTime.make(
+      clocks,
+      engine,
+      Context.get(builtServices, Store),
+      isProjecting,
+      () => replays > 0
+    )
 
     const functionsById = new Map<string, AnyFunction>()
     /** The first divergence of each run. */
     const divergences = new Map<string, NondeterminismError>()
     /** Divergences that no call has reported yet. */
-    const unreported = new Set<NondeterminismError>()
+    const unreportedDivergences = new Set<NondeterminismError>()
     const directTransport = WorkerTransport.of({
       open: (registration, handlers) =>
         Effect.map(engine.workers.connect(registration, handlers), (session) => {
           const { projections: feed } = session
           if (feed === undefined) return session
           const claim: typeof feed.claim = (projection, waitMs) => {
-            projecting.add(registration.environment)
+            projectingEnvironments.add(registration.environment)
             return feed.claim(projection, waitMs)
           }
           return { ...session, projections: { ...feed, claim } }
@@ -222,20 +230,20 @@ export const makeVirtual = <
     })
     const transport =
       replayEveryStep === true
-        ? replayingEveryStep(directTransport, {
+        ? withReplays(directTransport, {
             functionOf: (id) => functionsById.get(id),
             onBegin: () => void replays++,
             onEnd: () => void replays--,
             onDivergence: (runId, error) => {
               if (divergences.has(runId)) return
               divergences.set(runId, error)
-              unreported.add(error)
+              unreportedDivergences.add(error)
             }
           })
         : directTransport
-    const services = onClock(
+    const services = withClock(
       servicesIn(engine, environment, { eventDefinitions: options.eventDefinitions }),
-      manual.clock
+      clocks.clock
     )
     const startWorker: TestEngineService["startWorker"] = (given) =>
       Effect.suspend(() => {
@@ -254,7 +262,7 @@ export const makeVirtual = <
             CurrentTurnProbe,
             repeatSteps === undefined ? undefined : repeatingProbe(repeatSteps)
           ),
-          Effect.provideService(Clock.Clock, manual.workerClock)
+          Effect.provideService(Clock.Clock, clocks.workerClock)
         )
       })
     if (functions !== undefined || projections !== undefined) {
@@ -266,15 +274,17 @@ export const makeVirtual = <
     }
 
     const client = clientIn(engine, environment)
-    const failWith = (error: NondeterminismError): Effect.Effect<never, NondeterminismError> => {
-      unreported.delete(error)
+    const failWithDivergence = (error: NondeterminismError): Effect.Effect<never, NondeterminismError> => {
+      unreportedDivergences.delete(error)
       return Effect.fail(error)
     }
     /** Runs `self`, and then fails with a divergence that no call has reported yet, if there is one. */
-    const checked = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A, E | NondeterminismError> =>
+    const thenReportDivergence = <A, E>(
+      self: Effect.Effect<A, E>
+    ): Effect.Effect<A, E | NondeterminismError> =>
       Effect.flatMap(self, (value) => {
-        const [error] = unreported
-        return error === undefined ? Effect.succeed(value) : failWith(error)
+        const [error] = unreportedDivergences
+        return error === undefined ? Effect.succeed(value) : failWithDivergence(error)
       })
     /** Fails with the divergence of the run, or of a run that it has invoked. */
     const checkRun = (runId: string): Effect.Effect<void, TestError> =>
@@ -282,16 +292,16 @@ export const makeVirtual = <
         divergences,
         Effect.fnUntraced(function* ([diverged, error]) {
           for (let ancestor: string | undefined = diverged; ancestor !== undefined;) {
-            if (ancestor === runId) return yield* failWith(error)
+            if (ancestor === runId) return yield* failWithDivergence(error)
             ancestor = (yield* client.getRun(ancestor)).parentRunId
           }
         }),
         { discard: true }
       )
-    const advance = (ms: number) => onManualTime(checked(time.advance(ms)))
+    const advance = (ms: number) => onVirtualTime(thenReportDivergence(time.advance(ms)))
     const latestTime = (options: RunToEndOptions = {}) => {
       checkKeys(options, { within: true } satisfies Keys<RunToEndOptions>, "The test engine")
-      return manual.clock.currentTimeMillisUnsafe() + positiveDuration(options.within ?? "365d", "`within`")
+      return clocks.clock.currentTimeMillisUnsafe() + positiveDuration(options.within ?? "365d", "`within`")
     }
 
     const runToEnd: TestEngineService["runToEnd"] = (runId, options) =>
@@ -311,16 +321,16 @@ export const makeVirtual = <
             )
           )
         }
-      }).pipe(onManualTime)
+      }).pipe(onVirtualTime)
 
     const runUntilIdle: TestEngineService["runUntilIdle"] = (options) =>
       Effect.gen(function* () {
         const limit = latestTime(options)
-        do yield* checked(time.settle)
-        while ((yield* unfinished) && (yield* time.advanceToNext(limit)))
-        yield* checked(Effect.void)
-      }).pipe(onManualTime)
-    const unfinished = Effect.map(
+        do yield* thenReportDivergence(time.settle)
+        while ((yield* hasUnfinishedRuns) && (yield* time.advanceToNext(limit)))
+        yield* thenReportDivergence(Effect.void)
+      }).pipe(onVirtualTime)
+    const hasUnfinishedRuns = Effect.map(
       Effect.forEach(["pending", "running", "waiting", "compensating"] as const, (status) =>
         client.listRuns({ status, limit: 1 })
       ),
@@ -332,9 +342,9 @@ export const makeVirtual = <
       services: (environment, options) => servicesIn(engine, environment, options),
       wire: (environment) => wireTo(engine, environment),
       transport,
-      clock: manual.clock,
-      workerClock: manual.workerClock,
-      passMinute: Effect.suspend(() => manual.passTo(manual.clock.currentTimeMillisUnsafe() + 60_000)).pipe(
+      clock: clocks.clock,
+      workerClock: clocks.workerClock,
+      passMinute: Effect.suspend(() => clocks.passTo(clocks.clock.currentTimeMillisUnsafe() + 60_000)).pipe(
         (pass) => Effect.ignore(Effect.andThen(time.settle, pass))
       )
     })
@@ -346,8 +356,8 @@ export const makeVirtual = <
           now: Effect.map(time.now, (ms) => new Date(ms)),
           advance: (duration) =>
             Effect.suspend(() => advance(positiveDuration(duration, "duration of advance()"))),
-          settle: checked(time.settle),
-          history: (runId) => Context.get(built, Store).read(History.readHistory(environment, runId)),
+          settle: thenReportDivergence(time.settle),
+          history: (runId) => Context.get(builtServices, Store).read(History.readHistory(environment, runId)),
           runToEnd,
           runUntilIdle,
           countStuckRuns: engine.runs.countStuck,
@@ -356,28 +366,28 @@ export const makeVirtual = <
         })
       ).pipe(
         // the test uses the engine's time from here on, whichever clock it used before
-        Context.add(Clock.Clock, testClock(manual.testsClock, yield* Clock.Clock, advance)),
+        Context.add(Clock.Clock, testClock(clocks.testsClock, yield* Clock.Clock, advance)),
         Context.add(Scheduler.Scheduler, RealTime.scheduler)
       )
     )
   }).pipe(Effect.provideService(Scheduler.Scheduler, RealTime.scheduler))
 
 /** Returns the services with methods that use `clock`, and not the clock of the caller. */
-const onClock = <R>(services: Context.Context<R>, clock: Clock.Clock): Context.Context<R> =>
+const withClock = <R>(services: Context.Context<R>, clock: Clock.Clock): Context.Context<R> =>
   Context.makeUnsafe(
-    new Map(Array.from(services.mapUnsafe, ([key, service]) => [key, onTime(service, clock)]))
+    new Map(Array.from(services.mapUnsafe, ([key, service]) => [key, bindToClock(service, clock)]))
   )
 
 /**
  * Binds a part of a client, or the result of a call, to this clock. Values that use no clock are returned
  * unchanged.
  */
-const onTime = (part: unknown, clock: Clock.Clock): unknown => {
+const bindToClock = (part: unknown, clock: Clock.Clock): unknown => {
   if (Effect.isEffect(part)) return Effect.provideService(part, Clock.Clock, clock)
   if (Stream.isStream(part)) return Stream.provideService(part, Clock.Clock, clock)
   if (typeof part === "function") {
-    return (...args: ReadonlyArray<unknown>): unknown => onTime(part(...args), clock)
+    return (...args: ReadonlyArray<unknown>): unknown => bindToClock(part(...args), clock)
   }
   if (!isObject(part)) return part
-  return Object.fromEntries(Object.entries(part).map(([name, member]) => [name, onTime(member, clock)]))
+  return Object.fromEntries(Object.entries(part).map(([name, member]) => [name, bindToClock(member, clock)]))
 }

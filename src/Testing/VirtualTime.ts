@@ -19,7 +19,7 @@ import * as FireDue from "../Engine/Schedules/FireDue.ts"
 const PATIENCE_MS = 250
 
 /** The clocks of a test. They share one time, and know who sleeps on them. */
-export interface ManualClock {
+export interface ManualClocks {
   /** The clock of the engine and its clients. */
   readonly clock: Clock.Clock
   /** The clock of the workers. The code of handlers and steps sleeps on it, and so do retries of workers. */
@@ -46,7 +46,7 @@ interface Sleeper {
 }
 
 /** Makes the clocks, with the time `startAt` (epoch milliseconds). */
-export const makeClock = (startAt: number): ManualClock => {
+export const makeClocks = (startAt: number): ManualClocks => {
   let now = startAt
   const nanos = () => BigInt(now) * 1_000_000n
   const clockOver = (sleepers: Set<Sleeper>): Clock.Clock => ({
@@ -68,8 +68,8 @@ export const makeClock = (startAt: number): ManualClock => {
   const engineSleepers = new Set<Sleeper>()
   const workerSleepers = new Set<Sleeper>()
   const testSleepers = new Set<Sleeper>()
-  const all = [engineSleepers, workerSleepers, testSleepers]
-  const next = (sleepers: Set<Sleeper>): number =>
+  const allSleepers = [engineSleepers, workerSleepers, testSleepers]
+  const nextWakeOf = (sleepers: Set<Sleeper>): number =>
     Array.from(sleepers).reduce((first, { wakesAt }) => Math.min(first, wakesAt), Number.POSITIVE_INFINITY)
   return {
     clock: clockOver(engineSleepers),
@@ -78,18 +78,18 @@ export const makeClock = (startAt: number): ManualClock => {
     passTo: (time) =>
       Effect.sync(() => {
         now = Math.max(now, Math.ceil(time))
-        const due = all
+        const dueSleepers = allSleepers
           .flatMap((sleepers) => Array.from(sleepers))
           .filter(({ wakesAt }) => wakesAt <= now)
           .sort((a, b) => a.wakesAt - b.wakesAt)
-        for (const sleeper of due) {
-          for (const sleepers of all) sleepers.delete(sleeper)
+        for (const sleeper of dueSleepers) {
+          for (const sleepers of allSleepers) sleepers.delete(sleeper)
           sleeper.wake()
         }
       }),
-    nextWake: () => Math.min(...all.map(next)),
-    nextWorkerWake: () => next(workerSleepers),
-    nextTestWake: () => next(testSleepers)
+    nextWake: () => Math.min(...allSleepers.map(nextWakeOf)),
+    nextWorkerWake: () => nextWakeOf(workerSleepers),
+    nextTestWake: () => nextWakeOf(testSleepers)
   }
 }
 
@@ -111,13 +111,13 @@ export interface VirtualTime {
  * metrics do not show; `isReplaying` says whether a replay is running.
  */
 export const make = (
-  manual: ManualClock,
+  clocks: ManualClocks,
   engine: EngineService,
   store: StoreService,
   isProjecting: Effect.Effect<boolean, TestError>,
   isReplaying: () => boolean
 ): VirtualTime => {
-  const now = () => manual.clock.currentTimeMillisUnsafe()
+  const now = () => clocks.clock.currentTimeMillisUnsafe()
 
   const settle: Effect.Effect<void, TestError> = Effect.gen(function* () {
     let commits = engine.metrics().commits
@@ -131,9 +131,9 @@ export const make = (
         yield* RealTime.millisecond
         waitedMs++
       }
-      const current = engine.metrics().commits
-      if (current === commits) continue
-      commits = current
+      const newCommits = engine.metrics().commits
+      if (newCommits === commits) continue
+      commits = newCommits
       quietRounds = 0
       waitedMs = 0
     }
@@ -149,19 +149,19 @@ export const make = (
     Math.min(
       nextDueAt,
       engine.metrics().activeJobs > 0
-        ? manual.nextWake()
-        : Math.min(manual.nextWorkerWake(), manual.nextTestWake())
+        ? clocks.nextWake()
+        : Math.min(clocks.nextWorkerWake(), clocks.nextTestWake())
     )
   )
 
-  const passTo = (time: number): Effect.Effect<void, TestError> => Effect.andThen(manual.passTo(time), settle)
+  const passTo = (time: number): Effect.Effect<void, TestError> => Effect.andThen(clocks.passTo(time), settle)
 
   const advanceToNext = (latest: number) =>
     Effect.gen(function* () {
       yield* settle
-      const due = yield* nextDue
-      if (due > latest) return false
-      yield* passTo(due)
+      const dueTime = yield* nextDue
+      if (dueTime > latest) return false
+      yield* passTo(dueTime)
       return true
     })
 

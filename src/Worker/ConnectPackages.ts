@@ -19,11 +19,11 @@ const entry: string = "@ironflow/node/worker-streaming"
 const load: Effect.Effect<Streams, ValidationError> = Effect.flatMap(
   Effect.tryPromise({
     try: () => import(/* webpackIgnore: true */ /* turbopackIgnore: true */ /* @vite-ignore */ entry),
-    catch: packagesMissing
+    catch: packagesMissingError
   }),
   ({ loadConnectStreams }) =>
     // The entry point belongs to this package and has the same version, so its export has this type.
-    Effect.tryPromise({ try: loadConnectStreams as () => Promise<Streams>, catch: packagesMissing })
+    Effect.tryPromise({ try: loadConnectStreams as () => Promise<Streams>, catch: packagesMissingError })
 )
 
 /**
@@ -54,7 +54,7 @@ export const connectLoaded = (streams: Streams): StreamsOption => ({
 })
 
 /** The error when the packages cannot be loaded. It says what to install. */
-export function packagesMissing(cause: unknown): ValidationError {
+export function packagesMissingError(cause: unknown): ValidationError {
   const isMissing = cause instanceof Error && "code" in cause && cause.code === "ERR_MODULE_NOT_FOUND"
   const why = isMissing ? "are not installed" : `cannot be loaded (${String(cause)})`
   return new ValidationError(

@@ -31,10 +31,10 @@ import { readFailure } from "../Protocol/Http/Failures.ts"
 import { damagedError, requireSeal, readSealed, seal } from "../Protocol/Seal.ts"
 import type { CallFailure, StreamCall } from "../Protocol/TurnStream.ts"
 import { Http2Session } from "./Http2Session.ts"
-import { readRegistered } from "./PollingRegistration.ts"
+import { readRegistrationAnswer } from "./PollingRegistration.ts"
 import type { ServerLink } from "./ServerLink.ts"
 import type { StreamEvents, Streams } from "./StreamSession.ts"
-import { sessionOver } from "./TurnSession.ts"
+import { sessionOverError } from "./TurnSession.ts"
 
 export const connectStreams: Streams = {
   name: "connect",
@@ -52,8 +52,8 @@ export const connectStreams: Streams = {
 class ConnectStream {
   readonly #link: ServerLink
   readonly #events: StreamEvents
-  readonly #outgoing = new Outgoing()
-  readonly #aborting = new AbortController()
+  readonly #outgoing = new OutgoingMessages()
+  readonly #abortController = new AbortController()
   readonly #session: Http2Session
   readonly #registered = Deferred.makeUnsafe<unknown, IronflowError>()
   readonly #calls = new Map<number, Deferred.Deferred<unknown, IronflowError>>()
@@ -97,7 +97,7 @@ class ConnectStream {
   call(call: StreamCall, body: JsonText): Effect.Effect<unknown, IronflowError> {
     return Effect.suspend(() => {
       if (this.#endReason !== undefined)
-        return Effect.fail(this.#unanswered(`The call "${call}"`, this.#endReason))
+        return Effect.fail(this.#unansweredError(`The call "${call}"`, this.#endReason))
       const id = ++this.#lastCall
       const answer = Deferred.makeUnsafe<unknown, IronflowError>()
       this.#calls.set(id, answer)
@@ -117,7 +117,7 @@ class ConnectStream {
     this.#end(new ConnectionError("The stream was closed"))
     // aborts a moment later, so that messages in transit are sent first
     setImmediate(() => {
-      this.#aborting.abort()
+      this.#abortController.abort()
       this.#session.close()
     })
   }
@@ -131,7 +131,7 @@ class ConnectStream {
         createConnectTransport({ baseUrl: url, httpVersion: "2", sessionManager: this.#session })
       )
       const messages = client.connect(this.#outgoing, {
-        signal: this.#aborting.signal,
+        signal: this.#abortController.signal,
         headers: {
           ...environmentHeader(server),
           ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` })
@@ -152,7 +152,7 @@ class ConnectStream {
     switch (payload.case) {
       case "registered": {
         const registered = readSealed(payload.value.turns, (text) => safeJsonParse<unknown>(text))
-        this.#seals = readRegistered(registered)?.capabilities.seals === true
+        this.#seals = readRegistrationAnswer(registered)?.capabilities.seals === true
         requireSeal(registered, this.#seals)
         return void Deferred.doneUnsafe(this.#registered, Exit.succeed(registered))
       }
@@ -210,13 +210,13 @@ class ConnectStream {
     this.#outgoing.end()
     Deferred.doneUnsafe(this.#registered, Exit.fail(reason))
     for (const answer of this.#calls.values()) {
-      Deferred.doneUnsafe(answer, Exit.fail(this.#unanswered("A call", reason)))
+      Deferred.doneUnsafe(answer, Exit.fail(this.#unansweredError("A call", reason)))
     }
     return true
   }
 
-  #unanswered(what: string, cause: ConnectionError): IronflowError {
-    return sessionOver(`${what} of worker ${this.#link.registration.workerId} was not answered`, cause)
+  #unansweredError(what: string, cause: ConnectionError): IronflowError {
+    return sessionOverError(`${what} of worker ${this.#link.registration.workerId} was not answered`, cause)
   }
 }
 
@@ -242,29 +242,29 @@ const readCallFailure = (failure: unknown): IronflowError => {
 }
 
 /** The messages that the worker sends, in order. ConnectRPC reads them. */
-class Outgoing implements AsyncIterable<WorkerMessage> {
-  #waiting: Array<WorkerMessage> = []
-  #ended = false
+class OutgoingMessages implements AsyncIterable<WorkerMessage> {
+  #queue: Array<WorkerMessage> = []
+  #hasEnded = false
   #wake: (() => void) | undefined
 
   push(message: WorkerMessage): void {
-    if (this.#ended) return
-    this.#waiting.push(message)
+    if (this.#hasEnded) return
+    this.#queue.push(message)
     this.#wake?.()
   }
 
   end(): void {
-    this.#ended = true
+    this.#hasEnded = true
     this.#wake?.()
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<WorkerMessage> {
     for (;;) {
-      const messages = this.#waiting
-      this.#waiting = []
+      const messages = this.#queue
+      this.#queue = []
       yield* messages
-      if (this.#waiting.length > 0) continue
-      if (this.#ended) return
+      if (this.#queue.length > 0) continue
+      if (this.#hasEnded) return
       await new Promise<void>((resolve) => (this.#wake = resolve))
     }
   }

@@ -9,8 +9,8 @@ import type { PollingOptions } from "./PollingOptions.ts"
 import * as StreamTransport from "./StreamTransport.ts"
 
 /**
- * Connects workers over effect/rpc if the server supports it. Otherwise over ConnectRPC, if the server supports
- * ConnectRPC and the packages for it are installed. Otherwise by polling. Fails with `ValidationError` when the
+ * Connects workers over effect/rpc if the server supports it. Otherwise connects them over ConnectRPC, if the server
+ * supports that and its packages are installed. Otherwise the workers poll. Fails with `ValidationError` when the
  * options are invalid.
  */
 export const layer = (

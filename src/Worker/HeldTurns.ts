@@ -1,6 +1,6 @@
 /**
- * The turns that a worker has in flight. A turn executes the code of one run up to its next wait or its end. Starts a
- * turn for each job, passes notices on to the turns, and asks for more jobs when turns end.
+ * The turns that a worker has in flight. A turn executes the code of one run up to its next wait or its end. This class
+ * starts a turn for each job, passes notices on to the turns, and asks for more jobs when turns end.
  */
 import * as Effect from "effect/Effect"
 import { FunctionNotFoundError, RunCancelledError, serializeError, WorkerStoppedError } from "../Errors.ts"
@@ -10,15 +10,15 @@ import type { AnyFunction } from "../Function.ts"
 import { ShortLivedMap } from "../ShortLivedMap.ts"
 import type { Job, Notice } from "../Protocol/Worker.ts"
 import { limitSteps, type RunningTurn } from "../Protocol/RunningSteps.ts"
-import { leaseLost, type Outbox, type Reporter } from "./Reporter.ts"
+import { leaseLostError, type Outbox, type Reporter } from "./Reporter.ts"
 
-export interface TurnsOptions {
+export interface HeldTurnsOptions {
   readonly functions: ReadonlyMap<string, AnyFunction>
   readonly reporter: Reporter
   /** The part of `TurnHost` that is the same for all turns of the worker. */
   readonly host: Omit<TurnHost, "report" | "noteHandlerWentOn" | "keepLine">
   /** Called when a handler has gone on after its turn was suspended; see `TurnHost.noteHandlerWentOn`. */
-  readonly noteHandlerWentOn: (runId: string, stepName: string, lingerMs: number) => void
+  readonly onLateStep: (runId: string, stepName: string, lingerMs: number) => void
   /** Asks the engine for `n` more jobs; a negative `n` withdraws the request for `-n` jobs. */
   readonly makeRoom: (n: number) => void
 }
@@ -30,14 +30,14 @@ interface TurnInFlight {
 }
 
 export class HeldTurns {
-  readonly #options: TurnsOptions
+  readonly #options: HeldTurnsOptions
   readonly #turns = new ShortLivedMap<string, TurnInFlight>()
   #acceptsJobs = true
   /** How many jobs were requested and have not arrived. */
   #awaitedJobs = 0
   #whenEmpty: Array<() => void> = []
 
-  constructor(options: TurnsOptions) {
+  constructor(options: HeldTurnsOptions) {
     this.#options = options
   }
 
@@ -51,11 +51,11 @@ export class HeldTurns {
   }
 
   /**
-   * Starts the turn of a job. If the job arrives after {@link refuseNew}, or its run is to be paused, the run is
+   * Starts the turn of a job. If the job arrives after {@link refuseNewJobs}, or its run is to be paused, the run is
    * released unchanged.
    */
   readonly start = (job: Job, isPaused = false): void => {
-    const { functions, host, noteHandlerWentOn, reporter } = this.#options
+    const { functions, host, onLateStep, reporter } = this.#options
     this.#awaitedJobs--
     const turn: TurnInFlight = {
       runId: job.runId,
@@ -87,14 +87,14 @@ export class HeldTurns {
         ...host,
         report: (op, onAck) => turn.outbox.report(op, onAck),
         keepLine: (line) => turn.outbox.log(line),
-        noteHandlerWentOn: (stepName) => noteHandlerWentOn(runId, stepName, lingerMs)
+        noteHandlerWentOn: (stepName) => onLateStep(runId, stepName, lingerMs)
       },
       () => this.#end(job.jobId)
     )
   }
 
   /** Passes a notice on to the turn that it is about. A notice about a turn that has ended is dropped. */
-  readonly notice = (notice: Notice): void => {
+  readonly onNotice = (notice: Notice): void => {
     const turn = this.#turns.get(notice.jobId)
     if (turn === undefined) return
     switch (notice._tag) {
@@ -105,18 +105,18 @@ export class HeldTurns {
       case "Cancelled":
         return turn.outbox.refuse(new RunCancelledError(turn.runId))
       case "LeaseLost":
-        return turn.outbox.refuse(leaseLost(turn.runId, notice.reason))
+        return turn.outbox.refuse(leaseLostError(turn.runId, notice.reason))
     }
   }
 
   /** The steps whose code has run for at least this many milliseconds. */
-  readonly running = (atLeastMs: number): ReadonlyArray<RunningTurn> => {
-    const running: Array<RunningTurn> = []
+  readonly runningTurns = (atLeastMs: number): ReadonlyArray<RunningTurn> => {
+    const runningTurns: Array<RunningTurn> = []
     for (const [jobId, { handle, runId }] of this.#turns) {
       const steps = handle?.running(atLeastMs) ?? []
-      if (steps.length > 0) running.push({ jobId, runId, steps })
+      if (steps.length > 0) runningTurns.push({ jobId, runId, steps })
     }
-    return limitSteps(running)
+    return limitSteps(runningTurns)
   }
 
   /** Asks for `n` more jobs. */
@@ -126,7 +126,7 @@ export class HeldTurns {
   }
 
   /** Withdraws the request for jobs. The runs of jobs that are already in transit are released when the jobs arrive. */
-  refuseNew(): void {
+  refuseNewJobs(): void {
     if (!this.#acceptsJobs) return
     this.#acceptsJobs = false
     this.#options.makeRoom(-this.#awaitedJobs)
@@ -156,7 +156,7 @@ export class HeldTurns {
   #abort(jobId: string, reason: Error): void {
     const turn = this.#turns.get(jobId)
     if (turn === undefined) return
-    // a turn without a handle has not started its handler, so only this call ends it
+    // the handler of a turn without a handle has not started, so only this call ends the turn
     if (turn.handle === undefined) return this.#end(jobId)
     turn.handle.abort(reason)
   }
@@ -165,8 +165,8 @@ export class HeldTurns {
     if (!this.#turns.delete(jobId)) return
     if (this.#acceptsJobs) this.requestJobs(1)
     if (this.#turns.size > 0) return
-    const waiting = this.#whenEmpty
+    const callbacks = this.#whenEmpty
     this.#whenEmpty = []
-    for (const wake of waiting) wake()
+    for (const wake of callbacks) wake()
   }
 }

@@ -15,7 +15,7 @@ interface LeaseRenewalOptions {
   /** Whether a turn of the job runs, or its end is being reported. */
   readonly holds: (jobId: string) => boolean
   /** The steps whose code has run for at least this many milliseconds. */
-  readonly running: (atLeastMs: number) => ReadonlyArray<RunningTurn>
+  readonly runningTurns: (atLeastMs: number) => ReadonlyArray<RunningTurn>
   /** Sends a renewal that the engine answers at once. */
   readonly renewNow: () => void
 }
@@ -23,7 +23,7 @@ interface LeaseRenewalOptions {
 export class LeaseRenewal {
   readonly #options: LeaseRenewalOptions
   /** Jobs whose lease this worker holds. */
-  readonly active = new Set<string>()
+  readonly activeJobs = new Set<string>()
   /** Whether a job was dropped since the engine was last told which jobs the worker holds. */
   hasDropped = false
   /** When the newest of the answered renewals was sent. */
@@ -47,22 +47,22 @@ export class LeaseRenewal {
    * Notes a registration that was sent at `sentAt`. A registration names the jobs that the worker holds, and so
    * renews their leases.
    */
-  registered(sentAt: number): void {
+  noteRegistration(sentAt: number): void {
     this.#heldSince = sentAt
     this.#renewedAt = sentAt
   }
 
   /** The jobs that the worker still holds. All other jobs are forgotten, and their leases end. */
   heldJobs(): ReadonlyArray<string> {
-    for (const jobId of this.active) if (!this.#options.holds(jobId)) this.active.delete(jobId)
-    return [...this.active]
+    for (const jobId of this.activeJobs) if (!this.#options.holds(jobId)) this.activeJobs.delete(jobId)
+    return [...this.activeJobs]
   }
 
   /**
    * The fields of a request that renew the leases. Empty when no renewal is due and no callback waits for
    * one.
    */
-  renewal(): string {
+  renewalFields(): string {
     const now = this.#now
     const { capabilities, leaseMs } = this.#options.terms()
     if (capabilities.renewals !== true) return ""
@@ -71,24 +71,23 @@ export class LeaseRenewal {
     if (!isDue) return ""
     this.#renewedAt = now
     const holding = `,"holding":${JSON.stringify(this.heldJobs())}`
-    const running = this.active.size === 0 ? [] : this.#options.running(reportAfterMs)
-    return running.length === 0 ? holding : `${holding},"running":${JSON.stringify(running)}`
+    const runningTurns = this.activeJobs.size === 0 ? [] : this.#options.runningTurns(reportAfterMs)
+    return runningTurns.length === 0 ? holding : `${holding},"running":${JSON.stringify(runningTurns)}`
   }
 
   /**
-   * Notes that a request with this {@link renewal}, sent at `sentAt`, was answered: the leases hold from that
-   * time on.
+   * Notes that a request with {@link renewalFields}, sent at `sentAt`, was answered: the leases hold from that time on.
    */
-  renewed(sentAt: number, renewal: string): void {
+  noteRenewal(sentAt: number, renewal: string): void {
     if (renewal === "" && this.#options.terms().capabilities.renewals === true) return
     this.#heldSince = Math.max(this.#heldSince, sentAt)
     this.notifyRenewed()
   }
 
   /**
-   * A lease counts as recent for a quarter of its term after a renewal. So if the code of a step that starts with a
-   * recent lease blocks the process for half a term, a quarter is left for one more renewal. Renewals are so frequent
-   * that a lease is nearly always recent.
+   * A lease counts as recent for a quarter of its term after a renewal. If a step starts at the end of this quarter,
+   * and its code blocks the process for half a term, a quarter of the term is still left for the next renewal. Renewals
+   * are so frequent that a lease is nearly always recent.
    */
   readonly freshness: LeaseFreshness = {
     isRecent: () => this.#isRecent(this.#heldSince),
@@ -111,13 +110,13 @@ export class LeaseRenewal {
   notifyRenewed(): void {
     if (!this.awaitsRenewal) return
     if (!this.freshness.isRecent()) {
-      // the answered renewal was sent before the process was blocked for long: another one is needed
+      // the process was blocked for long after it had sent the renewal that is answered now: another renewal is needed
       if (!this.#isRecent(this.#renewedAt)) this.#options.renewNow()
       return
     }
-    const waiting = this.#awaitingRenewal
+    const callbacks = this.#awaitingRenewal
     this.#awaitingRenewal = []
-    for (const then of waiting) then()
+    for (const then of callbacks) then()
   }
 
   /**

@@ -16,9 +16,9 @@ import type { Job, JournalEntry, OpenStep, Outcome } from "../Protocol/Worker.ts
 import { fromLegacyOutput } from "../ResultEncoding.ts"
 
 /** A step that an earlier turn has left open. */
-export interface Pending {
+export interface PendingStep {
   /** When the step is due, in epoch milliseconds. */
-  readonly until: number
+  readonly dueAt: number
   /** How many attempts have failed so far. */
   readonly failures: number
 }
@@ -34,7 +34,7 @@ export interface LegacyJob {
   readonly fence: Fence | undefined
   /** The number of steps that were stored before this turn, for `step_offset`. */
   readonly stepBase: number
-  readonly pending: ReadonlyMap<string, Pending>
+  readonly pendingSteps: ReadonlyMap<string, PendingStep>
 }
 
 /**
@@ -102,20 +102,20 @@ export const readJob = (assignment: unknown, environment: string, nowMs: number)
           }
         : undefined,
     stepBase: Number.isFinite(base) ? base : 0,
-    pending: progress.pending
+    pendingSteps: progress.pendingSteps
   }
 }
 
 interface RecordedProgress {
   readonly journal: ReadonlyArray<JournalEntry>
-  readonly pending: ReadonlyMap<string, Pending>
+  readonly pendingSteps: ReadonlyMap<string, PendingStep>
   /** For each step: the number of its latest failure whose retry delay has passed. */
   readonly retries: ReadonlyMap<string, number>
 }
 
 const readSteps = (steps: unknown, runId: string): RecordedProgress => {
   const journal: Array<JournalEntry> = []
-  const pending = new Map<string, Pending>()
+  const pending = new Map<string, PendingStep>()
   const retries = new Map<string, number>()
   for (const step of Array.isArray(steps) ? steps : []) {
     if (!isObject(step) || typeof step.step_id !== "string") continue
@@ -129,18 +129,19 @@ const readSteps = (steps: unknown, runId: string): RecordedProgress => {
     if (failedKey !== undefined && isObject(output) && isObject(output.error)) {
       // this package has stored the step, with an error in this form
       const error = output.error as unknown as SerializedError
-      journal.push(entry(failedKey, name, { _tag: "Failure", error }))
+      journal.push(journalEntry(failedKey, name, { _tag: "Failure", error }))
     } else if (waitingKey !== undefined && isObject(output)) {
       const until = Date.parse(String(output.until))
-      if (!Number.isNaN(until)) pending.set(waitingKey, { until, failures: Number(output.failures ?? 0) })
+      if (!Number.isNaN(until))
+        pending.set(waitingKey, { dueAt: until, failures: Number(output.failures ?? 0) })
     } else if (retriedKey !== undefined && failures !== undefined && (output ?? null) === null) {
       retries.set(retriedKey, Math.max(Number(failures), retries.get(retriedKey) ?? 0))
     } else {
       const value = fromLegacyOutput(output) ?? valueOf(output)
-      journal.push(entry(key, name, { _tag: "Success", value }))
+      journal.push(journalEntry(key, name, { _tag: "Success", value }))
     }
   }
-  return { journal, pending, retries }
+  return { journal, pendingSteps: pending, retries }
 }
 
 /**
@@ -150,7 +151,7 @@ const readSteps = (steps: unknown, runId: string): RecordedProgress => {
 export const continuationKey = (jobId: string): string => `continue:${jobId}`
 const isContinuation = (stepKey: string): boolean => /^continue:(?!\d+$)/.test(stepKey)
 
-const entry = (stepKey: string, name: string, outcome: Outcome): JournalEntry => ({
+const journalEntry = (stepKey: string, name: string, outcome: Outcome): JournalEntry => ({
   stepKey,
   name,
   kind: stepKey.startsWith("compensate:") ? "compensate" : "run",
@@ -177,13 +178,13 @@ const valueOf = (output: unknown): JsonText | undefined => {
 
 /** The steps that wait for their next attempt. */
 const openSteps = (
-  { journal, pending, retries }: RecordedProgress,
+  { journal, pendingSteps, retries }: RecordedProgress,
   nowMs: number
 ): ReadonlyArray<OpenStep> => {
   const finished = new Set(journal.map(({ stepKey }) => stepKey))
   const open: Array<OpenStep> = []
-  for (const stepKey of new Set([...retries.keys(), ...pending.keys()])) {
-    const pendingStep = pending.get(stepKey)
+  for (const stepKey of new Set([...retries.keys(), ...pendingSteps.keys()])) {
+    const pendingStep = pendingSteps.get(stepKey)
     const latestFailure = retries.get(stepKey) ?? 0
     const failures = Math.max(latestFailure, pendingStep?.failures ?? 0)
     if (failures === 0 || finished.has(stepKey)) continue
@@ -192,7 +193,7 @@ const openSteps = (
       name: stepKey,
       kind: stepKey.startsWith("compensate:") ? "compensate" : "run",
       failures,
-      pending: failures > latestFailure && pendingStep !== undefined && pendingStep.until > nowMs
+      pending: failures > latestFailure && pendingStep !== undefined && pendingStep.dueAt > nowMs
     })
   }
   return open

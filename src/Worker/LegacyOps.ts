@@ -52,19 +52,19 @@ export interface LegacySink {
 }
 
 /** A report that is being applied. If the report is sent again, only the ops from `nextOp` on are applied. */
-export interface LegacyWork {
+export interface ReportInProgress {
   readonly report: TurnReport
   nextOp: number
   readonly outcomes: Array<Outcome | undefined>
 }
 
-export const makeWork = (report: TurnReport): LegacyWork => ({ report, nextOp: 0, outcomes: [] })
+export const beginReport = (report: TurnReport): ReportInProgress => ({ report, nextOp: 0, outcomes: [] })
 
 /** Applies the remaining ops of a report. Returns the answer to the report when no op may follow. */
 export const applyOps = (
   sink: LegacySink,
   turn: LegacyTurn,
-  work: LegacyWork,
+  work: ReportInProgress,
   clock: Clock.Clock
 ): Effect.Effect<TurnAck | undefined, ConnectionError> =>
   Effect.gen(function* () {
@@ -112,7 +112,7 @@ const applyOp = (
       return Effect.flatMap(sink.publish(turn, op, nowMs), continueWith)
     case "Transact":
       // does not happen: the jobs of a legacy server do not allow transactions, so their turns report none
-      return continueWith({ _tag: "Failure", error: serializeError(noTransactions(op.name)) })
+      return continueWith({ _tag: "Failure", error: serializeError(noTransactionsError(op.name)) })
     case "InvokeAsync":
       return Effect.flatMap(sink.invokeAsync(turn, op, outcomes), (ack) =>
         ack === undefined ? continueWith() : Effect.succeed(ack)
@@ -134,7 +134,7 @@ const applyOp = (
         outcomes
       )
     case "Suspend":
-      // if there is no reported open step for which the run could wait, another turn finds out what to do
+      // when no reported step is open, the run has nothing to wait for: another turn finds out what to do
       return sink.end(
         turn,
         { status: "yielded", yield: turn.chooseWait(op.open, nowMs) ?? continuation(turn, nowMs) },
@@ -160,7 +160,7 @@ export const outputField = <Name extends string>(
   // the type has this field and no other
   output === undefined ? {} : ({ [name]: plainResult(output) } as { readonly [field in Name]?: unknown })
 
-const noTransactions = (stepName: string): IronflowError =>
+const noTransactionsError = (stepName: string): IronflowError =>
   new UnsupportedError(
     `Step "${stepName}" cannot run: the server of this worker does not have \`step.tx\`, which stores the writes together with the step. ` +
       "Write with `step.run` and an idempotency key instead"

@@ -28,7 +28,7 @@ import {
 } from "../Protocol/ProjectionOwners.ts"
 import * as operations from "../Protocol/ProjectionService.ts"
 import { isAccessError } from "./AccessErrors.ts"
-import { asConnectionError, isSuccess } from "./ServerLink.ts"
+import { toConnectionError, isSuccess } from "./ServerLink.ts"
 
 /** The wait after an empty poll, in milliseconds. It grows with each empty poll. */
 const IDLE_MS = 1000
@@ -63,7 +63,7 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
   ): Effect.Effect<Fields | "conflict", RunnerError> => {
     const what = `Projection "${body.name}"`
     return connection.send({ method: "POST", path: address.path, body: JSON.stringify(body), what }).pipe(
-      Effect.mapError(asConnectionError),
+      Effect.mapError(toConnectionError),
       Effect.flatMap((answer): Effect.Effect<Fields | "conflict", RunnerError> => {
         if (isSuccess(answer)) {
           const read = safeJsonParse(answer.text)
@@ -81,13 +81,13 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
           address === operations.registerProjection && answer.status < 500 && answer.status >= 400
         return isInvalid || isCallMissing(answer)
           ? Effect.fail(new ValidationError(error.message, { cause: error }))
-          : Effect.fail(asConnectionError(error))
+          : Effect.fail(toConnectionError(error))
       })
     )
   }
   /** Does what `ask` does, for requests that are always valid: any error but a refused API key is transient. */
   const askValid = (address: CallAddress, body: Fields & { readonly name: string }) =>
-    Effect.mapError(ask(address, body), (error) => (isAccessError(error) ? error : asConnectionError(error)))
+    Effect.mapError(ask(address, body), (error) => (isAccessError(error) ? error : toConnectionError(error)))
 
   return {
     claim: ({ events, mode, name, partitionKey }) =>

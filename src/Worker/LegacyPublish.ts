@@ -13,18 +13,18 @@ import { reader } from "../Protocol/Codec.ts"
 import * as topics from "../Protocol/Topics.ts"
 import type { Outcome, TurnOp } from "../Protocol/Worker.ts"
 import type { LegacyTurn } from "./LegacyTurn.ts"
-import { asConnectionError, isSuccess } from "./ServerLink.ts"
+import { toConnectionError, isSuccess } from "./ServerLink.ts"
 
 /**
  * Publishes the message of a step. On servers that store idempotency keys, publishing the message again changes
- * nothing. `unlessTransient` returns an answer, but fails if the same request may get another answer later.
+ * nothing. `failIfTransient` returns an answer, but fails if the same request may get another answer later.
  */
-export const publishFrom = (
+export const publishMessage = (
   turn: LegacyTurn,
   op: Extract<TurnOp, { readonly _tag: "Publish" }>,
   nowMs: number,
   connection: Connection,
-  unlessTransient: (answer: Answer, what: string) => Effect.Effect<Answer, ConnectionError>
+  failIfTransient: (answer: Answer, what: string) => Effect.Effect<Answer, ConnectionError>
 ): Effect.Effect<Outcome, ConnectionError> => {
   const what = `publish("${op.topic}")`
   const idempotencyKey = stepId(turn.job.runId, op.stepKey)
@@ -37,8 +37,8 @@ export const publishFrom = (
       what
     })
     .pipe(
-      Effect.mapError(asConnectionError),
-      Effect.flatMap((answer) => unlessTransient(answer, what)),
+      Effect.mapError(toConnectionError),
+      Effect.flatMap((answer) => failIfTransient(answer, what)),
       Effect.map((answer): Outcome => {
         if (!isSuccess(answer)) return failPublish(turn, op, nowMs, failureOf(answer, what))
         const output = readPublished(safeJsonParse(answer.text)) ?? { eventId: "", sequence: 0 }

@@ -32,14 +32,14 @@ import {
   applyOps,
   type LegacyEnd,
   type LegacySink,
-  type LegacyWork,
-  makeWork,
+  type ReportInProgress,
+  beginReport,
   outputField
 } from "./LegacyOps.ts"
-import { publishFrom } from "./LegacyPublish.ts"
+import { publishMessage } from "./LegacyPublish.ts"
 import { LegacyTurn } from "./LegacyTurn.ts"
 import { isAccessError } from "./AccessErrors.ts"
-import { asConnectionError, isSuccess, monotonicMs, type ServerLink } from "./ServerLink.ts"
+import { toConnectionError, isSuccess, monotonicMs, type ServerLink } from "./ServerLink.ts"
 
 /**
  * Opens a session, and retries until the server can be reached. Fails when the server refuses the functions or the
@@ -65,10 +65,10 @@ export const open = (
 const SHORTEST_LEASE_MS = 90_000
 
 /** Maximum number of updates in flight at once, each about a different run. */
-const UPDATES_AT_ONCE = 8
+const MAX_UPDATES_IN_FLIGHT = 8
 
 /** A report that is being sent, and the answer to it once the answer has arrived. */
-interface PendingReport extends LegacyWork {
+interface PendingReport extends ReportInProgress {
   ack: TurnAck | undefined
 }
 
@@ -100,8 +100,7 @@ class LegacySession implements WorkerSession {
   }
 
   readonly late = (): Effect.Effect<void> => {
-    // not reported: a legacy server starts the next turn when the wait of the run is over, and nothing can make it
-    // start earlier
+    // not reported: a legacy server starts the next turn only when the wait of the run is over
     return Effect.void
   }
 
@@ -113,11 +112,11 @@ class LegacySession implements WorkerSession {
   register<E extends IronflowError>(isFinal: (error: IronflowError) => error is E): Effect.Effect<void, E> {
     const { outage } = this.#link
     return Effect.matchEffect(this.#registerOnce, {
-      onSuccess: () => Effect.sync(() => outage.over()),
+      onSuccess: () => Effect.sync(() => outage.attemptSucceeded()),
       onFailure: (error) =>
         isFinal(error)
           ? Effect.fail(error)
-          : Effect.flatMap(Effect.sleep(outage.failed(error)), () => this.register(isFinal))
+          : Effect.flatMap(Effect.sleep(outage.attemptFailed(error)), () => this.register(isFinal))
     })
   }
 
@@ -162,7 +161,7 @@ class LegacySession implements WorkerSession {
   // Jobs
   // -------------------------------------------------------------------------------------------------------------------
 
-  readonly #whenThereIsRoom: Effect.Effect<void> = Effect.callback((resume) => {
+  readonly #awaitRoom: Effect.Effect<void> = Effect.callback((resume) => {
     if (this.#room > 0) return resume(Effect.void)
     this.#wake = () => {
       this.#wake = undefined
@@ -173,7 +172,7 @@ class LegacySession implements WorkerSession {
   readonly #poll: Effect.Effect<void> = Effect.suspend(() => {
     const { connection, options, registration } = this.#link
     const what = `The poll of worker ${registration.workerId}`
-    const once = Effect.flatMap(
+    const pollOnce = Effect.flatMap(
       Effect.suspend(() =>
         connection.send({
           method: "GET",
@@ -183,14 +182,14 @@ class LegacySession implements WorkerSession {
       ),
       (answer) => this.#takeJobs(answer, what)
     )
-    return this.#whenThereIsRoom.pipe(
-      Effect.andThen(once),
+    return this.#awaitRoom.pipe(
+      Effect.andThen(pollOnce),
       Effect.catch((error) => {
         if (isAccessError(error)) {
           this.#stopRefused(error)
           return Effect.never
         }
-        this.#link.outage.failed(error)
+        this.#link.outage.attemptFailed(error)
         return Effect.sleep(Math.min(TIMING.ERROR_RETRY_DELAY_MS, options.reconnectMs))
       }),
       Effect.andThen(Effect.suspend(() => this.#poll))
@@ -208,7 +207,7 @@ class LegacySession implements WorkerSession {
       return this.register(isAccessError)
     }
     if (!isSuccess(answer)) return Effect.fail(serverFailureOf(answer, what))
-    outage.over()
+    outage.attemptSucceeded()
     if (status === 204 || text === "") return Effect.sleep(TIMING.POLL_INTERVAL_MS)
     const body = safeJsonParse(text)
     const assignments = isObject(body) && Array.isArray(body.jobs) ? body.jobs : [body]
@@ -225,17 +224,17 @@ class LegacySession implements WorkerSession {
     return Effect.suspend(() => {
       const { clock, handlers, options, registration } = this.#link
       const nowMs = clock.currentTimeMillisUnsafe()
-      const legacy = readJob(assignment, registration.environment, nowMs)
-      if (typeof legacy === "string") {
-        options.logger.error(`A job from ${options.server.url} was dropped: ${legacy}`)
+      const legacyJob = readJob(assignment, registration.environment, nowMs)
+      if (typeof legacyJob === "string") {
+        options.logger.error(`A job from ${options.server.url} was dropped: ${legacyJob}`)
         return Effect.succeed(false)
       }
       const heldSince = monotonicMs(clock)
-      return Effect.map(this.#confirm(legacy), (confirmed) => {
+      return Effect.map(this.#confirm(legacyJob), (confirmed) => {
         if (!confirmed) return false
         this.#room--
-        this.#turns.set(legacy.job.jobId, new LegacyTurn(legacy, nowMs, heldSince))
-        handlers.onJob(legacy.job)
+        this.#turns.set(legacyJob.job.jobId, new LegacyTurn(legacyJob, nowMs, heldSince))
+        handlers.onJob(legacyJob.job)
         return true
       })
     })
@@ -269,10 +268,10 @@ class LegacySession implements WorkerSession {
 
   readonly #heartbeat: Effect.Effect<void> = Effect.suspend(() => {
     const { clock, connection, options, registration } = this.#link
-    const beat = Effect.suspend(() => {
+    const sendHeartbeat = Effect.suspend(() => {
       const sentAt = monotonicMs(clock)
-      const reported = [...this.#turns.values()]
-      const jobs = reported.map(({ job, startedAt }) => ({ job_id: job.jobId, started_at: startedAt }))
+      const reportedTurns = [...this.#turns.values()]
+      const jobs = reportedTurns.map(({ job, startedAt }) => ({ job_id: job.jobId, started_at: startedAt }))
       return Effect.match(
         connection.send({
           method: "POST",
@@ -282,14 +281,14 @@ class LegacySession implements WorkerSession {
         }),
         {
           onSuccess: (answer) => {
-            if (isSuccess(answer)) for (const turn of reported) turn.heldSince = sentAt
+            if (isSuccess(answer)) for (const turn of reportedTurns) turn.heldSince = sentAt
           },
           onFailure: (error) => options.logger.debug(error.message)
         }
       )
     })
     return Effect.sleep(options.heartbeatMs).pipe(
-      Effect.andThen(beat),
+      Effect.andThen(sendHeartbeat),
       Effect.andThen(Effect.suspend(() => this.#heartbeat))
     )
   })
@@ -318,8 +317,13 @@ class LegacySession implements WorkerSession {
   readonly report = (
     reports: ReadonlyArray<TurnReport>
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
-    const pendingReports = reports.map((report): PendingReport => ({ ...makeWork(report), ack: undefined }))
-    return Effect.forEach(pendingReports, (pending) => this.#send(pending), { concurrency: UPDATES_AT_ONCE })
+    const pendingReports = reports.map((report): PendingReport => ({
+      ...beginReport(report),
+      ack: undefined
+    }))
+    return Effect.forEach(pendingReports, (pending) => this.#send(pending), {
+      concurrency: MAX_UPDATES_IN_FLIGHT
+    })
   }
 
   #send(pending: PendingReport): Effect.Effect<TurnAck, ConnectionError> {
@@ -327,20 +331,20 @@ class LegacySession implements WorkerSession {
       if (pending.ack !== undefined) return Effect.succeed(pending.ack)
       const { jobId, runId } = pending.report
       const turn = this.#turns.get(jobId)
-      const done =
+      const sending =
         turn === undefined
-          ? Effect.succeed(leaseLost(`the job ${jobId} of run ${runId} no longer belongs to this worker`))
+          ? Effect.succeed(leaseLostAck(`the job ${jobId} of run ${runId} no longer belongs to this worker`))
           : this.#apply(turn, pending)
-      return Effect.map(done, (ack) => (pending.ack = ack))
+      return Effect.map(sending, (ack) => (pending.ack = ack))
     })
   }
 
   #apply(turn: LegacyTurn, pending: PendingReport): Effect.Effect<TurnAck, ConnectionError> {
     return Effect.gen({ self: this }, function* () {
-      const end = yield* applyOps(this.#sink, turn, pending, this.#link.clock)
-      if (end !== undefined) return end
-      const refused = yield* this.#store(turn)
-      return refused ?? { _tag: "Accepted", outcomes: pending.outcomes }
+      const endAnswer = yield* applyOps(this.#sink, turn, pending, this.#link.clock)
+      if (endAnswer !== undefined) return endAnswer
+      const refusal = yield* this.#store(turn)
+      return refusal ?? { _tag: "Accepted", outcomes: pending.outcomes }
     })
   }
 
@@ -357,7 +361,7 @@ class LegacySession implements WorkerSession {
             turn.markStored(steps.length)
             return this.#store(turn)
           }
-          if (isStale(answer)) return Effect.succeed(this.#lost(turn, answer))
+          if (isStale(answer)) return Effect.succeed(this.#dropTurn(turn, answer))
           this.#storesProgress = false
           this.#link.options.logger.warn(
             `The server at ${this.#link.options.server.url} does not store results of steps while a turn runs ` +
@@ -377,36 +381,36 @@ class LegacySession implements WorkerSession {
   ): Effect.Effect<TurnAck, ConnectionError> {
     const send = Effect.suspend(() =>
       Effect.map(this.#update(turn, { ...fieldsOf(end), ...stepFields(turn, end) }), (answer) => {
-        if (!isSuccess(answer)) return this.#lost(turn, answer)
+        if (!isSuccess(answer)) return this.#dropTurn(turn, answer)
         this.#turns.delete(turn.job.jobId)
-        return accepted(outcomes)
+        return acceptedAck(outcomes)
       })
     )
     if (end.status !== "yielded") return send
-    return Effect.flatMap(this.#store(turn), (refused) =>
-      refused === undefined ? send : Effect.succeed(refused)
+    return Effect.flatMap(this.#store(turn), (refusal) =>
+      refusal === undefined ? send : Effect.succeed(refusal)
     )
   }
 
   readonly #sink: LegacySink = {
     end: (turn, end, outcomes) => this.#end(turn, end, outcomes),
     publish: (turn, op, nowMs) =>
-      publishFrom(turn, op, nowMs, this.#link.connection, (answer, what) =>
-        this.#unlessTransient(answer, what)
+      publishMessage(turn, op, nowMs, this.#link.connection, (answer, what) =>
+        this.#failIfTransient(answer, what)
       ),
     invokeAsync: (turn, op, outcomes) =>
       Effect.map(this.#end(turn, { status: "yielded", yield: turn.asyncInvokeOf(op) }, outcomes), (ack) =>
         ack._tag === "Refused"
           ? ack
-          : leaseLost(
+          : leaseLostAck(
               "the turn ends so that the invoked function can start; the run continues in another turn"
             )
       ),
     // a legacy server has no call that releases a run: the results are stored, and the lease ends by itself
     release: (turn, outcomes) =>
-      Effect.map(this.#store(turn), (refused) => {
+      Effect.map(this.#store(turn), (refusal) => {
         this.#turns.delete(turn.job.jobId)
-        return refused ?? accepted(outcomes)
+        return refusal ?? acceptedAck(outcomes)
       })
   }
 
@@ -428,10 +432,10 @@ class LegacySession implements WorkerSession {
           what
         })
         .pipe(
-          Effect.mapError(asConnectionError),
+          Effect.mapError(toConnectionError),
           Effect.flatMap((answer) => {
             if (isSuccess(answer)) turn.heldSince = Math.max(turn.heldSince, sentAt)
-            return this.#unlessTransient(answer, what)
+            return this.#failIfTransient(answer, what)
           })
         )
     })
@@ -441,7 +445,7 @@ class LegacySession implements WorkerSession {
    * Returns an answer, but fails if the same request may get another answer later. Stops the worker if the server
    * refuses its API key.
    */
-  #unlessTransient(answer: Answer, what: string): Effect.Effect<Answer, ConnectionError> {
+  #failIfTransient(answer: Answer, what: string): Effect.Effect<Answer, ConnectionError> {
     if (isSuccess(answer)) return Effect.succeed(answer)
     const error = serverFailureOf(answer, what)
     if (isAccessError(error)) {
@@ -450,7 +454,7 @@ class LegacySession implements WorkerSession {
     }
     const isFromElsewhere = !isFromServer(answer) && !isUnknownPath(answer)
     return isFromElsewhere || answer.status >= 500 || answer.status === 429 || answer.status === 408
-      ? Effect.fail(asConnectionError(error))
+      ? Effect.fail(toConnectionError(error))
       : Effect.succeed(answer)
   }
 
@@ -458,10 +462,10 @@ class LegacySession implements WorkerSession {
    * Drops a turn whose report the server has refused, usually since another worker has the run or the run has ended.
    * Returns the answer to the report.
    */
-  #lost(turn: LegacyTurn, answer: Answer): TurnAck {
+  #dropTurn(turn: LegacyTurn, answer: Answer): TurnAck {
     this.#turns.delete(turn.job.jobId)
     const error = serverFailureOf(answer, `The report about run ${turn.job.runId}`)
-    return leaseLost(`the server refuses the report: ${error.message} (${answer.status})`)
+    return leaseLostAck(`the server refuses the report: ${error.message} (${answer.status})`)
   }
 }
 
@@ -484,12 +488,12 @@ const fieldsOf = (end: LegacyEnd): { readonly [field: string]: unknown } => {
 const stepFields = ({ stepOffset, steps }: LegacyTurn, { status }: LegacyEnd) =>
   steps.length === 0 && status !== "completed" ? {} : { steps, step_offset: stepOffset }
 
-const accepted = (outcomes: ReadonlyArray<Outcome | undefined>): TurnAck => ({
+const acceptedAck = (outcomes: ReadonlyArray<Outcome | undefined>): TurnAck => ({
   _tag: "Accepted",
   outcomes: [...outcomes, undefined]
 })
 
-const leaseLost = (message: string): TurnAck => ({ _tag: "Refused", reason: "LEASE_LOST", message })
+const leaseLostAck = (message: string): TurnAck => ({ _tag: "Refused", reason: "LEASE_LOST", message })
 
 const registerFunctionBody = (fn: FunctionRegistration): { readonly [field: string]: unknown } => ({
   id: fn.id,

@@ -9,7 +9,7 @@ import { decodeJson } from "../Json.ts"
 import { toLegacyOutput } from "../ResultEncoding.ts"
 import type { StepResult, YieldInfo } from "../Protocol/Push.ts"
 import type { Due, Job, Outcome, TurnOp } from "../Protocol/Worker.ts"
-import { failedId, type Fence, type LegacyJob, type Pending, pendingId, retryId } from "./LegacyJob.ts"
+import { failedId, type Fence, type LegacyJob, type PendingStep, pendingId, retryId } from "./LegacyJob.ts"
 
 type StepDone = Extract<TurnOp, { readonly _tag: "StepDone" }>
 type StepRetry = Extract<TurnOp, { readonly _tag: "StepRetry" }>
@@ -21,38 +21,41 @@ interface OpenStep {
   readonly name: string
   readonly dueAt: number
   readonly failures: number
-  readonly yielded: YieldInfo
-  /** `false` for an invocation, which the server only starts when the run waits for the invoked function. */
-  readonly isTimed: boolean
+  readonly wait: YieldInfo
+  /**
+   * Whether the run may wait for other steps first. `false` for an invocation: the server starts the invoked function
+   * only when the run waits for it.
+   */
+  readonly canWaitLater: boolean
 }
 
 export class LegacyTurn {
   readonly job: Job
   readonly fence: Fence | undefined
   readonly startedAt: string
-  /** When the lease was last recordedDueAt to hold, in milliseconds of a monotonic clock. */
+  /** When the lease was last known to hold, in milliseconds of a monotonic clock. */
   heldSince: number
   /** Results that the server has not yet stored. */
   steps: Array<StepResult> = []
   readonly #stepBase: number
   #storedCount = 0
-  readonly #pending: ReadonlyMap<string, Pending>
-  readonly #open = new Map<string, OpenStep>()
+  readonly #pendingSteps: ReadonlyMap<string, PendingStep>
+  readonly #openSteps = new Map<string, OpenStep>()
   /** The wait that was chosen. It must be the same when the report is sent again. */
-  #yielded: YieldInfo | undefined
+  #chosenWait: YieldInfo | undefined
 
-  constructor({ fence, job, pending, stepBase }: LegacyJob, nowMs: number, heldSince: number) {
+  constructor({ fence, job, pendingSteps, stepBase }: LegacyJob, nowMs: number, heldSince: number) {
     this.job = job
     this.fence = fence
     this.heldSince = heldSince
     this.startedAt = iso(nowMs)
     this.#stepBase = stepBase
-    this.#pending = pending
+    this.#pendingSteps = pendingSteps
     // steps that wait for their next attempt are open from the start, since the turn does not report them again
     for (const { failures, name, pending: isWaiting, stepKey } of job.open) {
-      const until = pending.get(stepKey)?.until
+      const until = pendingSteps.get(stepKey)?.dueAt
       if (isWaiting && until !== undefined)
-        this.#open.set(stepKey, this.#retryStep(stepKey, name, failures, until))
+        this.#openSteps.set(stepKey, this.#retryStep(stepKey, name, failures, until))
     }
   }
 
@@ -82,27 +85,27 @@ export class LegacyTurn {
   /** Adds a failed attempt of a step whose next attempt is due later. */
   addRetry(op: StepRetry, nowMs: number): void {
     this.#addFailed(op, op.error, true, { startedAt: nowMs, endedAt: nowMs })
-    this.#open.set(op.stepKey, this.#retryStep(op.stepKey, op.name, op.failures, dueAt(op.due, nowMs)))
+    this.#openSteps.set(op.stepKey, this.#retryStep(op.stepKey, op.name, op.failures, dueAt(op.due, nowMs)))
   }
 
   /** Adds a suspended step. Returns the outcome if its wait is already over. */
   addSuspended(op: Suspending, nowMs: number): Outcome | undefined {
-    const recordedDueAt = this.#pending.get(op.stepKey)?.until
+    const recordedDueAt = this.#pendingSteps.get(op.stepKey)?.dueAt
     if (op._tag === "Sleep" && recordedDueAt !== undefined && recordedDueAt <= nowMs) {
       return { _tag: "Success", value: undefined }
     }
     const id = stepId(this.job.runId, op.stepKey)
-    this.#open.set(op.stepKey, {
+    this.#openSteps.set(op.stepKey, {
       name: op.name,
       failures: 0,
-      isTimed: op._tag !== "Invoke",
+      canWaitLater: op._tag !== "Invoke",
       ...yieldOf(op, id, recordedDueAt, nowMs)
     })
     return undefined
   }
 
   withdraw(stepKey: string): void {
-    this.#open.delete(stepKey)
+    this.#openSteps.delete(stepKey)
   }
 
   /** Records a wait whose time had already passed when the handler asked for it. */
@@ -131,30 +134,30 @@ export class LegacyTurn {
    * Returns `undefined` when no step is open.
    */
   chooseWait(stepKeys: ReadonlyArray<string>, nowMs: number): YieldInfo | undefined {
-    if (this.#yielded !== undefined) return this.#yielded
+    if (this.#chosenWait !== undefined) return this.#chosenWait
     const open = stepKeys.flatMap((stepKey) => {
-      const step = this.#open.get(stepKey)
+      const step = this.#openSteps.get(stepKey)
       return step === undefined ? [] : [{ stepKey, ...step }]
     })
-    const chosen =
-      open.find(({ isTimed }) => !isTimed) ??
+    const chosenStep =
+      open.find(({ canWaitLater }) => !canWaitLater) ??
       open.reduce<(typeof open)[number] | undefined>(
         (first, step) => (first === undefined || step.dueAt < first.dueAt ? step : first),
         undefined
       )
-    for (const { dueAt, failures, isTimed, name, stepKey } of open) {
-      if (!isTimed || stepKey === chosen?.stepKey) continue
+    for (const { dueAt, failures, canWaitLater, name, stepKey } of open) {
+      if (!canWaitLater || stepKey === chosenStep?.stepKey) continue
       const output = { until: iso(dueAt), failures }
       this.#addCompleted(pendingId(stepKey), name, output, { startedAt: nowMs, endedAt: nowMs })
     }
-    this.#yielded = chosen?.yielded
-    return this.#yielded
+    this.#chosenWait = chosenStep?.wait
+    return this.#chosenWait
   }
 
   #retryStep(stepKey: string, name: string, failures: number, until: number): OpenStep {
     const step_id = stepId(this.job.runId, retryId(stepKey, failures))
-    const yielded = { type: "sleep", step_id, until: iso(until) } as const
-    return { name, dueAt: until, failures, isTimed: true, yielded }
+    const wait = { type: "sleep", step_id, until: iso(until) } as const
+    return { name, dueAt: until, failures, canWaitLater: true, wait }
   }
 
   #addCompleted(stepKey: string, name: string, output: unknown, times: Times): void {
@@ -202,11 +205,11 @@ const yieldOf = (
   step_id: string,
   recordedDueAt: number | undefined,
   nowMs: number
-): { readonly dueAt: number; readonly yielded: YieldInfo } => {
+): { readonly dueAt: number; readonly wait: YieldInfo } => {
   switch (op._tag) {
     case "Sleep": {
       const due = recordedDueAt ?? dueAt(op.due, nowMs)
-      return { dueAt: due, yielded: { type: "sleep", step_id, until: iso(due) } }
+      return { dueAt: due, wait: { type: "sleep", step_id, until: iso(due) } }
     }
     case "WaitForEvent": {
       const due = recordedDueAt ?? dueAt(op.timeout, nowMs)
@@ -216,12 +219,12 @@ const yieldOf = (
         ...(op.match === undefined ? {} : { match: op.match }),
         timeout
       }
-      return { dueAt: due, yielded: { type: "wait_for_event", step_id, event_filter } }
+      return { dueAt: due, wait: { type: "wait_for_event", step_id, event_filter } }
     }
     case "Invoke":
       return {
         dueAt: nowMs + op.timeoutMs,
-        yielded: {
+        wait: {
           type: "invoke_function",
           step_id,
           function_id: op.functionId,

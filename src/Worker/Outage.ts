@@ -20,7 +20,7 @@ export class Outage {
   }
 
   /** Records a failed attempt, and logs the first one. Returns the delay before the next attempt, in milliseconds. */
-  failed(error: Error): number {
+  attemptFailed(error: Error): number {
     this.#failures++
     if (this.#failures === 1) {
       // a worker whose key or permissions are refused again stops
@@ -37,7 +37,7 @@ export class Outage {
   }
 
   /** Records a successful attempt. */
-  over(): void {
+  attemptSucceeded(): void {
     if (this.#failures > 0) this.#logger.info(`The Ironflow server at ${this.#url} answers again`)
     this.#failures = 0
   }

@@ -18,7 +18,7 @@ import { isAccessError } from "./AccessErrors.ts"
 import { isSuccess, type ServerLink } from "./ServerLink.ts"
 
 /** The answer to a registration; `undefined` from a legacy server. */
-export type Registered = Turns.RegisterTurnsResponse | undefined
+export type RegistrationAnswer = Turns.RegisterTurnsResponse | undefined
 
 /** Makes the registration of the worker. `jobs` are the jobs of the turns in flight, which the worker wants to keep. */
 export const registrationOf = (
@@ -45,7 +45,7 @@ export const register = (
   jobs: ReadonlyArray<string>,
   timeoutMs = link.options.server.timeoutMs,
   since?: string
-): Effect.Effect<Registered, IronflowError> => {
+): Effect.Effect<RegistrationAnswer, IronflowError> => {
   const { connection, registration } = link
   const what = `The registration of worker ${registration.workerId}`
   const request = registrationOf(link, instance, jobs, since)
@@ -57,13 +57,13 @@ export const register = (
       what,
       timeoutMs
     }),
-    (answer): Effect.Effect<Registered, IronflowError> => {
+    (answer): Effect.Effect<RegistrationAnswer, IronflowError> => {
       if (isSuccess(answer)) {
         return Effect.flatMap(parseSealed(answer.text, false), (body) =>
           // A legacy server answers with JSON, or with nothing. A page comes from something in between, such
           // as a login portal.
           isObject(body) || answer.text === ""
-            ? checkedRegistered(body)
+            ? checkRegistrationAnswer(body)
             : Effect.fail(notAnIronflowServerError(answer, what))
         )
       }
@@ -87,18 +87,18 @@ export const register = (
 }
 
 /**
- * Does what {@link readRegistered} does. Fails when the answer has no seal, although it says that the server
+ * Does what {@link readRegistrationAnswer} does. Fails when the answer has no seal, although it says that the server
  * seals its messages.
  */
-const checkedRegistered = (body: unknown): Effect.Effect<Registered, IronflowError> => {
-  const registered = readRegistered(body)
+const checkRegistrationAnswer = (body: unknown): Effect.Effect<RegistrationAnswer, IronflowError> => {
+  const registered = readRegistrationAnswer(body)
   return registered?.capabilities.seals === true && !isSealed(body)
     ? Effect.fail(damagedError())
     : Effect.succeed(registered)
 }
 
 /** Reads the answer to a registration; `undefined` when the server is a legacy server. */
-export const readRegistered = (body: unknown): Registered => {
+export const readRegistrationAnswer = (body: unknown): RegistrationAnswer => {
   if (!isObject(body) || !isObject(body.capabilities) || numberOf(body.capabilities.turns) < 1) {
     return undefined
   }

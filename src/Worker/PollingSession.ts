@@ -12,10 +12,10 @@ import type * as Turns from "../Protocol/Http/Turns.ts"
 import type { Operation } from "../Protocol/CallSpec.ts"
 import { deregisterWorker, lateTurn, pollTurns, reportTurns } from "../Protocol/Workers.ts"
 import { parseSealed, seal } from "../Protocol/Seal.ts"
-import { register, type Registered } from "./PollingRegistration.ts"
-import { asConnectionError, isSuccess, monotonicMs } from "./ServerLink.ts"
+import { register, type RegistrationAnswer } from "./PollingRegistration.ts"
+import { toConnectionError, isSuccess, monotonicMs } from "./ServerLink.ts"
 import type { Batch } from "./ReportBatches.ts"
-import { farewellTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
+import { deregisterTimeoutMs, sessionOverError, TurnSession } from "./TurnSession.ts"
 
 export class PollingSession extends TurnSession {
   /** Number of the newest poll. Older polls are not repeated. */
@@ -29,7 +29,7 @@ export class PollingSession extends TurnSession {
       method: deregisterWorker.method,
       path: `${pathOf(deregisterWorker, { id: registration.workerId })}?session=${encodeURIComponent(this.session)}`,
       what: `The deregistration of worker ${registration.workerId}`,
-      timeoutMs: farewellTimeoutMs
+      timeoutMs: deregisterTimeoutMs
     })
     return Effect.catch(Effect.asVoid(request), (error) =>
       Effect.sync(() =>
@@ -41,18 +41,18 @@ export class PollingSession extends TurnSession {
   protected register(
     jobs: ReadonlyArray<string>,
     timeoutMs: number
-  ): Effect.Effect<Registered, IronflowError> {
+  ): Effect.Effect<RegistrationAnswer, IronflowError> {
     return register(this.link, this.instance, jobs, timeoutMs, this.since)
   }
 
-  protected tellRoom(): void {
+  protected tellCounts(): void {
     // a newer poll makes the server answer the older one; while two are open, the server is not answering, and a third
     // poll would not help
     if (this.#openPolls < 2) this.link.fork(this.#keepPolling)
   }
 
   protected renewNow(): void {
-    this.tellRoom()
+    this.tellCounts()
   }
 
   protected sendBatch(session: string, batch: Batch): Effect.Effect<unknown, IronflowError> {
@@ -64,16 +64,16 @@ export class PollingSession extends TurnSession {
             `{"session":${JSON.stringify(session)},"batch":${batch.number},${this.roomFields()},"reports":${batch.text}}`,
             this.reportName,
             // this timeout may be short: a batch may be sent again, since the server applies each batch number once
-            Math.min(this.patienceMs, this.link.options.server.timeoutMs)
+            Math.min(this.answerTimeoutMs, this.link.options.server.timeoutMs)
           ),
-          (error) => (error._tag === "TimeoutError" ? asConnectionError(error) : error)
+          (error) => (error._tag === "TimeoutError" ? toConnectionError(error) : error)
         ),
         (text) => parseSealed(text, this.seals)
       )
     )
   }
 
-  protected sendLate(request: Turns.LateRequest): Effect.Effect<void, IronflowError> {
+  protected sendLateStep(request: Turns.LateRequest): Effect.Effect<void, IronflowError> {
     const what = `The report of a late step of run ${request.runId}`
     return Effect.asVoid(this.#post(lateTurn, JSON.stringify(request), what))
   }
@@ -103,51 +103,51 @@ export class PollingSession extends TurnSession {
   // -------------------------------------------------------------------------------------------------------------------
 
   readonly #keepPolling: Effect.Effect<void> = Effect.suspend(() => {
-    let number = ++this.#newestPoll
-    const next = (): Effect.Effect<void> =>
+    let pollNumber = ++this.#newestPoll
+    const pollNext = (): Effect.Effect<void> =>
       Effect.flatMap(
         this.#poll.pipe(
           Effect.catchDefect((cause) =>
             Effect.fail(new ConnectionError("A poll failed because of a bug: please report this", { cause }))
           ),
-          Effect.catch((error) => Effect.sleep(this.failed(error)))
+          Effect.catch((error) => Effect.sleep(this.noteFailure(error)))
         ),
         () => {
-          if (number !== this.#newestPoll) {
-            this.tell()
+          if (pollNumber !== this.#newestPoll) {
+            this.tellChanges()
             return Effect.void
           }
-          number = ++this.#newestPoll
-          return next()
+          pollNumber = ++this.#newestPoll
+          return pollNext()
         }
       )
-    return next()
+    return pollNext()
   })
 
   readonly #poll: Effect.Effect<void, IronflowError> = Effect.suspend(() => this.whenConnected()).pipe(
     Effect.flatMap((session) => {
       const sentAt = monotonicMs(this.link.clock)
       const waitMs = this.#waitMs
-      const renewal = this.renewal()
+      const renewal = this.renewalFields()
       const what = `The poll of worker ${this.link.registration.workerId}`
       this.#openPolls++
-      const sent = this.#post(
+      const answer = this.#post(
         pollTurns,
         `{"session":${JSON.stringify(session)},"seen":${this.seen},"waitMs":${waitMs},${this.roomFields()}${renewal}}`,
         what,
-        waitMs + this.patienceMs
+        waitMs + this.answerTimeoutMs
       )
       return Effect.matchEffect(
         Effect.ensuring(
-          sent,
+          answer,
           Effect.sync(() => this.#openPolls--)
         ),
         {
           onSuccess: (text) =>
             // an answer to a poll of an earlier session does not count in this session
-            session === this.session ? this.#received(text, sentAt, renewal, what) : Effect.void,
+            session === this.session ? this.#onPollAnswer(text, sentAt, renewal, what) : Effect.void,
           onFailure: (error) =>
-            session !== this.session || this.rejected(session, error) ? Effect.void : Effect.fail(error)
+            session !== this.session || this.handleFailure(session, error) ? Effect.void : Effect.fail(error)
         }
       )
     })
@@ -160,19 +160,24 @@ export class PollingSession extends TurnSession {
   get #waitMs(): number {
     const { heartbeatMs } = this.link.options
     if (this.awaitsRenewal) return 1
-    return Math.max(1, Math.floor(Math.min(this.terms.waitMs, this.beatMs, heartbeatMs)))
+    return Math.max(1, Math.floor(Math.min(this.terms.waitMs, this.renewalIntervalMs, heartbeatMs)))
   }
 
-  #received(text: string, sentAt: number, renewal: string, what: string): Effect.Effect<void, IronflowError> {
+  #onPollAnswer(
+    text: string,
+    sentAt: number,
+    renewal: string,
+    what: string
+  ): Effect.Effect<void, IronflowError> {
     return Effect.flatMap(parseSealed(text, this.seals), (response): Effect.Effect<void, IronflowError> => {
       if (!isObject(response) || !Array.isArray(response.deliveries)) {
         const { url } = this.link.connection.server
         return Effect.fail(invalidResponseError(url, what, "it has no deliveries", text))
       }
-      this.renewed(sentAt, renewal)
-      this.deliver(response.deliveries as Turns.PollResponse["deliveries"])
-      if (response.closing === true) return Effect.fail(this.closing)
-      this.answered()
+      this.noteRenewal(sentAt, renewal)
+      this.takeDeliveries(response.deliveries as Turns.PollResponse["deliveries"])
+      if (response.closing === true) return Effect.fail(this.closingError)
+      this.noteAnswer()
       return Effect.void
     })
   }
@@ -180,5 +185,5 @@ export class PollingSession extends TurnSession {
 
 const readRejection = (answer: Answer, what: string): IronflowError => {
   const error = serverFailureOf(answer, what)
-  return answer.status === 404 && isFromServer(answer) ? sessionOver(error.message, error) : error
+  return answer.status === 404 && isFromServer(answer) ? sessionOverError(error.message, error) : error
 }

@@ -21,7 +21,7 @@ import * as Scope from "effect/Scope"
 import { Channels } from "../Client/Channel.ts"
 import { type Connection, make as connect } from "../Client/HttpConnection.ts"
 import { type AccessError, type IronflowError, ValidationError } from "../Errors.ts"
-import { loggerOr } from "../EffectLogger.ts"
+import { resolveEffectLogger } from "../EffectLogger.ts"
 import { currentVariables } from "../ConfigProviderVariables.ts"
 import {
   type WorkerHandlers,
@@ -31,7 +31,7 @@ import {
 } from "../Protocol/Worker.ts"
 import * as LegacyTransport from "./LegacyTransport.ts"
 import { Outage } from "./Outage.ts"
-import { register, type Registered } from "./PollingRegistration.ts"
+import { register, type RegistrationAnswer } from "./PollingRegistration.ts"
 import { PollingSession } from "./PollingSession.ts"
 import { type PollingOptions, type ResolvedPollingOptions, resolvePollingOptions } from "./PollingOptions.ts"
 import { isAccessError } from "./AccessErrors.ts"
@@ -50,7 +50,7 @@ export const layer = (
       const channels = yield* Channels
       const caller = "WorkerTransport.layerPolling"
       const variables = yield* currentVariables
-      const given = { ...options, logger: yield* loggerOr(options.logger) }
+      const given = { ...options, logger: yield* resolveEffectLogger(options.logger) }
       yield* validated(() => resolvePollingOptions(given, undefined, caller, variables))
       return WorkerTransport.of({
         open: (registration, handlers) =>
@@ -78,7 +78,7 @@ export const linkTo = (
     const run = Effect.runForkWith(yield* Effect.context<never>())
     let registrations = 0
     return {
-      connection: untraced(yield* connect(options.server)),
+      connection: withoutSpans(yield* connect(options.server)),
       options,
       registration,
       handlers,
@@ -110,15 +110,15 @@ export const open = (
   Effect.gen(function* () {
     const link = yield* linkTo(options, registration, handlers)
     const instance = yield* newInstance(registration)
-    const registering = (): Effect.Effect<Registered, ValidationError | AccessError> =>
+    const registerUntilReached = (): Effect.Effect<RegistrationAnswer, ValidationError | AccessError> =>
       Effect.catch(register(link, instance, []), (error) =>
         isRefusal(error)
           ? Effect.fail(error)
-          : Effect.flatMap(Effect.sleep(link.outage.failed(error)), registering)
+          : Effect.flatMap(Effect.sleep(link.outage.attemptFailed(error)), registerUntilReached)
       )
     const sentAt = monotonicMs(link.clock)
-    const registered = yield* registering()
-    link.outage.over()
+    const registered = yield* registerUntilReached()
+    link.outage.attemptSucceeded()
     if (registered === undefined) return yield* LegacyTransport.open(link)
 
     const session = new PollingSession(link, instance, registered, sentAt)
@@ -128,7 +128,7 @@ export const open = (
   })
 
 /** A connection whose requests have no spans, since polls and reports are internal. */
-const untraced = ({ send, ...connection }: Connection): Connection => ({
+const withoutSpans = ({ send, ...connection }: Connection): Connection => ({
   ...connection,
   send: (request) => Effect.provideService(send(request), HttpClient.TracerDisabledWhen, () => true)
 })

@@ -2,8 +2,8 @@
  * Identifies the process of a worker, so that an engine on the same machine can see when the process has
  * ended.
  *
- * A closed connection does not tell whether the process ended or the network failed. On Linux `/proc` tells.
- * Elsewhere, and from other machines, the end of a process only shows when its leases run out.
+ * A closed connection does not tell whether the process ended or the network failed. On Linux `/proc` tells. On other
+ * systems, and for an engine on another machine, the end of a process only shows when its leases run out.
  */
 import { readFileSync, readlinkSync } from "node:fs"
 import type { ProcessIdentity } from "../Protocol/Http/Turns.ts"
@@ -14,17 +14,17 @@ import type { ProcessIdentity } from "../Protocol/Http/Turns.ts"
  */
 export const identityOf = (pid = process.pid): ProcessIdentity | undefined => {
   const host = pidScope()
-  const found = statOf(pid)
-  return host === undefined || found === undefined ? undefined : { host, pid, startedAt: found.startedAt }
+  const stat = statOf(pid)
+  return host === undefined || stat === undefined ? undefined : { host, pid, startedAt: stat.startedAt }
 }
 
 /** Whether the process has certainly ended; `false` also where nothing can be found out about it. */
 export const hasEnded = ({ host, pid, startedAt }: ProcessIdentity): boolean => {
   if (host !== pidScope()) return false
   if (!exists(pid)) return true
-  const found = statOf(pid)
+  const stat = statOf(pid)
   // a zombie, which waits until its parent notices its end, no longer runs anything
-  return found !== undefined && (found.startedAt !== startedAt || found.state === "Z" || found.state === "X")
+  return stat !== undefined && (stat.startedAt !== startedAt || stat.state === "Z" || stat.state === "X")
 }
 
 /** Whether the process exists. Asks the system and not `/proc`, which may hide processes of other users. */
@@ -39,13 +39,13 @@ const exists = (pid: number): boolean => {
 
 /** Identifies the scope in which process ids are unique: a process id namespace of a machine, until the next reboot. */
 const pidScope = (): string | undefined =>
-  readOr(
+  readIfPossible(
     () =>
       `${readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim()} ${readlinkSync("/proc/self/ns/pid")}`
   )
 
 const statOf = (pid: number): { readonly state: string; readonly startedAt: string } | undefined => {
-  const text = readOr(() => readFileSync(`/proc/${pid}/stat`, "utf8"))
+  const text = readIfPossible(() => readFileSync(`/proc/${pid}/stat`, "utf8"))
   if (text === undefined) return undefined
   // the second field is the name in parentheses, which may contain anything: later fields follow the last `)`
   const [state = "", ...rest] = text.slice(text.lastIndexOf(")") + 2).split(" ")
@@ -53,7 +53,7 @@ const statOf = (pid: number): { readonly state: string; readonly startedAt: stri
 }
 
 /** The result of `read`; `undefined` when the file is missing or not readable. */
-const readOr = (read: () => string): string | undefined => {
+const readIfPossible = (read: () => string): string | undefined => {
   try {
     return read()
   } catch {

@@ -33,9 +33,9 @@ import type {
 } from "../Protocol/ProjectionOwners.ts"
 import * as operations from "../Protocol/ProjectionOwners.ts"
 import { isAccessError } from "./AccessErrors.ts"
-import { asConnectionError, isSuccess } from "./ServerLink.ts"
+import { toConnectionError, isSuccess } from "./ServerLink.ts"
 
-/** The timeout of a request, in milliseconds. The engine answers a long poll earlier. */
+/** The timeout of a request, in milliseconds. The engine answers even a long poll sooner than that. */
 const TIMEOUT_MS = 25_000
 
 /** How long a stopping worker tries to release a projection, in milliseconds. */
@@ -63,15 +63,13 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
         timeoutMs
       })
       .pipe(
-        Effect.mapError(asConnectionError),
+        Effect.mapError(toConnectionError),
         Effect.flatMap((answer) => {
           if (!isSuccess(answer)) return Effect.fail(errorOf(answer, what, url))
           const read = answer.text === "" ? {} : safeJsonParse(answer.text)
           return isObject(read)
             ? Effect.succeed(read)
-            : Effect.fail(
-                asConnectionError(invalidResponseError(url, what, "it is not an object", answer.text))
-              )
+            : Effect.fail(toConnectionError(invalidResponseError(url, what, "it is not an object", answer.text)))
         })
       )
   }
@@ -84,7 +82,7 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
   ) =>
     Effect.mapError(
       ask(address, lease.name, { token: lease.token, generation: lease.generation, ...body }),
-      (error) => (isAccessError(error) ? error : asConnectionError(error))
+      (error) => (isAccessError(error) ? error : toConnectionError(error))
     )
 
   // the engine answers as `Protocol/ProjectionOwners.ts` says, so the answers have the types of the casts
@@ -148,5 +146,5 @@ const errorOf = (
   ) {
     return new ValidationError(error.message, { cause: error })
   }
-  return asConnectionError(error)
+  return toConnectionError(error)
 }

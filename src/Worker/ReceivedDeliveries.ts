@@ -21,14 +21,14 @@ export class ReceivedDeliveries {
   readonly #options: DeliveriesOptions
   /** Number of the last delivery that was taken. */
   seen = 0
-  /** Deliveries that are taken when everything that has arrived in this process was read. */
+  /** Deliveries that wait until everything that has arrived in this process was read; `undefined` when none wait. */
   #unread: Array<Turns.Delivery> | undefined
 
   constructor(options: DeliveriesOptions) {
     this.#options = options
   }
 
-  deliver(deliveries: Turns.PollResponse["deliveries"]): void {
+  take(deliveries: Turns.PollResponse["deliveries"]): void {
     if (deliveries.length === 0) return
     const { checkLeases, isSafe, session } = this.#options
     if (this.#unread === undefined && isSafe()) return this.#takeAll(deliveries)

@@ -18,18 +18,18 @@ export interface Batch {
 }
 
 /** The batches into which reports were split. */
-export interface Shipment {
+export interface SplitReports {
   readonly batches: ReadonlyArray<Batch>
   /** For each job whose report has an op that is too large for any request: the message about this op. */
   readonly tooLarge: ReadonlyMap<string, string>
 }
 
 /** Splits reports into as few batches as the size limit of a request allows: nearly always into one. */
-export const ship = (
+export const splitIntoBatches = (
   reports: ReadonlyArray<TurnReport>,
   maxBodyBytes: number,
   nextNumber: () => number
-): Shipment => {
+): SplitReports => {
   const text = JSON.stringify(reports)
   const maxBytes = maxBodyBytes - ENVELOPE_BYTES
   const tooLarge = new Map<string, string>()
@@ -52,8 +52,8 @@ export const ship = (
   for (const report of reports) {
     let { logs } = report
     for (const op of report.ops) {
-      // includes room for the ids and brackets around the op, which are needed when the op is the first of its report
-      // in a batch
+      // includes the bytes of the ids and brackets around the op, which are needed when the op is the first of its
+      // report in a batch
       const size = byteLength(JSON.stringify(op)) + ENVELOPE_BYTES
       if (size <= maxBytes) {
         const logBytes = logs === undefined ? 0 : byteLength(JSON.stringify(logs))
@@ -84,9 +84,9 @@ export const ship = (
  * Combines the answers to the batches into one answer for each report. The ops of a report may have been in
  * several batches.
  */
-export const combine = (
+export const combineAnswers = (
   reports: ReadonlyArray<TurnReport>,
-  { batches, tooLarge }: Shipment,
+  { batches, tooLarge }: SplitReports,
   acks: ReadonlyArray<ReadonlyArray<TurnAck>>
 ): ReadonlyArray<TurnAck> => {
   if (batches.length === 1 && tooLarge.size === 0) return acks[0]!

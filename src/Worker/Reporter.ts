@@ -67,8 +67,8 @@ export class Outbox {
   ops: Array<TurnOp> = []
   acks: Array<OnAck | undefined> = []
   #log: TurnLog | undefined = undefined
-  queued = false
-  closed = false
+  isQueued = false
+  isClosed = false
   #hasTurnEnded = false
   /** Whether the op that releases or pauses the run was queued: no other op may follow. */
   #hasLastOp = false
@@ -92,16 +92,16 @@ export class Outbox {
    * {@link release} or {@link pause}.
    */
   report(op: TurnOp, onAck?: OnAck): void {
-    if (this.closed || this.#hasLastOp) return
+    if (this.isClosed || this.#hasLastOp) return
     if (endsTurn(op)) this.#hasTurnEnded = true
     this.ops.push(op)
     this.acks.push(onAck)
-    if (!this.queued) this.#reporter.enqueue(this)
+    if (!this.isQueued) this.#reporter.enqueue(this)
   }
 
   /** Queues a log line for the next report of the turn. If no report follows, as after a refusal, the line is lost. */
   log(line: LogLine): void {
-    if (this.closed) return
+    if (this.isClosed) return
     this.#log ??= new TurnLog()
     this.#log.add(line)
   }
@@ -118,7 +118,7 @@ export class Outbox {
 
   /** Pauses the run after everything that is queued: a bug has ended the turn. */
   pause(error: IronflowError): void {
-    if (this.closed || this.#hasLastOp) return
+    if (this.isClosed || this.#hasLastOp) return
     if (!this.#hasTurnEnded) this.report({ _tag: "Pause", code: error.code, message: error.message })
     this.#hasLastOp = true
     this.#onRefused(error)
@@ -126,7 +126,7 @@ export class Outbox {
 
   /** Drops the queued ops, and ignores answers to those in flight. */
   close(): void {
-    this.closed = true
+    this.isClosed = true
     this.ops = []
     this.acks = []
   }
@@ -136,7 +136,7 @@ export class Outbox {
    * told the reason.
    */
   refuse(error: Error): void {
-    if (this.closed) return
+    if (this.isClosed) return
     this.close()
     this.#onRefused(error)
   }
@@ -152,9 +152,9 @@ interface BatchInFlight {
 export class Reporter {
   readonly #options: ReporterOptions
   #waitingOutboxes: Array<Outbox> = []
-  #scheduled = false
+  #isScheduled = false
   #inFlight: Fiber.Fiber<ReadonlyArray<TurnAck>, unknown> | undefined
-  #stopped = false
+  #isStopped = false
   /** Whether it was logged that the connection is down. An outage is logged once, and not at every attempt. */
   #isOutageLogged = false
   #whenIdle: Array<() => void> = []
@@ -173,7 +173,7 @@ export class Reporter {
   }
 
   enqueue(outbox: Outbox): void {
-    outbox.queued = true
+    outbox.isQueued = true
     this.#waitingOutboxes.push(outbox)
     this.#schedule()
   }
@@ -186,7 +186,7 @@ export class Reporter {
 
   /** Stops sending: also a batch in flight is not sent again. */
   stop(): void {
-    this.#stopped = true
+    this.#isStopped = true
     this.#waitingOutboxes = []
     this.#inFlight?.interruptUnsafe()
     this.#inFlight = undefined
@@ -194,16 +194,16 @@ export class Reporter {
   }
 
   #schedule(): void {
-    if (this.#scheduled || this.#stopped || this.#inFlight !== undefined) return
-    this.#scheduled = true
+    if (this.#isScheduled || this.#isStopped || this.#inFlight !== undefined) return
+    this.#isScheduled = true
     // Sends at the end of this turn of the event loop. So the last step of a handler, and the handler's end a
     // few microtasks later, share a batch.
     setImmediate(this.#flush)
   }
 
   readonly #flush = (): void => {
-    this.#scheduled = false
-    if (this.#stopped || this.#inFlight !== undefined) return
+    this.#isScheduled = false
+    if (this.#isStopped || this.#inFlight !== undefined) return
     const batch = this.#takeBatch()
     if (batch.reports.length === 0) return this.#wakeIfIdle()
     this.#send(
@@ -219,8 +219,8 @@ export class Reporter {
     const fiber = this.#options.fork(sending)
     this.#inFlight = fiber
     fiber.addObserver((exit) => {
-      if (this.#stopped) return
-      // interrupted, and not by `stop`: the batch has no answer, and is sent again
+      if (this.#isStopped) return
+      // the request was interrupted, but not by `stop`: the batch has no answer, so it is sent again
       if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) {
         return this.#send(batch, Effect.delay(sending, INTERRUPTED_DELAY_MS))
       }
@@ -236,13 +236,13 @@ export class Reporter {
     const all = this.#waitingOutboxes
     const outboxes = all.length > maxTurnsPerBatch ? all.slice(0, maxTurnsPerBatch) : all
     this.#waitingOutboxes = all.length > maxTurnsPerBatch ? all.slice(maxTurnsPerBatch) : []
-    const taken: Array<Outbox> = []
+    const takenOutboxes: Array<Outbox> = []
     const acks: Array<ReadonlyArray<OnAck | undefined>> = []
     const reports: Array<TurnReport> = []
     for (const outbox of outboxes) {
-      outbox.queued = false
+      outbox.isQueued = false
       if (outbox.ops.length === 0) continue
-      taken.push(outbox)
+      takenOutboxes.push(outbox)
       acks.push(outbox.acks)
       const logs = outbox.takeLogs()
       reports.push(
@@ -253,7 +253,7 @@ export class Reporter {
       outbox.ops = []
       outbox.acks = []
     }
-    return { outboxes: taken, acks, reports }
+    return { outboxes: takenOutboxes, acks, reports }
   }
 
   #handleAnswers(batch: BatchInFlight, answers: ReadonlyArray<TurnAck>): void {
@@ -261,13 +261,13 @@ export class Reporter {
     for (let i = 0; i < batch.outboxes.length; i++) {
       const outbox = batch.outboxes[i]!
       const answer = answers[i]
-      if (outbox.closed) continue
+      if (outbox.isClosed) continue
       if (answer === undefined) {
-        outbox.refuse(unanswered(outbox.runId))
+        outbox.refuse(undeliveredError(outbox.runId))
         continue
       }
       if (answer._tag === "Refused") {
-        outbox.refuse(refusal(outbox.runId, answer))
+        outbox.refuse(refusalError(outbox.runId, answer))
         continue
       }
       this.#acknowledge(outbox, batch.acks[i]!, answer)
@@ -285,7 +285,7 @@ export class Reporter {
   ): void {
     try {
       if (paused === true) outbox.onPaused()
-      for (let i = 0; i < acks.length && !outbox.closed; i++) acks[i]?.(outcomes[i])
+      for (let i = 0; i < acks.length && !outbox.isClosed; i++) acks[i]?.(outcomes[i])
     } catch (cause) {
       const message =
         `Run ${outbox.runId} is paused: a bug in this package broke its turn when its report was acknowledged ` +
@@ -296,8 +296,8 @@ export class Reporter {
   }
 
   /**
-   * Ends the turns of a batch whose sending has failed with a defect. A refusal of the whole batch counts as a defect
-   * too. A failed connection does not: the batch is sent again.
+   * Ends the turns of a batch whose sending has failed with a defect. A refusal of the whole batch is a defect too. A
+   * failed connection is not one: the batch is sent again.
    */
   #giveUp(batch: BatchInFlight, cause: Cause.Cause<unknown>): void {
     const error = Cause.squash(cause)
@@ -333,23 +333,23 @@ export class Reporter {
 
   #wakeIfIdle(): void {
     if (!this.#isIdle()) return
-    const waiting = this.#whenIdle
+    const callbacks = this.#whenIdle
     this.#whenIdle = []
-    for (const wake of waiting) wake()
+    for (const wake of callbacks) wake()
   }
 }
 
-const unanswered = (runId: string): IronflowError =>
+const undeliveredError = (runId: string): IronflowError =>
   new ReportError(`The engine's answer says nothing about the report of run ${runId}`, {
     code: "REPORT_FAILED"
   })
 
-const refusal = (runId: string, refused: Extract<TurnAck, { readonly _tag: "Refused" }>): Error => {
+const refusalError = (runId: string, refused: Extract<TurnAck, { readonly _tag: "Refused" }>): Error => {
   switch (refused.reason) {
     case "CANCELLED":
       return new RunCancelledError(runId)
     case "LEASE_LOST":
-      return leaseLost(runId, refused.message)
+      return leaseLostError(runId, refused.message)
     case "LIMIT":
       // Only the engine's message says what is too large and by how much. `LimitExceededError` needs these as
       // numbers, so it cannot be used.
@@ -358,7 +358,7 @@ const refusal = (runId: string, refused: Extract<TurnAck, { readonly _tag: "Refu
 }
 
 /** The error for a run that belongs to another worker now, or has ended. */
-export const leaseLost = (runId: string, reason: string): IronflowError =>
+export const leaseLostError = (runId: string, reason: string): IronflowError =>
   new LeaseLostError(`The lease on run ${runId} is lost: ${reason}`, {
     details: { runId }
   })

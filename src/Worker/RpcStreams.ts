@@ -22,10 +22,10 @@ import type { CallFailure } from "../Protocol/TurnStream.ts"
 import { workerRpc } from "../Protocol/Workers.ts"
 import { encodeFromClient, RPC_TRANSPORT, workerRpcs } from "../Protocol/WorkerRpc.ts"
 import { show } from "../Show.ts"
-import { readRegistered } from "./PollingRegistration.ts"
+import { readRegistrationAnswer } from "./PollingRegistration.ts"
 import type { ServerLink } from "./ServerLink.ts"
 import type { OpenStream, Streams } from "./StreamSession.ts"
-import { sessionOver } from "./TurnSession.ts"
+import { sessionOverError } from "./TurnSession.ts"
 
 /**
  * Maximum number of pushes that wait to be read. Few are enough, since the engine sends the next push when the last one
@@ -46,9 +46,10 @@ export const rpcStreams: Streams = {
       let isSealed = false
 
       const protocol = yield* RpcClient.Protocol.make((write, clientIds) => {
-        // for a frame that effect/rpc cannot read: ends the stream, and so everything that waits for an answer
+        // called for a frame that effect/rpc cannot read: ends the stream, and everything that waits for an answer
+        // fails
         const giveUp = Effect.sync(() => socket.terminate())
-        const tell = (message: FromServerEncoded): void => {
+        const passToClient = (message: FromServerEncoded): void => {
           for (const clientId of clientIds) {
             run(
               Effect.catchCause(
@@ -63,14 +64,14 @@ export const rpcStreams: Streams = {
           if (!isObject(message) || typeof message._tag !== "string") return socket.terminate()
           isSealed = hasSeal(message)
           // an engine of this package sends the messages of effect/rpc, so an object with a tag is such a message
-          tell(message as unknown as FromServerEncoded)
+          passToClient(message as unknown as FromServerEncoded)
         })
         socket.on("close", (code) => {
           const reason = new ConnectionError(
             `The stream to the Ironflow server at ${url} was closed (${code})`
           )
           Deferred.doneUnsafe(lost, Exit.fail(reason))
-          tell({ _tag: "ClientProtocolError", error: socketError(reason) })
+          passToClient({ _tag: "ClientProtocolError", error: socketError(reason) })
         })
         return Effect.succeed({
           send: (_clientId, message) =>
@@ -96,7 +97,7 @@ export const rpcStreams: Streams = {
         (what: string) =>
         (error: unknown): IronflowError =>
           error instanceof RpcClientError.RpcClientError
-            ? sessionOver(`${what} was not answered: the stream to ${url} is lost`, error)
+            ? sessionOverError(`${what} was not answered: the stream to ${url} is lost`, error)
             : readCallFailure(error, what)
       const registrationError = errorOf(`The registration of worker ${worker.workerId}`)
       const pushes = yield* client.work(new JsonFragment(registration), {
@@ -133,7 +134,8 @@ export const rpcStreams: Streams = {
         }
       }
       const registered = isObject(first) ? first.registered : undefined
-      if (readRegistered(registered)?.capabilities.seals === true && !isSealed) return yield* damagedError()
+      if (readRegistrationAnswer(registered)?.capabilities.seals === true && !isSealed)
+        return yield* damagedError()
       return { stream, registered }
     })
 }

@@ -29,7 +29,7 @@ export const isSuccess = ({ status }: Answer): boolean => status >= 200 && statu
 export const monotonicMs = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
 /** Turns any error into a `ConnectionError`, for callers that retry after any `ConnectionError`. */
-export const asConnectionError = (error: IronflowError): ConnectionError =>
+export const toConnectionError = (error: IronflowError): ConnectionError =>
   error instanceof ConnectionError ? error : new ConnectionError(error.message, { cause: error })
 
 /**

@@ -1,5 +1,5 @@
 /**
- * Starts steps at such a pace that the event loop can turn in between, and the leases can be renewed. Otherwise many
+ * Starts steps at such a pace that the event loop turns between them, and the leases can be renewed. Without this, many
  * steps that each keep the event loop busy for a short time would leave no time for renewals.
  */
 import type { LeaseFreshness } from "../Protocol/Worker.ts"
@@ -19,7 +19,7 @@ export class StepPace {
    * `lease`: the leases are not recent.
    */
   #blockedBy: "code" | "turn" | "lease" | undefined
-  #waiting: Array<() => void> = []
+  #waitingSteps: Array<() => void> = []
 
   /** `now` is the time of a monotonic clock, in milliseconds. */
   constructor(now: () => number, leases?: LeaseFreshness) {
@@ -30,7 +30,7 @@ export class StepPace {
   /** Starts a step: at once, or after the steps that wait already. */
   readonly begin = (start: () => void): void => {
     if (this.#blockedBy === undefined) this.#startIfAllowed(start)
-    else this.#waiting.push(start)
+    else this.#waitingSteps.push(start)
   }
 
   #startIfAllowed(start: () => void): void {
@@ -41,10 +41,10 @@ export class StepPace {
     }
     if (now - this.#busySince >= BUSY_MS) {
       this.#blockedBy = "turn"
-      this.#waiting.push(start)
+      this.#waitingSteps.push(start)
     } else if (this.#leases?.isRecent() === false) {
       this.#blockedBy = "lease"
-      this.#waiting.push(start)
+      this.#waitingSteps.push(start)
       this.#leases.renew(this.#startWaiting)
     } else {
       // The next step begins when this step first waits. So the time that this step takes until then counts towards
@@ -59,11 +59,11 @@ export class StepPace {
 
   readonly #startWaiting = (): void => {
     this.#blockedBy = undefined
-    const waiting = this.#waiting
-    if (waiting.length === 0) return
-    this.#waiting = []
+    const steps = this.#waitingSteps
+    if (steps.length === 0) return
+    this.#waitingSteps = []
     // the first of the waiting steps starts, and the others queue again behind it
-    for (const start of waiting) this.begin(start)
+    for (const start of steps) this.begin(start)
   }
 
   readonly #onNextTurn = (): void => {

@@ -12,10 +12,10 @@ import { ConnectionError, type IronflowError, TimeoutError } from "../Errors.ts"
 import { type JsonText, isObject } from "../Json.ts"
 import type * as Turns from "../Protocol/Http/Turns.ts"
 import type { Push, StreamCall } from "../Protocol/TurnStream.ts"
-import { readRegistered, type Registered, registrationOf } from "./PollingRegistration.ts"
+import { readRegistrationAnswer, type RegistrationAnswer, registrationOf } from "./PollingRegistration.ts"
 import { monotonicMs, type ServerLink } from "./ServerLink.ts"
 import type { Batch } from "./ReportBatches.ts"
-import { farewellTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
+import { deregisterTimeoutMs, sessionOverError, TurnSession } from "./TurnSession.ts"
 import { showMs } from "../Show.ts"
 
 /** An open stream. It closes together with the scope in which it was opened. */
@@ -54,10 +54,10 @@ export interface Streams {
 interface RegisteredStream {
   readonly stream: OpenStream
   readonly scope: Scope.Closeable
-  readonly registered: Registered
+  readonly registrationAnswer: RegistrationAnswer
   /** Fails when the stream is lost or closed, and so ends all calls on the stream. */
   readonly ended: Deferred.Deferred<never, IronflowError>
-  lost: ConnectionError | undefined
+  lossReason: ConnectionError | undefined
 }
 
 /** Opens a stream and registers the worker on it. */
@@ -88,8 +88,8 @@ const openStream = (
       },
       onLost: (reason) => {
         lost ??= reason
-        if (current === undefined || current.lost !== undefined) return
-        current.lost = reason
+        if (current === undefined || current.lossReason !== undefined) return
+        current.lossReason = reason
         events.onLost(current)
       }
     })
@@ -106,9 +106,9 @@ const openStream = (
         const opened: RegisteredStream = {
           stream,
           scope,
-          registered: readRegistered(registered),
+          registrationAnswer: readRegistrationAnswer(registered),
           ended,
-          lost
+          lossReason: lost
         }
         current = opened
         // pushes that came before the answer are passed on in their order, after the caller has received the answer
@@ -120,8 +120,8 @@ const openStream = (
 
 export class StreamSession extends TurnSession {
   readonly #streams: Streams
-  #current: RegisteredStream | undefined
-  #isTellingRoom = false
+  #currentStream: RegisteredStream | undefined
+  #isTellingCounts = false
   #arrivedDeliveries: Array<Turns.Delivery> = []
   /** When the last heartbeat was sent. */
   #heartbeatAt = Number.NEGATIVE_INFINITY
@@ -145,9 +145,9 @@ export class StreamSession extends TurnSession {
         onLost: (current) => session?.onLost(current)
       })
       return Effect.flatMap(opening, (current) => {
-        const { registered, scope } = current
-        if (registered === undefined) return Effect.as(Scope.close(scope, Exit.void), undefined)
-        session = new StreamSession(link, instance, registered, sentAt, streams, current)
+        const { registrationAnswer: terms, scope } = current
+        if (terms === undefined) return Effect.as(Scope.close(scope, Exit.void), undefined)
+        session = new StreamSession(link, instance, terms, sentAt, streams, current)
         return Effect.succeed(session)
       })
     })
@@ -163,24 +163,24 @@ export class StreamSession extends TurnSession {
   ) {
     super(link, instance, terms, sentAt)
     this.#streams = streams
-    this.#current = current
+    this.#currentStream = current
   }
 
   override start(): void {
     super.start()
     this.link.fork(this.#keepAlive)
-    const lost = this.#current?.lost
+    const lost = this.#currentStream?.lossReason
     if (lost !== undefined) this.#lose(lost)
   }
 
   readonly deregister: Effect.Effect<void> = Effect.suspend(() => {
-    const current = this.#current
+    const current = this.#currentStream
     if (current === undefined) return Effect.void
-    const farewell =
+    const deregistering =
       this.session === undefined || this.isRefused
         ? Effect.void
         : current.stream.call("leave", JSON.stringify({ session: this.session })).pipe(
-            Effect.timeoutOption(farewellTimeoutMs),
+            Effect.timeoutOption(deregisterTimeoutMs),
             Effect.catch((error) =>
               Effect.sync(() =>
                 this.link.options.logger.debug(
@@ -190,13 +190,13 @@ export class StreamSession extends TurnSession {
             )
           )
     this.session = undefined
-    return Effect.andThen(farewell, Scope.close(current.scope, Exit.void))
+    return Effect.andThen(deregistering, Scope.close(current.scope, Exit.void))
   })
 
   protected register(
     jobs: ReadonlyArray<string>,
     timeoutMs: number
-  ): Effect.Effect<Registered, IronflowError> {
+  ): Effect.Effect<RegistrationAnswer, IronflowError> {
     const events = {
       onPush: (push: unknown, current: RegisteredStream) => this.#onStreamPush(push, current),
       onLost: (current: RegisteredStream) => this.onLost(current)
@@ -206,16 +206,16 @@ export class StreamSession extends TurnSession {
     return Effect.andThen(
       this.#closeCurrent,
       Effect.map(opening, (current) => {
-        this.#current = current
-        return current.registered
+        this.#currentStream = current
+        return current.registrationAnswer
       })
     )
   }
 
-  protected override resumed(): void {
-    const lost = this.#current?.lost
+  protected override onRegisteredAgain(): void {
+    const lost = this.#currentStream?.lossReason
     if (lost !== undefined) this.#lose(lost)
-    else this.tellRoom()
+    else this.tellCounts()
   }
 
   protected sendBatch(session: string, batch: Batch): Effect.Effect<unknown, IronflowError> {
@@ -227,20 +227,20 @@ export class StreamSession extends TurnSession {
     )
   }
 
-  protected sendLate(request: Turns.LateRequest): Effect.Effect<void, IronflowError> {
+  protected sendLateStep(request: Turns.LateRequest): Effect.Effect<void, IronflowError> {
     return Effect.asVoid(this.#call("late", JSON.stringify(request)))
   }
 
-  protected tellRoom(): void {
-    // one request at a time: the next request tells all changes until then
-    if (this.#isTellingRoom || this.session === undefined) return
-    this.#isTellingRoom = true
+  protected tellCounts(): void {
+    // only one request is in flight at a time: the next request tells all changes until then
+    if (this.#isTellingCounts || this.session === undefined) return
+    this.#isTellingCounts = true
     this.link.fork(
       Effect.ensuring(
         this.#sendHeartbeat,
         Effect.sync(() => {
-          this.#isTellingRoom = false
-          if (this.hasUnsent) this.tell()
+          this.#isTellingCounts = false
+          if (this.hasUnsentChanges) this.tellChanges()
         })
       )
     )
@@ -252,22 +252,22 @@ export class StreamSession extends TurnSession {
 
   #onStreamPush(push: unknown, current: RegisteredStream): void {
     // a job from an abandoned stream is dropped: the registration on the next stream does not name it
-    if (current === this.#current) this.onPush(push)
+    if (current === this.#currentStream) this.onPush(push)
   }
 
   onPush(push: unknown): void {
     if (!isObject(push) || !Array.isArray(push.deliveries)) return
     // the engine pushes what `Protocol/TurnStream.ts` says, so an object with deliveries has this type
     const { closing, deliveries } = push as unknown as Exclude<Push, { readonly registered: unknown }>
-    this.#gather(deliveries)
-    if (closing === true) this.failed(this.closing)
+    this.#gatherDeliveries(deliveries)
+    if (closing === true) this.noteFailure(this.closingError)
   }
 
   /**
-   * Takes deliveries that arrived at the same time as one group, since a later delivery may revoke the job of an
-   * earlier one.
+   * Takes all deliveries that arrived at the same time together, since one of them may revoke the job of an earlier
+   * one.
    */
-  #gather(deliveries: Turns.PollResponse["deliveries"]): void {
+  #gatherDeliveries(deliveries: Turns.PollResponse["deliveries"]): void {
     this.#arrivedDeliveries.push(...deliveries)
     if (this.#arrivedDeliveries.length > deliveries.length || deliveries.length === 0) return
     const { session } = this
@@ -276,12 +276,12 @@ export class StreamSession extends TurnSession {
       this.#arrivedDeliveries = []
       // If the stream was lost meanwhile, these deliveries are dropped. The engine delivers a job again if the next
       // registration does not name it.
-      if (session === undefined || session === this.session) this.deliver(arrived)
+      if (session === undefined || session === this.session) this.takeDeliveries(arrived)
     })
   }
 
   onLost(current: RegisteredStream): void {
-    if (current === this.#current && current.lost !== undefined) this.#lose(current.lost)
+    if (current === this.#currentStream && current.lossReason !== undefined) this.#lose(current.lossReason)
   }
 
   /**
@@ -290,9 +290,11 @@ export class StreamSession extends TurnSession {
    */
   #call(call: StreamCall, body: JsonText): Effect.Effect<unknown, IronflowError> {
     return Effect.suspend((): Effect.Effect<unknown, IronflowError> => {
-      const current = this.#current
+      const current = this.#currentStream
       if (current === undefined) {
-        return Effect.fail(sessionOver(`There is no stream for the call "${call}" to the Ironflow server`))
+        return Effect.fail(
+          sessionOverError(`There is no stream for the call "${call}" to the Ironflow server`)
+        )
       }
       const ended = Deferred.await(current.ended)
       // a transport that was closed may interrupt its calls: then `ended` has the reason
@@ -305,14 +307,14 @@ export class StreamSession extends TurnSession {
       // a dead stream is noticed within one heartbeat interval: half of the interval is for the wait until the next
       // heartbeat, and half for its answer
       const patienceMs = Math.floor(
-        call === "room" ? Math.min(this.patienceMs, heartbeatMs / 2) : this.patienceMs
+        call === "room" ? Math.min(this.answerTimeoutMs, heartbeatMs / 2) : this.answerTimeoutMs
       )
       return timeoutOrElse(Effect.raceFirst(answer, ended), patienceMs, () => {
         const noAnswer = new ConnectionError(
           `The stream to the Ironflow server at ${this.link.options.server.url} has been silent for ${showMs(patienceMs)}, although the worker waits for an answer`
         )
-        if (this.#current === current) this.#lose(noAnswer)
-        return Effect.fail(sessionOver(noAnswer.message, noAnswer))
+        if (this.#currentStream === current) this.#lose(noAnswer)
+        return Effect.fail(sessionOverError(noAnswer.message, noAnswer))
       })
     })
   }
@@ -324,11 +326,11 @@ export class StreamSession extends TurnSession {
   readonly #sendHeartbeat: Effect.Effect<void> = Effect.suspend(() => {
     const { session } = this
     const sentAt = monotonicMs(this.link.clock)
-    // Set even if there is no session to send a heartbeat for: `#keepAlive` counts its next wait from this time, and
-    // would otherwise not wait at all while the server cannot be reached.
+    // Set also when there is no session, so that no heartbeat is sent: `#keepAlive` counts its next wait from this
+    // time, and would otherwise not wait at all while the server cannot be reached.
     this.#heartbeatAt = sentAt
     if (session === undefined) return Effect.void
-    const renewal = this.renewal()
+    const renewal = this.renewalFields()
     return this.#call(
       "room",
       `{"session":${JSON.stringify(session)},"seen":${this.seen},${this.roomFields()}${renewal}}`
@@ -336,12 +338,12 @@ export class StreamSession extends TurnSession {
       Effect.matchEffect({
         onSuccess: () =>
           Effect.sync(() => {
-            this.renewed(sentAt, renewal)
-            if (session === this.session) this.answered()
+            this.noteRenewal(sentAt, renewal)
+            if (session === this.session) this.noteAnswer()
           }),
         onFailure: (error) =>
           Effect.sync(() => {
-            if (session !== this.session || this.rejected(session, error)) return
+            if (session !== this.session || this.handleFailure(session, error)) return
             if (error instanceof ConnectionError) this.#lose(error)
             else this.link.options.logger.warn(error.message)
           })
@@ -361,7 +363,7 @@ export class StreamSession extends TurnSession {
   })
 
   readonly #keepAlive: Effect.Effect<void> = Effect.suspend(() => {
-    const beatMs = Math.min(this.beatMs, this.link.options.heartbeatMs / 2)
+    const beatMs = Math.min(this.renewalIntervalMs, this.link.options.heartbeatMs / 2)
     // after a time in which the process was blocked, the next heartbeat is sent at once
     return Effect.sleep(Math.max(0, this.#heartbeatAt + beatMs - monotonicMs(this.link.clock)))
   }).pipe(Effect.andThen(this.#sendHeartbeat), Effect.forever)
@@ -374,13 +376,13 @@ export class StreamSession extends TurnSession {
   }
 
   readonly #closeCurrent: Effect.Effect<void> = Effect.suspend(() => {
-    const current = this.#current
-    this.#current = undefined
+    const current = this.#currentStream
+    this.#currentStream = undefined
     if (current === undefined) return Effect.void
     const { url } = this.link.options.server
     const what = `A call of worker ${this.link.registration.workerId} was not answered: the stream to ${url} is over`
-    // before the transport is closed, so that callers which wait for an answer learn why there is none
-    Deferred.doneUnsafe(current.ended, Exit.fail(sessionOver(what, current.lost)))
+    // done before the transport is closed, so that callers which wait for an answer learn why there is none
+    Deferred.doneUnsafe(current.ended, Exit.fail(sessionOverError(what, current.lossReason)))
     return Scope.close(current.scope, Exit.void)
   })
 }

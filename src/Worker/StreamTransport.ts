@@ -12,7 +12,7 @@ import type * as Scope from "effect/Scope"
 import { Channels } from "../Client/Channel.ts"
 import { isFromServer, serverFailureOf } from "../Client/HttpFailures.ts"
 import type { AccessError, IronflowError, ValidationError } from "../Errors.ts"
-import { loggerOr } from "../EffectLogger.ts"
+import { resolveEffectLogger } from "../EffectLogger.ts"
 import { currentVariables } from "../ConfigProviderVariables.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { restCapabilities } from "../Protocol/Server.ts"
@@ -49,7 +49,7 @@ export const layer = (
       const http = yield* HttpClient.HttpClient
       const channels = yield* Channels
       const variables = yield* currentVariables
-      const given = { ...options, logger: yield* loggerOr(options.logger) }
+      const given = { ...options, logger: yield* resolveEffectLogger(options.logger) }
       yield* validated(() => resolvePollingOptions(given, undefined, caller, variables))
       return WorkerTransport.of({
         open: (registration, handlers) =>
@@ -74,7 +74,7 @@ const open = (
 ): Effect.Effect<WorkerSession, ValidationError | AccessError, Scope.Scope | HttpClient.HttpClient> =>
   Effect.gen(function* () {
     const link = yield* linkTo(options, registration, handlers)
-    const streams = yield* choose(link, choices)
+    const streams = yield* chooseStreams(link, choices)
     if (streams === undefined) {
       options.logger.info(
         `Worker ${registration.workerId} polls the server at ${options.server.url}: the server offers no stream that ` +
@@ -83,7 +83,7 @@ const open = (
       return yield* openPolling(options, registration, handlers)
     }
     const instance = yield* newInstance(registration)
-    const session = yield* untilReached(link, StreamSession.open(link, streams, instance))
+    const session = yield* retryUntilReached(link, StreamSession.open(link, streams, instance))
     if (session === undefined) {
       options.logger.info(
         `The server at ${options.server.url} does not exchange turns over its stream; ` +
@@ -97,30 +97,30 @@ const open = (
   })
 
 /** Repeats `attempt` while the server cannot be reached. */
-const untilReached = <A>(
+const retryUntilReached = <A>(
   link: ServerLink,
   attempt: Effect.Effect<A, IronflowError>
 ): Effect.Effect<A, ValidationError | AccessError> => {
   const attemptAgain = (): Effect.Effect<A, ValidationError | AccessError> =>
     Effect.matchEffect(attempt, {
       onSuccess: (value) => {
-        link.outage.over()
+        link.outage.attemptSucceeded()
         return Effect.succeed(value)
       },
       onFailure: (error) =>
         isRefusal(error)
           ? Effect.fail(error)
-          : Effect.flatMap(Effect.sleep(link.outage.failed(error)), attemptAgain)
+          : Effect.flatMap(Effect.sleep(link.outage.attemptFailed(error)), attemptAgain)
     })
   return attemptAgain()
 }
 
-const choose = (
+const chooseStreams = (
   link: ServerLink,
   choices: ReadonlyArray<StreamsOption>
 ): Effect.Effect<Streams | undefined, ValidationError | AccessError> =>
   Effect.gen(function* () {
-    const transports = yield* untilReached(link, transportsOf(link))
+    const transports = yield* retryUntilReached(link, transportsOf(link))
     for (const { load, transport } of choices) {
       if (!transports.has(transport)) continue
       const streams = yield* load(link)

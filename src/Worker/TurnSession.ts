@@ -31,15 +31,15 @@ import {
 import { ReceivedDeliveries } from "./ReceivedDeliveries.ts"
 import { LeaseRenewal } from "./LeaseRenewal.ts"
 import { KeyRefusals } from "./KeyRefusals.ts"
-import type { Registered } from "./PollingRegistration.ts"
+import type { RegistrationAnswer } from "./PollingRegistration.ts"
 import { makeFeed } from "./ProjectionFeedHttp.ts"
-import { type Batch, combine, ship, type Shipment } from "./ReportBatches.ts"
+import { type Batch, combineAnswers, splitIntoBatches, type SplitReports } from "./ReportBatches.ts"
 import { RoomCounts } from "./RoomCounts.ts"
 import { isAccessError } from "./AccessErrors.ts"
-import { asConnectionError, monotonicMs, type ServerLink } from "./ServerLink.ts"
+import { toConnectionError, monotonicMs, type ServerLink } from "./ServerLink.ts"
 
 /** How long a stopping worker tries to deregister, in milliseconds. */
-export const farewellTimeoutMs = 2000
+export const deregisterTimeoutMs = 2000
 
 export abstract class TurnSession implements WorkerSession {
   readonly projections: ProjectionFeed
@@ -56,12 +56,12 @@ export abstract class TurnSession implements WorkerSession {
   readonly #keyRefusals: KeyRefusals
 
   readonly #roomCounts = new RoomCounts()
-  #isTelling = false
+  #isTellScheduled = false
 
   #lastBatch = 0
-  readonly #nextNumber = (): number => ++this.#lastBatch
+  readonly #nextBatchNumber = (): number => ++this.#lastBatch
   /** Jobs in batches that have no answer yet. The answer says what became of these jobs. */
-  readonly #reporting = new Set<string>()
+  readonly #reportedJobs = new Set<string>()
   readonly #leases: LeaseRenewal
   readonly #deliveries = new ReceivedDeliveries({
     isSafe: () => this.#leases.safeLeftMs > 0,
@@ -82,8 +82,8 @@ export abstract class TurnSession implements WorkerSession {
     this.#leases = new LeaseRenewal(sentAt, {
       clock: link.clock,
       terms: () => this.terms,
-      holds: (jobId) => this.#reporting.has(jobId) || link.handlers.holds?.(jobId) !== false,
-      running: (atLeastMs) => link.handlers.running?.(atLeastMs) ?? [],
+      holds: (jobId) => this.#reportedJobs.has(jobId) || link.handlers.holds?.(jobId) !== false,
+      runningTurns: (atLeastMs) => link.handlers.running?.(atLeastMs) ?? [],
       renewNow: () => this.renewNow()
     })
     this.leaseFreshness = this.#leases.freshness
@@ -99,28 +99,28 @@ export abstract class TurnSession implements WorkerSession {
   protected abstract register(
     jobs: ReadonlyArray<string>,
     timeoutMs: number
-  ): Effect.Effect<Registered, IronflowError>
+  ): Effect.Effect<RegistrationAnswer, IronflowError>
   /** Sends a batch once. Fails with code `WORKER_UNKNOWN` when the session has ended. */
   protected abstract sendBatch(session: string, batch: Batch): Effect.Effect<unknown, IronflowError>
   /**
    * Reports once that a handler has gone on with a step after its turn was suspended. Fails with code `WORKER_UNKNOWN`
    * when the session has ended.
    */
-  protected abstract sendLate(request: Turns.LateRequest): Effect.Effect<void, IronflowError>
+  protected abstract sendLateStep(request: Turns.LateRequest): Effect.Effect<void, IronflowError>
   /** Tells the engine the counts of requested jobs and, if a job was dropped, which jobs the worker holds. */
-  protected abstract tellRoom(): void
+  protected abstract tellCounts(): void
   /** Sends a renewal that the engine answers at once. */
   protected abstract renewNow(): void
   /**
-   * Called when the worker has registered again. At this time the engine does not know how many jobs are requested.
+   * Called when the worker has registered again. The engine does not know yet how many jobs the worker has room for.
    */
-  protected resumed(): void {}
+  protected onRegisteredAgain(): void {}
   /** Deregisters the worker, so that the engine takes back its jobs. */
   abstract readonly deregister: Effect.Effect<void>
 
   start(): void {
     this.link.handlers.onConnected?.(true)
-    this.tell()
+    this.tellChanges()
     this.link.fork(this.#watchLeases)
   }
 
@@ -130,7 +130,7 @@ export abstract class TurnSession implements WorkerSession {
 
   readonly makeRoom = (n: number): void => {
     this.#roomCounts.makeRoom(n)
-    this.tell()
+    this.tellChanges()
   }
 
   /** The fields of a request that tell the engine for how many jobs the worker has room. */
@@ -139,20 +139,20 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /** Whether the engine must be told something: changed counts, or a dropped job. */
-  protected get hasUnsent(): boolean {
+  protected get hasUnsentChanges(): boolean {
     return this.#leases.hasDropped || this.#roomCounts.hasUnsentCounts
   }
 
   /**
-   * Tells the engine what is unsent at the end of this turn of the event loop, unless a report has told it by
-   * then.
+   * At the end of this turn of the event loop, tells the engine the changes that it has not been told yet. A report
+   * that is sent before may tell it too.
    */
-  protected tell(): void {
-    if (this.#isTelling) return
-    this.#isTelling = true
+  protected tellChanges(): void {
+    if (this.#isTellScheduled) return
+    this.#isTellScheduled = true
     setImmediate(() => {
-      this.#isTelling = false
-      if (this.hasUnsent && !this.isRefused) this.tellRoom()
+      this.#isTellScheduled = false
+      if (this.hasUnsentChanges && !this.isRefused) this.tellCounts()
     })
   }
 
@@ -164,16 +164,15 @@ export abstract class TurnSession implements WorkerSession {
    * The fields of a request that renew the leases. Empty when no renewal is due and no callback waits for
    * one.
    */
-  protected renewal(): string {
-    return this.#leases.renewal()
+  protected renewalFields(): string {
+    return this.#leases.renewalFields()
   }
 
   /**
-   * Notes that a request with this {@link renewal}, sent at `sentAt`, was answered: the leases hold from that
-   * time on.
+   * Notes that a request with {@link renewalFields}, sent at `sentAt`, was answered: the leases hold from that time on.
    */
-  protected renewed(sentAt: number, renewal: string): void {
-    this.#leases.renewed(sentAt, renewal)
+  protected noteRenewal(sentAt: number, renewal: string): void {
+    this.#leases.noteRenewal(sentAt, renewal)
   }
 
   /** Whether a callback waits until the leases are recent. */
@@ -185,18 +184,18 @@ export abstract class TurnSession implements WorkerSession {
    * The interval between requests that may renew the leases, in milliseconds. It is so short that one such request may
    * be lost.
    */
-  protected get beatMs(): number {
-    return this.terms.leaseMs / (this.#leases.active.size > 0 ? 8 : 5)
+  protected get renewalIntervalMs(): number {
+    return this.terms.leaseMs / (this.#leases.activeJobs.size > 0 ? 8 : 5)
   }
 
   /** How long to wait for an answer before the connection counts as lost, in milliseconds. */
-  protected get patienceMs(): number {
+  protected get answerTimeoutMs(): number {
     return this.terms.leaseMs / 3
   }
 
   /** Takes deliveries in the order of their numbers, and each delivery once. */
-  protected deliver(deliveries: Turns.PollResponse["deliveries"]): void {
-    this.#deliveries.deliver(deliveries)
+  protected takeDeliveries(deliveries: Turns.PollResponse["deliveries"]): void {
+    this.#deliveries.take(deliveries)
   }
 
   /** Number of the last delivery that was taken. */
@@ -205,22 +204,22 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /** Records that the engine cannot be reached. Returns the delay before the next attempt, in milliseconds. */
-  protected failed(error: Error): number {
+  protected noteFailure(error: Error): number {
     this.link.handlers.onConnected?.(false)
-    const delayMs = this.link.outage.failed(error)
+    const delayMs = this.link.outage.attemptFailed(error)
     // while there are turns, the next attempt must come before their leases end
-    return this.#leases.active.size > 0 ? Math.min(delayMs, this.terms.leaseMs / 10) : delayMs
+    return this.#leases.activeJobs.size > 0 ? Math.min(delayMs, this.terms.leaseMs / 10) : delayMs
   }
 
   /** Records that the engine has answered. */
-  protected answered(): void {
-    this.#keyRefusals.admitted()
-    this.link.outage.over()
+  protected noteAnswer(): void {
+    this.#keyRefusals.noteAcceptance()
+    this.link.outage.attemptSucceeded()
     this.link.handlers.onConnected?.(true)
   }
 
   /** The error for a server that is about to stop. */
-  protected get closing(): ConnectionError {
+  protected get closingError(): ConnectionError {
     const { connection, registration } = this.link
     return new ConnectionError(
       `The Ironflow server at ${connection.server.url} is about to stop; worker ${registration.workerId} keeps its turns`
@@ -228,20 +227,20 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   #onJob(job: Job, isPaused: boolean): void {
-    this.#roomCounts.received()
-    this.#leases.active.add(job.jobId)
+    this.#roomCounts.countReceived()
+    this.#leases.activeJobs.add(job.jobId)
     this.link.handlers.onJob(job, isPaused)
   }
 
   /** Requests another job in place of one that was revoked before it started. */
   #onRevokedJob(): void {
-    this.#roomCounts.skipped()
-    this.tell()
+    this.#roomCounts.countSkipped()
+    this.tellChanges()
   }
 
   #onNotice(notice: Notice): void {
     // a report of this job is in flight: its answer will say what became of the job
-    if (notice._tag === "LeaseLost" && this.#reporting.has(notice.jobId)) return
+    if (notice._tag === "LeaseLost" && this.#reportedJobs.has(notice.jobId)) return
     if (endsLease(notice)) this.#drop(notice.jobId)
     this.link.handlers.onNotice(notice)
   }
@@ -251,9 +250,9 @@ export abstract class TurnSession implements WorkerSession {
    * has dropped the job.
    */
   #drop(jobId: string): void {
-    this.#leases.active.delete(jobId)
+    this.#leases.activeJobs.delete(jobId)
     this.#leases.hasDropped = true
-    this.tell()
+    this.tellChanges()
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -263,36 +262,37 @@ export abstract class TurnSession implements WorkerSession {
   readonly report = (
     reports: ReadonlyArray<TurnReport>
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
-    // split into batches only once, even if the effect runs several times: a repeated batch keeps its number
-    let shipment: Shipment | undefined
+    // the reports are split only once, even if the effect runs several times: a batch that is sent again keeps its
+    // number
+    let split: SplitReports | undefined
     const acks: Array<ReadonlyArray<TurnAck>> = []
     return Effect.suspend(() => {
-      if (shipment === undefined) {
-        shipment = ship(reports, this.terms.maxBodyBytes, this.#nextNumber)
+      if (split === undefined) {
+        split = splitIntoBatches(reports, this.terms.maxBodyBytes, this.#nextBatchNumber)
         this.#roomCounts.anticipate(reports)
       }
-      const sent = shipment
-      const next = (): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
-        const batch = sent.batches[acks.length]
-        if (batch === undefined) return Effect.sync(() => combine(reports, sent, acks))
+      const batches = split
+      const sendNext = (): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
+        const batch = batches.batches[acks.length]
+        if (batch === undefined) return Effect.sync(() => combineAnswers(reports, batches, acks))
         return Effect.flatMap(this.#send(batch), (answers) => {
           acks.push(answers)
-          return next()
+          return sendNext()
         })
       }
-      return next()
+      return sendNext()
     })
   }
 
   #send(batch: Batch): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> {
-    for (const { jobId } of batch.reports) this.#reporting.add(jobId)
+    for (const { jobId } of batch.reports) this.#reportedJobs.add(jobId)
     return Effect.flatMap(this.whenConnected(), (session) =>
       Effect.matchEffect(this.#sendSafely(session, batch), {
         onSuccess: (body) => this.#readAcks(batch, body),
         onFailure: (error): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
-          if (this.rejected(session, error)) return this.#send(batch)
+          if (this.handleFailure(session, error)) return this.#send(batch)
           if (error.retryable || error instanceof ConnectionError)
-            return Effect.fail(asConnectionError(error))
+            return Effect.fail(toConnectionError(error))
           this.#giveUp(batch)
           return Effect.die(error)
         }
@@ -324,8 +324,8 @@ export abstract class TurnSession implements WorkerSession {
    */
   #giveUp(batch: Batch): void {
     for (const { jobId } of batch.reports) {
-      this.#leases.active.delete(jobId)
-      this.#reporting.delete(jobId)
+      this.#leases.activeJobs.delete(jobId)
+      this.#reportedJobs.delete(jobId)
     }
     const registerWithoutBatch = Effect.suspend(() => {
       if (this.session !== undefined) this.registerAgain(this.session)
@@ -339,14 +339,14 @@ export abstract class TurnSession implements WorkerSession {
       const { url } = this.link.connection.server
       const text = JSON.stringify(body) ?? ""
       return Effect.fail(
-        asConnectionError(invalidResponseError(url, this.reportName, "it does not answer every report", text))
+        toConnectionError(invalidResponseError(url, this.reportName, "it does not answer every report", text))
       )
     }
     const acks = (body.acks as Turns.ReportsResponse["acks"]).map(Turns.readAck)
     for (const [i, { jobId, ops }] of batch.reports.entries()) {
-      this.#reporting.delete(jobId)
+      this.#reportedJobs.delete(jobId)
       const last = ops.at(-1)
-      if (last !== undefined && endsTurn(last)) this.#leases.active.delete(jobId)
+      if (last !== undefined && endsTurn(last)) this.#leases.activeJobs.delete(jobId)
       else if (acks[i]?._tag === "Refused") this.#drop(jobId)
     }
     return Effect.succeed(acks)
@@ -354,9 +354,9 @@ export abstract class TurnSession implements WorkerSession {
 
   readonly late: WorkerSession["late"] = (late) =>
     Effect.flatMap(this.whenConnected(), (session) =>
-      Effect.catch(this.sendLate({ session, ...late }), (error) => {
-        this.rejected(session, error)
-        return Effect.fail(asConnectionError(error))
+      Effect.catch(this.sendLateStep({ session, ...late }), (error) => {
+        this.handleFailure(session, error)
+        return Effect.fail(toConnectionError(error))
       })
     )
 
@@ -383,14 +383,14 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /** Handles the failure of a request of the session. Returns whether the request should be sent again. */
-  protected rejected(session: string, error: IronflowError): boolean {
+  protected handleFailure(session: string, error: IronflowError): boolean {
     if (error.code === Turns.WORKER_UNKNOWN) {
       this.registerAgain(session)
       return true
     }
     if (!isAccessError(error)) return false
-    if (this.#keyRefusals.doubt()) this.registerAgain(session, asConnectionError(error))
-    // the caller then repeats the request; the repeated request waits forever, since the worker is refused
+    if (this.#keyRefusals.doubt()) this.registerAgain(session, toConnectionError(error))
+    // the caller repeats the request, and then waits for a session that never comes, since the worker is refused
     else this.refuse(error)
     return true
   }
@@ -417,7 +417,7 @@ export abstract class TurnSession implements WorkerSession {
       options.logger.info(`Worker ${registration.workerId} registers again at ${options.server.url}`)
     }
     // the first attempts have short timeouts, so that several of them fit into the term of the leases
-    let timeoutMs = this.patienceMs / 2
+    let timeoutMs = this.answerTimeoutMs / 2
     const attempt: Effect.Effect<void> = Effect.suspend(() => {
       const sentAt = monotonicMs(clock)
       const jobs = this.#leases.heldJobs()
@@ -429,22 +429,25 @@ export abstract class TurnSession implements WorkerSession {
             `The server at ${options.server.url} has been replaced by a legacy server, which does not exchange turns; ` +
               `restart worker ${registration.workerId} to work for it`
           )
-          return Effect.andThen(Effect.sleep(this.failed(error)), attempt)
+          return Effect.andThen(Effect.sleep(this.noteFailure(error)), attempt)
         },
         onFailure: (error) =>
           isAccessError(error) && !this.#keyRefusals.doubt()
             ? Effect.sync(() => this.refuse(error))
-            : Effect.andThen(Effect.sleep(this.failed(error)), attempt)
+            : Effect.andThen(Effect.sleep(this.noteFailure(error)), attempt)
       })
     })
-    fork(reason === undefined ? attempt : Effect.andThen(Effect.sleep(this.failed(reason)), attempt))
+    fork(reason === undefined ? attempt : Effect.andThen(Effect.sleep(this.noteFailure(reason)), attempt))
   }
 
   /**
    * Registers. A defect is retried like a lost connection, so that the worker does not stay without a
    * session.
    */
-  #registerSafely(jobs: ReadonlyArray<string>, timeoutMs: number): Effect.Effect<Registered, IronflowError> {
+  #registerSafely(
+    jobs: ReadonlyArray<string>,
+    timeoutMs: number
+  ): Effect.Effect<RegistrationAnswer, IronflowError> {
     return Effect.catchDefect(this.register(jobs, timeoutMs), (defect) =>
       Effect.fail(
         new ConnectionError(
@@ -457,13 +460,13 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   #resume(terms: Turns.RegisterTurnsResponse, sentAt: number, jobs: ReadonlyArray<string>): void {
-    this.link.outage.over()
+    this.link.outage.attemptSucceeded()
     this.terms = terms
-    this.#leases.registered(sentAt)
+    this.#leases.noteRegistration(sentAt)
     this.#roomCounts.startOver()
     this.#deliveries.startOver()
     for (const jobId of terms.lost) {
-      if (!this.#reporting.has(jobId)) this.#tellLeaseLost(jobId, "the server no longer has this lease")
+      if (!this.#reportedJobs.has(jobId)) this.#tellLeaseLost(jobId, "the server no longer has this lease")
       this.#leases.hasDropped = true
     }
     this.session = terms.session
@@ -471,11 +474,11 @@ export abstract class TurnSession implements WorkerSession {
     const connected = this.#whenSession
     this.#whenSession = undefined
     if (connected !== undefined) Deferred.doneUnsafe(connected, Effect.void)
-    this.resumed()
-    this.tell()
+    this.onRegisteredAgain()
+    this.tellChanges()
     this.#leases.notifyRenewed()
     // a job was dropped while the registration that named the job was in transit
-    if (jobs.some((jobId) => !terms.lost.includes(jobId) && !this.#leases.active.has(jobId))) {
+    if (jobs.some((jobId) => !terms.lost.includes(jobId) && !this.#leases.activeJobs.has(jobId))) {
       this.registerAgain(terms.session)
     }
   }
@@ -493,7 +496,7 @@ export abstract class TurnSession implements WorkerSession {
       readPendingInput,
       Effect.suspend(() => {
         if (this.#leases.safeLeftMs > 0) return this.#watchLeases
-        if (this.#leases.active.size > 0) this.#loseAllLeases()
+        if (this.#leases.activeJobs.size > 0) this.#loseAllLeases()
         return Effect.andThen(Effect.sleep(this.#leases.safeMs / 4), this.#watchLeases)
       })
     )
@@ -506,20 +509,21 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /**
-   * Drops all turns. The server may still keep their jobs for this worker; when the server answers again, the new
-   * registration tells it which jobs the worker has.
+   * Drops all turns. The server may still keep their jobs for this worker. When the server answers again, the worker's
+   * new registration tells the server which jobs the worker has.
    */
   #loseAllLeases(): void {
     const reason = `the server at ${this.link.options.server.url} could not be reached in time to extend the lease`
-    for (const jobId of this.#leases.active) this.#tellLeaseLost(jobId, reason)
+    for (const jobId of this.#leases.activeJobs) this.#tellLeaseLost(jobId, reason)
     if (this.session !== undefined) this.registerAgain(this.session)
   }
 
   #tellLeaseLost(jobId: string, reason: string): void {
-    if (this.#leases.active.delete(jobId)) this.link.handlers.onNotice({ _tag: "LeaseLost", jobId, reason })
+    if (this.#leases.activeJobs.delete(jobId))
+      this.link.handlers.onNotice({ _tag: "LeaseLost", jobId, reason })
   }
 }
 
 /** The error for a request whose session has ended. */
-export const sessionOver = (message: string, cause?: unknown): IronflowError =>
+export const sessionOverError = (message: string, cause?: unknown): IronflowError =>
   new WorkerUnknownError(message, { cause })

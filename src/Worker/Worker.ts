@@ -26,7 +26,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
-import { configured, type ConfigOptions } from "../LayerConfig.ts"
+import { readConfigs, type ConfigOptions } from "../LayerConfig.ts"
 import { formatDuration } from "../Duration.ts"
 import { currentLogger } from "../EffectLogger.ts"
 import type { Variables } from "../EnvironmentVariables.ts"
@@ -121,8 +121,8 @@ export const make = <
     >()
     const fork = Effect.runForkWith(context)
 
-    let refused: AccessError | undefined
-    // true at first, since a transport in this process only reports the end of the connection
+    let refusal: AccessError | undefined
+    // `true` at first, since a transport to an engine in this process reports only the end of the connection
     let isConnected = true
     const connection = yield* Effect.acquireRelease(Scope.make(), Scope.close)
     const alarm = yield* Scope.provide(Alarm.make, connection)
@@ -130,16 +130,16 @@ export const make = <
       .open(registrationOf(config, workerId, clock.currentTimeMillisUnsafe()), {
         // `turns` is set below, before these functions are called: nothing is delivered before the worker asks for jobs
         onJob: (job, isPaused) => turns.start(job, isPaused),
-        onNotice: (notice) => turns.notice(notice),
+        onNotice: (notice) => turns.onNotice(notice),
         onRefused: (error) => {
-          refused = error
+          refusal = error
           fork(stop)
         },
         onConnected: (connected) => {
           isConnected = connected
         },
         holds: (jobId) => turns.has(jobId),
-        running: (atLeastMs) => turns.running(atLeastMs)
+        running: (atLeastMs) => turns.runningTurns(atLeastMs)
       })
       .pipe(Scope.provide(connection))
     const reporter = new Reporter({ send: session.report, fork, logger: config.logger })
@@ -163,7 +163,7 @@ export const make = <
           ? {}
           : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) })
       },
-      noteHandlerWentOn: (runId, stepName, lingerMs) => {
+      onLateStep: (runId, stepName, lingerMs) => {
         const reported = Effect.retry(session.late({ runId, stepName, lingerMs }), resendDelays)
         Fiber.runIn(fork(reported), connection)
       },
@@ -175,22 +175,22 @@ export const make = <
     // runs once: later callers wait until it has ended
     const disconnect = yield* Effect.gen(function* () {
       // the engine would not answer the reports of a refused worker
-      if (refused === undefined) {
+      if (refusal === undefined) {
         yield* Effect.timeoutOption(Effect.interruptible(reporter.awaitIdle), FLUSH_TIMEOUT_MS)
       }
       reporter.stop()
       isConnected = false
       yield* Scope.close(connection, Exit.void)
-      yield* refused === undefined ? Deferred.succeed(stopped, undefined) : Deferred.fail(stopped, refused)
+      yield* refusal === undefined ? Deferred.succeed(stopped, undefined) : Deferred.fail(stopped, refusal)
     }).pipe(Effect.uninterruptible, Effect.cached)
 
     const stop = Effect.suspend(() => {
-      turns.refuseNew()
+      turns.refuseNewJobs()
       turns.abortAll(workerId)
       return Effect.andThen(projections.stop, disconnect)
     })
     const drain = Effect.suspend(() => {
-      turns.refuseNew()
+      turns.refuseNewJobs()
       const drained = Effect.all([turns.awaitEmpty, projections.drain], { concurrency: 2 })
       return Effect.timeoutOption(Effect.interruptible(drained), config.drainTimeoutMs)
     }).pipe(
@@ -268,7 +268,7 @@ export const layerConfig = <
 > =>
   Layer.unwrap(
     Effect.map(
-      configured<WorkerOptions<Functions, Projections>, (typeof configNames)[number]>(options, configNames),
+      readConfigs<WorkerOptions<Functions, Projections>, (typeof configNames)[number]>(options, configNames),
       (configured) => layer(configured)
     )
   )

@@ -3,12 +3,12 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { expect, test } from "vitest"
-import { makeClock } from "../../src/Testing/VirtualTime.ts"
+import { makeClocks } from "../../src/Testing/VirtualTime.ts"
 
 const hour = 3_600_000
 
 test("sleepers wake in the order of their times, and see the current time", async () => {
-  const { clock, nextWake, passTo } = makeClock(1000)
+  const { clock, nextWake, passTo } = makeClocks(1000)
   const woken: Array<[string, number]> = []
   const sleeper = (name: string, ms: number) =>
     Effect.runFork(
@@ -33,7 +33,7 @@ test("sleepers wake in the order of their times, and see the current time", asyn
 })
 
 test("an hourly check runs once when a week passes at once", async () => {
-  const { clock, passTo, nextWake } = makeClock(0)
+  const { clock, passTo, nextWake } = makeClocks(0)
   let looks = 0
   const looking = Effect.runFork(
     Effect.forever(
@@ -50,7 +50,7 @@ test("an hourly check runs once when a week passes at once", async () => {
 })
 
 test("workers share the time, and have different ids", async () => {
-  const { clock, nextWake, nextWorkerWake, passTo, workerClock } = makeClock(0)
+  const { clock, nextWake, nextWorkerWake, passTo, workerClock } = makeClocks(0)
   const engine = Effect.runFork(clock.sleep(Duration.millis(50)))
   const worker = Effect.runFork(Effect.provideService(Effect.sleep(100), Clock.Clock, workerClock))
   expect([nextWake(), nextWorkerWake()]).toEqual([50, 100])

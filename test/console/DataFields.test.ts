@@ -3,7 +3,7 @@ import { assert, describe, it } from "vitest"
 import {
   type DataField,
   dataFields,
-  missingIn,
+  missingPaths,
   valueAt,
   withValue
 } from "../../src/Console/Parts/DataFields.ts"
@@ -110,8 +110,8 @@ describe("data that is entered in fields", () => {
       properties: { id: text, to: { type: "object", properties: { city: text }, required: ["city"] } },
       required: ["id"]
     })
-    assert.deepStrictEqual(missingIn(undefined, fields), ["id"])
-    assert.deepStrictEqual(missingIn({ id: "", to: {} }, fields), ["to.city"])
-    assert.deepStrictEqual(missingIn({ id: "x" }, fields), [])
+    assert.deepStrictEqual(missingPaths(undefined, fields), ["id"])
+    assert.deepStrictEqual(missingPaths({ id: "", to: {} }, fields), ["to.city"])
+    assert.deepStrictEqual(missingPaths({ id: "x" }, fields), [])
   })
 })

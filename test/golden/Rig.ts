@@ -16,7 +16,7 @@ import * as HttpServer from "../../src/Server/Server.ts"
 import { makeSettings, PushSettings } from "../../src/Engine/Push/PushSettings.ts"
 import { MasterKey } from "../../src/Engine/Secrets/Secrets.ts"
 import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
-import { makeClock } from "../../src/Testing/VirtualTime.ts"
+import { makeClocks } from "../../src/Testing/VirtualTime.ts"
 import { type Script, ScriptedServer } from "../Client/ScriptedServer.ts"
 
 const START = Date.UTC(2030, 0, 1)
@@ -55,7 +55,7 @@ export class Rig implements AsyncDisposable {
   readonly port: number
   /** The API key of every request that sets no other; none when it is empty. */
   key = ""
-  readonly #clock: ReturnType<typeof makeClock>
+  readonly #clock: ReturnType<typeof makeClocks>
   readonly #dispose: () => Promise<void>
   readonly #handlers: Array<ScriptedServer> = []
   readonly #agent = new Http.Agent({ keepAlive: true, maxSockets: 1 })
@@ -63,7 +63,7 @@ export class Rig implements AsyncDisposable {
   private constructor(
     url: string,
     port: number,
-    clock: ReturnType<typeof makeClock>,
+    clock: ReturnType<typeof makeClocks>,
     dispose: () => Promise<void>
   ) {
     this.url = url
@@ -74,7 +74,7 @@ export class Rig implements AsyncDisposable {
 
   /** With `bootstrapKey`, which is the operator's key, every call needs a key. */
   static async start(bootstrapKey?: string): Promise<Rig> {
-    const clock = makeClock(START)
+    const clock = makeClocks(START)
     const random = Effect.runSync(Random.withSeed(Random.Random, "golden"))
     const runtime = ManagedRuntime.make(
       HttpServer.layer({ port: 0 }).pipe(

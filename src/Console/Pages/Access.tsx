@@ -18,7 +18,7 @@ import {
 } from "../../Protocol/Access.ts"
 import { ask } from "../Parts/Calls.ts"
 import { Action, Copy, Empty } from "../Parts/Elements.tsx"
-import { Choice, entry, Field, requiredEntry, KeepInitial } from "../Parts/Fields.tsx"
+import { Choice, readEntry, Field, readRequiredEntry, KeepInitial } from "../Parts/Fields.tsx"
 import { type Live, refreshAll, useLive } from "../Parts/Live.ts"
 import { askAll } from "../Parts/CompleteList.ts"
 import { environment } from "../Parts/Router.ts"
@@ -27,12 +27,12 @@ import { Time } from "../Parts/Time.tsx"
 import { Policies } from "./AccessPolicies.tsx"
 
 /** How often roles and policies are requested, since they rarely change. */
-const RARELY = { everyMs: 5000 }
+const RARE_REFRESH = { everyMs: 5000 }
 
 export const Access = () => {
   const keys = useLive("api keys", (signal) => askAll(listApiKeys, { signal }), { everyMs: 2000 })
-  const roles = useLive("roles", (signal) => askAll(listRoles, { signal }), RARELY)
-  const policies = useLive("policies", (signal) => askAll(listPolicies, { signal }), RARELY)
+  const roles = useLive("roles", (signal) => askAll(listRoles, { signal }), RARE_REFRESH)
+  const policies = useLive("policies", (signal) => askAll(listPolicies, { signal }), RARE_REFRESH)
   return (
     <>
       <h1>Access</h1>
@@ -75,7 +75,7 @@ const Keys = ({
                 <Choice
                   name="environment"
                   label="Environment"
-                  of={[
+                  choices={[
                     [environment.peek(), environment.peek()],
                     ["*", "all environments"]
                   ]}
@@ -97,12 +97,12 @@ const Keys = ({
               </KeepInitial>
             }
             act={async (entered) => {
-              const name = requiredEntry(entered, "name", "a name that says who has the key")
-              const expires = entry(entered, "expires")
+              const name = readRequiredEntry(entered, "name", "a name that says who has the key")
+              const expires = readEntry(entered, "expires")
               const key = await ask(createApiKey, {
                 body: {
                   name,
-                  env_id: entry(entered, "environment"),
+                  env_id: readEntry(entered, "environment"),
                   role_ids: entered.getAll("role").map(String),
                   ...(expires === undefined ? {} : { expires_in: expires })
                 }
@@ -196,7 +196,7 @@ const Keys = ({
                     />
                   }
                   act={async (entered) => {
-                    const overlap = entry(entered, "overlap")
+                    const overlap = readEntry(entered, "overlap")
                     const key = await ask(rotateApiKey, {
                       variables: { id },
                       body: overlap === undefined ? {} : { overlap }
@@ -248,7 +248,7 @@ const Roles = ({
           confirm="A role allows nothing until it has policies."
           fields={<Field name="name" label="Name" placeholder="support" isRequired />}
           act={async (entered) => {
-            const name = requiredEntry(entered, "name", "the name of the role")
+            const name = readRequiredEntry(entered, "name", "the name of the role")
             await ask(createRole, { body: { name } })
             refreshAll()
             return `The role ${name} is created.`

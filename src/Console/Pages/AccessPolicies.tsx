@@ -2,7 +2,7 @@
 import { createPolicy, deletePolicy, type Policy, type Role, updatePolicy } from "../../Protocol/Access.ts"
 import { ask } from "../Parts/Calls.ts"
 import { Action, Status } from "../Parts/Elements.tsx"
-import { Choice, entry, Field, requiredEntry, KeepInitial } from "../Parts/Fields.tsx"
+import { Choice, readEntry, Field, readRequiredEntry, KeepInitial } from "../Parts/Fields.tsx"
 import { type Live, refreshAll } from "../Parts/Live.ts"
 import { Truncated, Listing } from "../Parts/Rows.tsx"
 
@@ -13,7 +13,7 @@ const policyFields = (policy?: Policy) => (
       name="effect"
       label="Effect"
       {...(policy === undefined ? {} : { value: policy.effect })}
-      of={[
+      choices={[
         ["allow", "allow"],
         ["deny", "deny: overrides every allow"]
       ]}
@@ -36,12 +36,12 @@ const policyFields = (policy?: Policy) => (
   </KeepInitial>
 )
 
-const policyIn = (entered: FormData) => ({
-  name: requiredEntry(entered, "name", "the name of the policy"),
-  effect: entry(entered, "effect") ?? "allow",
-  actions: requiredEntry(entered, "actions", "the actions"),
-  resources: requiredEntry(entered, "resources", "the resources"),
-  condition: entry(entered, "condition") ?? ""
+const readPolicy = (entered: FormData) => ({
+  name: readRequiredEntry(entered, "name", "the name of the policy"),
+  effect: readEntry(entered, "effect") ?? "allow",
+  actions: readRequiredEntry(entered, "actions", "the actions"),
+  resources: readRequiredEntry(entered, "resources", "the resources"),
+  condition: readEntry(entered, "condition") ?? ""
 })
 
 export const Policies = ({
@@ -60,7 +60,7 @@ export const Policies = ({
           confirm="A policy has no effect until a role has it."
           fields={policyFields()}
           act={async (entered) => {
-            const { condition, ...policy } = policyIn(entered)
+            const { condition, ...policy } = readPolicy(entered)
             await ask(createPolicy, { body: { ...policy, ...(condition === "" ? {} : { condition }) } })
             refreshAll()
             return `The policy ${policy.name} is created.`
@@ -85,7 +85,7 @@ export const Policies = ({
         {
           title: "Effect",
           width: "5rem",
-          cell: ({ effect }) => <Status of={effect === "allow" ? "ok" : "failed"}>{effect}</Status>
+          cell: ({ effect }) => <Status state={effect === "allow" ? "ok" : "failed"}>{effect}</Status>
         },
         {
           title: "Actions",
@@ -119,7 +119,7 @@ export const Policies = ({
                   confirm="The change applies at once, to all keys whose roles have the policy."
                   fields={policyFields(policy)}
                   act={async (entered) => {
-                    await ask(updatePolicy, { variables: { id: policy.id }, body: policyIn(entered) })
+                    await ask(updatePolicy, { variables: { id: policy.id }, body: readPolicy(entered) })
                     refreshAll()
                     return `The policy ${policy.name} is changed.`
                   }}

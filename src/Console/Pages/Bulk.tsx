@@ -1,12 +1,12 @@
 /** Bulk operations: what they do to many runs, their progress, and why runs were skipped. */
 import { type BulkOperation, cancelBulk, getBulk, listBulk } from "../../Protocol/Bulk.ts"
 import {
-  capital,
+  capitalized,
   dryRunResultOf,
   actionSentences,
   pastParticiples,
   resultOf,
-  runsOf
+  runCountText
 } from "../Parts/BulkWords.ts"
 import { ask } from "../Parts/Calls.ts"
 import { Action, Copy, count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
@@ -17,10 +17,10 @@ import { command } from "../Parts/ShellCommand.ts"
 import { duration, Time } from "../Parts/Time.tsx"
 
 const targetTextOf = ({ action, filters, ids }: BulkOperation): string =>
-  action === "erase" ? "not shown" : ids === undefined ? oneLine(filters) : `${runsOf(ids)} by id`
+  action === "erase" ? "not shown" : ids === undefined ? oneLine(filters) : `${runCountText(ids)} by id`
 
 const titleOf = ({ action, dryRun }: BulkOperation): string =>
-  `${capital(action)}${dryRun ? " (dry run)" : ""}`
+  `${capitalized(action)}${dryRun ? " (dry run)" : ""}`
 
 export const BulkOperations = () => {
   const live = useLive("bulk operations", async (signal) => (await ask(listBulk, { signal })).operations, {
@@ -40,7 +40,7 @@ export const BulkOperations = () => {
             width: "minmax(7rem, 0.8fr)",
             cell: (one) => <Link to={pathTo("bulk", one.id)}>{titleOf(one)}</Link>
           },
-          { title: "Status", width: "7.5rem", cell: ({ status }) => <BulkStatus of={status} /> },
+          { title: "Status", width: "7.5rem", cell: ({ status }) => <BulkStatus status={status} /> },
           {
             title: "Done",
             width: "6rem",
@@ -75,8 +75,8 @@ export const BulkOperations = () => {
   )
 }
 
-const BulkStatus = ({ of }: { readonly of: BulkOperation["status"] }) =>
-  of === "stopped" ? <Status of="failed">stopped</Status> : <Status of={of} />
+const BulkStatus = ({ status }: { readonly status: BulkOperation["status"] }) =>
+  status === "stopped" ? <Status state="failed">stopped</Status> : <Status state={status} />
 
 export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variables }) => {
   const {
@@ -88,7 +88,7 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
     return (
       <>
         <h1>Bulk operation</h1>
-        {error === undefined ? <Loading /> : <Failure error={error} again={refresh} />}
+        {error === undefined ? <Loading /> : <Failure error={error} retry={refresh} />}
       </>
     )
   const { action, dryRun, filters, matched, status } = operation
@@ -98,7 +98,7 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
     <>
       <div class="title">
         <h1>
-          {titleOf(operation)} <BulkStatus of={status} />
+          {titleOf(operation)} <BulkStatus status={status} />
         </h1>
         <div class="actions">
           {isRunning && (
@@ -118,7 +118,7 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
           <Copy text={command("bulk", "get", id)} label="Copy as CLI" />
         </div>
       </div>
-      {error !== undefined && <Failure error={error} again={refresh} />}
+      {error !== undefined && <Failure error={error} retry={refresh} />}
       {operation.error !== undefined && (
         <div class="failure" role="alert">
           <p>
@@ -128,7 +128,7 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
       )}
       <p class="why" role="status">
         {isRunning
-          ? `${runsOf(matched, action)} looked at so far, of which ${count(operation.done)} ${dryRun ? "can be " : ""}${pastParticiples[action]}.`
+          ? `${runCountText(matched, action)} looked at so far, of which ${count(operation.done)} ${dryRun ? "can be " : ""}${pastParticiples[action]}.`
           : dryRun
             ? dryRunResultOf(operation)
             : resultOf(operation)}
@@ -153,7 +153,7 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
       )}
       <p class="quiet">{actionSentences[action]}</p>
       <Facts
-        of={[
+        facts={[
           ["Operation", <span class="mono">{id}</span>],
           ["Begun", <Time at={operation.createdAt} exactly />],
           ["Ended", operation.endedAt === undefined ? undefined : <Time at={operation.endedAt} exactly />],
@@ -167,22 +167,22 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
           ["Reason", operation.reason],
           ["From step", operation.fromStep],
           ["Version", operation.version],
-          ["Runs", operation.ids === undefined ? undefined : `${runsOf(operation.ids)} by id`]
+          ["Runs", operation.ids === undefined ? undefined : `${runCountText(operation.ids)} by id`]
         ]}
       />
-      {matched > operation.done && <Skipped of={operation} />}
-      <Examples of={operation} />
+      {matched > operation.done && <Skipped operation={operation} />}
+      <Examples operation={operation} />
       {filters !== undefined && (
         <section>
           <h2>Runs that match</h2>
-          <Value of={filters} name="Filters" />
+          <Value value={filters} name="Filters" />
         </section>
       )}
     </>
   )
 }
 
-const Skipped = ({ of: { skipped } }: { readonly of: BulkOperation }) => (
+const Skipped = ({ operation: { skipped } }: { readonly operation: BulkOperation }) => (
   <section>
     <h2>Runs that stay as they were</h2>
     <Table
@@ -197,8 +197,8 @@ const Skipped = ({ of: { skipped } }: { readonly of: BulkOperation }) => (
   </section>
 )
 
-/** Some of the runs that the operation left as they were or (in a dry run) would leave as they are. */
-export const Examples = ({ of: { examples } }: { readonly of: BulkOperation }) =>
+/** Some of the runs that the operation did not change or, after a dry run, would not change. */
+export const Examples = ({ operation: { examples } }: { readonly operation: BulkOperation }) =>
   examples.length === 0 ? null : (
     <details>
       <summary>

@@ -13,10 +13,10 @@ import {
 } from "../../Protocol/Bulk.ts"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
 import { isRunStatus, isTerminal } from "../../RunStatus.ts"
-import { capital, dryRunResultOf, actionSentences, runsOf } from "../Parts/BulkWords.ts"
+import { capitalized, dryRunResultOf, actionSentences, runCountText } from "../Parts/BulkWords.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
 import { Dialog, Failure, Link } from "../Parts/Elements.tsx"
-import { entry, Field } from "../Parts/Fields.tsx"
+import { readEntry, Field } from "../Parts/Fields.tsx"
 import { refreshAll } from "../Parts/Live.ts"
 import { go, hrefOf } from "../Parts/Router.ts"
 import { pathTo } from "../Parts/Rows.tsx"
@@ -41,11 +41,11 @@ export const BulkStart = ({
     <>
       {/* relative times such as 12h are fixed when the dialog opens */}
       <button type="button" onClick={() => setSelected(ids.length > 0 ? { ids } : { filters })}>
-        Retry or change {ids.length > 0 ? runsOf(ids.length) : "all"}
+        Retry or change {ids.length > 0 ? runCountText(ids.length) : "all"}
       </button>
       {selected !== undefined && (
         <Dialog
-          title={`Retry or change ${"ids" in selected ? runsOf(selected.ids.length) : "all runs that match"}`}
+          title={`Retry or change ${"ids" in selected ? runCountText(selected.ids.length) : "all runs that match"}`}
           onClose={close}
         >
           {"filters" in selected && Object.keys(selected.filters).length === 0 ? (
@@ -71,10 +71,10 @@ const NoFilters = ({ close }: { readonly close: () => void }) => (
 )
 
 /**
- * The given filters, which now also leave out runs that were created after `at`. If they ask only for ended runs, runs
- * that ended after `at` are left out too.
+ * Filters that leave out runs which were created after `at`. If the given filters ask only for ended runs, also leaves
+ * out runs that ended after `at`.
  */
-const notAfter = ({ status, statuses = [] }: ListRuns, at: string): ListRuns => {
+const timeFiltersUntil = ({ status, statuses = [] }: ListRuns, at: string): ListRuns => {
   const wantedStatuses = status === undefined ? statuses : [status]
   const areEnded =
     wantedStatuses.length > 0 && wantedStatuses.every((one) => isRunStatus(one) && isTerminal(one))
@@ -82,7 +82,7 @@ const notAfter = ({ status, statuses = [] }: ListRuns, at: string): ListRuns => 
 }
 
 /** What the user wants to do with the runs. */
-interface Wanted {
+interface WantedAction {
   readonly action: BulkAction
   readonly reason?: string
   readonly fromStep?: string
@@ -92,7 +92,7 @@ interface Wanted {
 /** Asks for the action, counts the runs, and starts the operation once the user confirms it. */
 const BulkForm = ({ close, selection }: { readonly selection: Selection; readonly close: () => void }) => {
   const [action, setAction] = useState<BulkAction>("retry")
-  const [wanted, setWanted] = useState<Wanted | undefined>(undefined)
+  const [wanted, setWanted] = useState<WantedAction | undefined>(undefined)
   const [dryRun, setDryRun] = useState<BulkOperation | undefined>(undefined)
   const [error, setError] = useState<CallError | undefined>(undefined)
   const [isBusy, setBusy] = useState(false)
@@ -110,7 +110,7 @@ const BulkForm = ({ close, selection }: { readonly selection: Selection; readonl
       setBusy(false)
     }
   }
-  const countRuns = (what: Wanted): Promise<void> =>
+  const countRuns = (what: WantedAction): Promise<void> =>
     whileBusy(async () => {
       setDryRun(undefined)
       setWanted(what)
@@ -124,7 +124,7 @@ const BulkForm = ({ close, selection }: { readonly selection: Selection; readonl
       }
       setDryRun(operation)
     })
-  const begin = (what: Wanted, { createdAt, matched }: BulkOperation): Promise<void> =>
+  const startOperation = (what: WantedAction, { createdAt, matched }: BulkOperation): Promise<void> =>
     whileBusy(async () => {
       // acts only on the runs that were counted: runs that have begun to match since the count are left out
       const { id } = await ask(startBulk, {
@@ -132,7 +132,7 @@ const BulkForm = ({ close, selection }: { readonly selection: Selection; readonl
           ...what,
           ...("ids" in selection
             ? selection
-            : { filters: { ...notAfter(selection.filters, createdAt), ...selection.filters } })
+            : { filters: { ...timeFiltersUntil(selection.filters, createdAt), ...selection.filters } })
         }
       })
       close()
@@ -151,7 +151,7 @@ const BulkForm = ({ close, selection }: { readonly selection: Selection; readonl
             : `The runs could not be counted: ${dryRun.error ?? dryRun.status}`}
         </p>
         {canBegin && <p class="quiet">{actionSentences[dryRun.action]}</p>}
-        <Examples of={dryRun} />
+        <Examples operation={dryRun} />
         {error !== undefined && <Failure error={error} isInDialog />}
         {canBegin && (
           <p class="quiet">The operation continues when this page is closed, and can be cancelled.</p>
@@ -162,9 +162,9 @@ const BulkForm = ({ close, selection }: { readonly selection: Selection; readonl
               type="button"
               class={isDangerous(dryRun.action) ? "danger primary" : "primary"}
               disabled={isBusy}
-              onClick={() => void begin(wanted, dryRun)}
+              onClick={() => void startOperation(wanted, dryRun)}
             >
-              {capital(dryRun.action)} {runsOf(dryRun.done)}
+              {capitalized(dryRun.action)} {runCountText(dryRun.done)}
             </button>
           )}
           <button type="button" onClick={() => setDryRun(undefined)}>
@@ -182,9 +182,9 @@ const BulkForm = ({ close, selection }: { readonly selection: Selection; readonl
       onSubmit={(event) => {
         event.preventDefault()
         const entered = new FormData(event.currentTarget)
-        const reason = entry(entered, "reason")
-        const fromStep = entry(entered, "fromStep")
-        const version = entry(entered, "version")
+        const reason = readEntry(entered, "reason")
+        const fromStep = readEntry(entered, "fromStep")
+        const version = readEntry(entered, "version")
         void countRuns({
           action,
           ...(reason === undefined ? {} : { reason }),
@@ -227,7 +227,7 @@ const BulkForm = ({ close, selection }: { readonly selection: Selection; readonl
       <p class="quiet">The runs are counted first, and none is changed yet.</p>
       {isBusy && (
         <p role="status">
-          {dryRun === undefined ? "Counting" : `${runsOf(dryRun.matched)} looked at so far`}
+          {dryRun === undefined ? "Counting" : `${runCountText(dryRun.matched)} looked at so far`}
         </p>
       )}
       {error !== undefined && <Failure error={error} isInDialog />}

@@ -9,7 +9,7 @@ import {
 } from "../../Protocol/Config.ts"
 import { ask, CallError, isRecord } from "../Parts/Calls.ts"
 import { Action, count, Empty, Failure, Link, Loading, Value } from "../Parts/Elements.tsx"
-import { Field, jsonEntry, requiredEntry, KeepInitial } from "../Parts/Fields.tsx"
+import { Field, readJsonEntry, readRequiredEntry, KeepInitial } from "../Parts/Fields.tsx"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf, type Variables } from "../Parts/Router.ts"
 import { Facts, Listing, oneLine, pathTo } from "../Parts/Rows.tsx"
@@ -41,8 +41,8 @@ const columns: ReadonlyArray<Column<ConfigEntry>> = [
   { title: "Changed", width: "6rem", isExtra: true, cell: ({ updatedAt }) => <Time at={updatedAt} /> }
 ]
 
-const dataIn = (entered: FormData): { readonly [name: string]: unknown } => {
-  const data = jsonEntry(entered, "data", "The data")
+const readData = (entered: FormData): { readonly [name: string]: unknown } => {
+  const data = readJsonEntry(entered, "data", "The data")
   if (isRecord(data)) return data
   throw new CallError('A configuration is a JSON object, such as { "limit": 3 }.', 400, "")
 }
@@ -62,8 +62,8 @@ export const Configurations = () => (
             </>
           }
           act={async (entered) => {
-            const name = requiredEntry(entered, "name", "the name of the configuration")
-            await ask(setConfig, { variables: { name }, body: dataIn(entered) })
+            const name = readRequiredEntry(entered, "name", "the name of the configuration")
+            await ask(setConfig, { variables: { name }, body: readData(entered) })
             refreshAll()
             go(hrefOf(pathTo("configurations", name)))
             return `The configuration ${name} is set.`
@@ -109,7 +109,7 @@ export const Configuration = ({ variables: { name = "" } }: { readonly variables
                 />
               }
               act={async (entered) => {
-                await ask(patchConfig, { variables: { name }, body: dataIn(entered) })
+                await ask(patchConfig, { variables: { name }, body: readData(entered) })
                 refreshAll()
                 return `The configuration ${name} is changed.`
               }}
@@ -129,7 +129,7 @@ export const Configuration = ({ variables: { name = "" } }: { readonly variables
                 </KeepInitial>
               }
               act={async (entered) => {
-                const data = dataIn(entered)
+                const data = readData(entered)
                 const now = await ask(getConfig, { variables: { name } })
                 if (String(now.revision) !== entered.get("revision")) {
                   throw new CallError(
@@ -157,18 +157,18 @@ export const Configuration = ({ variables: { name = "" } }: { readonly variables
           </div>
         )}
       </div>
-      {error !== undefined && <Failure error={error} again={refresh} />}
+      {error !== undefined && <Failure error={error} retry={refresh} />}
       {config === undefined ? (
         error === undefined && <Loading />
       ) : (
         <>
           <Facts
-            of={[
+            facts={[
               ["Revision", count(config.revision)],
               ["Changed", <Time at={config.updatedAt} />]
             ]}
           />
-          <Value of={config.data} name="Data" />
+          <Value value={config.data} name="Data" />
         </>
       )}
     </>

@@ -18,7 +18,7 @@ import { ask } from "../Parts/Calls.ts"
 import { DataForm } from "../Parts/DataForm.tsx"
 import { useFunctions } from "../Parts/SharedLists.ts"
 import { Action, Copy, count, Empty, Failure, Link, Loading, Value } from "../Parts/Elements.tsx"
-import { entry, Field, jsonEntry, requiredEntry } from "../Parts/Fields.tsx"
+import { readEntry, Field, readJsonEntry, readRequiredEntry } from "../Parts/Fields.tsx"
 import { usePagedList } from "../Parts/PagedList.ts"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { environment, go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
@@ -135,7 +135,7 @@ export const Events = () => {
           </button>
         )}
       </form>
-      {list.error !== undefined && <Failure error={list.error} again={list.refresh} />}
+      {list.error !== undefined && <Failure error={list.error} retry={list.refresh} />}
       {list.items === undefined ? (
         list.error === undefined && <Loading />
       ) : list.items.length === 0 ? (
@@ -217,13 +217,13 @@ export const Emit = ({
       </>
     }
     act={async (entered) => {
-      const event = requiredEntry(entered, "name", "the name of the event")
-      const key = entry(entered, "key")
-      const version = entry(entered, "version")
+      const event = readRequiredEntry(entered, "name", "the name of the event")
+      const key = readEntry(entered, "key")
+      const version = readEntry(entered, "version")
       const { eventId, runIds } = await ask(trigger, {
         body: {
           event,
-          data: jsonEntry(entered, "data", "The data") ?? {},
+          data: readJsonEntry(entered, "data", "The data") ?? {},
           ...(version === undefined ? {} : { version: Number(version) }),
           ...(key === undefined ? {} : { idempotencyKey: key })
         }
@@ -248,13 +248,13 @@ export const latestOf = async (name: string, signal?: AbortSignal): Promise<Late
 }
 
 /** Maximum number of functions that are read to find a schema of the event. */
-const MAX_ASKED = 5
+const MAX_FUNCTIONS = 5
 
 /** The first trigger that has a schema of the event, among the triggers of all functions. */
 const triggerWithSchema = async (name: string): Promise<FunctionTrigger | undefined> => {
   const { functions } = await ask(restFunctions)
   const candidates = functions.filter(({ triggers }) => triggers.some(({ event }) => event === name))
-  for (const { id } of candidates.slice(0, MAX_ASKED)) {
+  for (const { id } of candidates.slice(0, MAX_FUNCTIONS)) {
     const { triggers } = await ask(getFunction, { body: { id } })
     const foundTrigger = triggers.find(({ event, schema }) => event === name && schema !== undefined)
     if (foundTrigger !== undefined) return foundTrigger
@@ -262,7 +262,7 @@ const triggerWithSchema = async (name: string): Promise<FunctionTrigger | undefi
   return undefined
 }
 
-const asText = (data: unknown): string => (data === undefined ? "" : JSON.stringify(data, null, 2))
+const jsonText = (data: unknown): string => (data === undefined ? "" : JSON.stringify(data, null, 2))
 
 /**
  * Fields for the name and the data of an event. When a name is entered, the data of the last event of that name is
@@ -276,35 +276,35 @@ const EmitFields = ({
   readonly name?: string | undefined
   readonly latest: Latest | undefined
 }) => {
-  const [text, setText] = useState(asText(latest?.data))
+  const [text, setText] = useState(jsonText(latest?.data))
   /** The name of the event whose last data fills the form; empty once the user has written something. */
-  const [filledFrom, setFilledFrom] = useState("")
+  const [filledEvent, setFilledEvent] = useState("")
   const [lastVersion, setLastVersion] = useState(latest?.version ?? 1)
   const [schemaTrigger, setSchemaTrigger] = useState<FunctionTrigger | undefined>(undefined)
-  const lookedUp = useRef("")
-  // what is in the form at the moment when an answer arrives
-  const current = useRef({ text, filledFrom })
-  current.current = { text, filledFrom }
+  const lookedUpName = useRef("")
+  // the current content of the form, for code that runs later, when an answer arrives
+  const current = useRef({ text, filledFrom: filledEvent })
+  current.current = { text, filledFrom: filledEvent }
   const isWritten = () => current.current.text !== "" && current.current.filledFrom === ""
   const functions = useFunctions().value
   const names = [
     ...new Set(functions?.flatMap(({ triggers }) => triggers.flatMap(({ event }) => event ?? [])) ?? [])
   ].filter((event) => !isPattern(event))
   const lookUp = async (eventName: string): Promise<void> => {
-    lookedUp.current = eventName
+    lookedUpName.current = eventName
     setSchemaTrigger(undefined)
     // a pattern matches events of several names
     if (eventName === "" || isPattern(eventName)) return
     // without a schema the data is entered as JSON
     const foundTrigger = await triggerWithSchema(eventName).catch(() => undefined)
-    if (lookedUp.current !== eventName) return
+    if (lookedUpName.current !== eventName) return
     setSchemaTrigger(foundTrigger)
     if (isWritten()) return
     const last = await latestOf(eventName).catch(() => undefined)
-    if (lookedUp.current !== eventName || isWritten()) return
-    setText(asText(last?.data))
+    if (lookedUpName.current !== eventName || isWritten()) return
+    setText(jsonText(last?.data))
     setLastVersion(last?.version ?? 1)
-    setFilledFrom(last === undefined ? "" : eventName)
+    setFilledEvent(last === undefined ? "" : eventName)
   }
   useEffect(() => void lookUp(name), [])
   const version = schemaTrigger === undefined ? lastVersion : (schemaTrigger.version ?? 1)
@@ -332,7 +332,7 @@ const EmitFields = ({
         text={text}
         onText={(next) => {
           setText(next)
-          setFilledFrom("")
+          setFilledEvent("")
         }}
       />
       {version > 1 && (
@@ -341,12 +341,12 @@ const EmitFields = ({
           <p class="quiet">The event is stored with data version {version}.</p>
         </>
       )}
-      {filledFrom !== "" && <p class="quiet">This is the data of the last event {filledFrom}.</p>}
+      {filledEvent !== "" && <p class="quiet">This is the data of the last event {filledEvent}.</p>}
     </>
   )
 }
 
-/** How far from the time of an event its runs are searched. Runs are created together with their event. */
+/** How far the time of a run may be from the time of its event: the runs of an event are created together with it. */
 const NEAR_MS = 1000
 
 export const Event = ({ variables: { id = "" } }: { readonly variables: Variables }) => {
@@ -359,7 +359,7 @@ export const Event = ({ variables: { id = "" } }: { readonly variables: Variable
     return (
       <>
         <h1>Event {id}</h1>
-        {error === undefined ? <Loading /> : <Failure error={error} again={refresh} />}
+        {error === undefined ? <Loading /> : <Failure error={error} retry={refresh} />}
       </>
     )
   return (
@@ -372,7 +372,7 @@ export const Event = ({ variables: { id = "" } }: { readonly variables: Variable
         </div>
       </div>
       <Facts
-        of={[
+        facts={[
           ["Event", <span class="mono">{event.id}</span>],
           ["Stored", <Time at={event.timestamp} exactly />],
           ["Position in the log", count(event.position)],
@@ -389,22 +389,22 @@ export const Event = ({ variables: { id = "" } }: { readonly variables: Variable
           ]
         ]}
       />
-      <Started event={event} />
+      <StartedRuns event={event} />
       <section>
         <h2>Data</h2>
-        <Value of={event.data} name="Data of the event" />
+        <Value value={event.data} name="Data of the event" />
       </section>
       {event.metadata !== undefined && (
         <section>
           <h2>Metadata</h2>
-          <Value of={event.metadata} name="Metadata of the event" />
+          <Value value={event.metadata} name="Metadata of the event" />
         </section>
       )}
     </>
   )
 }
 
-const Started = ({ event }: { readonly event: LoggedEvent }) => {
+const StartedRuns = ({ event }: { readonly event: LoggedEvent }) => {
   const at = Date.parse(event.timestamp)
   const runs = useRuns(`of event ${event.id}`, {
     eventName: event.name,
@@ -419,13 +419,13 @@ const Started = ({ event }: { readonly event: LoggedEvent }) => {
       <RunTable label="Runs that the event has started" live={runs}>
         It has started no runs.
       </RunTable>
-      <NotStarted id={event.id} />
+      <NotStartedFunctions id={event.id} />
     </section>
   )
 }
 
 /** The functions that the event has not started, and why. */
-const NotStarted = ({ id }: { readonly id: string }) => {
+const NotStartedFunctions = ({ id }: { readonly id: string }) => {
   const { error, refresh, value } = useLive(
     `why not ${id}`,
     async (signal) => (await ask(explainEvent, { variables: { id }, signal })).functions,
@@ -438,11 +438,11 @@ const NotStarted = ({ id }: { readonly id: string }) => {
   const notListening = notStarted.filter((one) => !listening.includes(one))
   return (
     <>
-      {error !== undefined && <Failure error={error} again={refresh} />}
+      {error !== undefined && <Failure error={error} retry={refresh} />}
       {listening.length > 0 && (
         <>
           <h3>Functions that it has not started, and why</h3>
-          <Verdicts of={listening} />
+          <Verdicts verdicts={listening} />
         </>
       )}
       {notListening.length > 0 && (
@@ -452,16 +452,16 @@ const NotStarted = ({ id }: { readonly id: string }) => {
               ? "1 function that does not listen to this event"
               : `${count(notListening.length)} functions that do not listen to this event`}
           </summary>
-          <Verdicts of={notListening} />
+          <Verdicts verdicts={notListening} />
         </details>
       )}
     </>
   )
 }
 
-const Verdicts = ({ of }: { readonly of: ReadonlyArray<EventVerdict> }) => (
+const Verdicts = ({ verdicts }: { readonly verdicts: ReadonlyArray<EventVerdict> }) => (
   <ul>
-    {of.map(({ functionId, message }) => (
+    {verdicts.map(({ functionId, message }) => (
       <li key={functionId}>
         <Link to={pathTo("functions", functionId)}>{functionId}</Link>: {message}.
       </li>

@@ -13,7 +13,7 @@ import { useLive } from "../Parts/Live.ts"
 import { go, hrefOf, place, setQuery } from "../Parts/Router.ts"
 import { pathTo } from "../Parts/Rows.tsx"
 import { type RunRow, RunTable, toRunRow } from "../Parts/RunRows.tsx"
-import { command, shellQuoted } from "../Parts/ShellCommand.ts"
+import { command, quoteForShell } from "../Parts/ShellCommand.ts"
 import { Time } from "../Parts/Time.tsx"
 
 /** The longest text that is searched for: longer values of events are not indexed. */
@@ -91,7 +91,7 @@ const find = async (text: string, isMore: boolean, signal: AbortSignal) => {
     ),
     ...searches.map(search)
   ])
-  // perhaps no function indexes the value, so the events of runs are searched too, one by one, the newest first
+  // the value may not be indexed by any function, so the events of all runs are searched too, from the newest back
   const where = whereOf(text)
   const begunAt = performance.now()
   let page = await search({ where })
@@ -131,11 +131,11 @@ const Results = ({ isMore, text }: { readonly text: string; readonly isMore: boo
   )
   const results = live.value
   if (results === undefined)
-    return live.error === undefined ? <Loading /> : <Failure error={live.error} again={live.refresh} />
+    return live.error === undefined ? <Loading /> : <Failure error={live.error} retry={live.refresh} />
   const { functions, isEntity, runs } = results
   return (
     <>
-      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
+      {live.error !== undefined && <Failure error={live.error} retry={live.refresh} />}
       {functions.length > 0 && (
         <ul class="attention">
           {functions.map((id) => (
@@ -154,7 +154,7 @@ const Results = ({ isMore, text }: { readonly text: string; readonly isMore: boo
           None
         </RunTable>
       ) : (
-        <Empty command={command("runs list", `--where ${shellQuoted(whereOf(text))}`)}>
+        <Empty command={command("runs list", `--where ${quoteForShell(whereOf(text))}`)}>
           No run has this value in the data of its event, as its entity or idempotency key, or in its error.
           To find a value deeper inside the data, use an expression:
         </Empty>

@@ -2,7 +2,7 @@
 import { type FunctionInfo, pauseFunction, resumeFunction, runFunction } from "../../Protocol/Functions.ts"
 import { ask } from "../Parts/Calls.ts"
 import { Action, Status } from "../Parts/Elements.tsx"
-import { entry, Field, jsonEntry } from "../Parts/Fields.tsx"
+import { readEntry, Field, readJsonEntry } from "../Parts/Fields.tsx"
 import { refreshAll } from "../Parts/Live.ts"
 import { go, hrefOf } from "../Parts/Router.ts"
 import { pathTo } from "../Parts/Rows.tsx"
@@ -24,7 +24,7 @@ export const FunctionActions = ({ fn: { id, paused } }: { readonly fn: FunctionI
         />
       }
       act={async (entered) => {
-        const data = jsonEntry(entered, "data", "The data")
+        const data = readJsonEntry(entered, "data", "The data")
         const run = await ask(runFunction, {
           variables: { id },
           body: data === undefined ? {} : { data }
@@ -40,7 +40,7 @@ export const FunctionActions = ({ fn: { id, paused } }: { readonly fn: FunctionI
         confirm="New runs of this function are stored and wait, and its schedules start nothing. Runs that have begun continue to their end."
         fields={<Field name="reason" label="Reason, which others see" placeholder="the bank is down" />}
         act={async (entered) => {
-          const reason = entry(entered, "reason")
+          const reason = readEntry(entered, "reason")
           await ask(pauseFunction, {
             variables: { id },
             body: { by: currentUserName(), ...(reason === undefined ? {} : { reason }) }
@@ -66,7 +66,7 @@ export const FunctionActions = ({ fn: { id, paused } }: { readonly fn: FunctionI
 export const Paused = ({ fn: { paused } }: { readonly fn: FunctionInfo }) =>
   paused === undefined ? null : (
     <p class="why">
-      <Status of="paused" /> since <Time at={paused.at} exactly /> by {paused.by}
+      <Status state="paused" /> since <Time at={paused.at} exactly /> by {paused.by}
       {paused.reason === undefined ? "." : `: ${paused.reason}`}{" "}
       <span class="quiet">New runs of this function wait, and its schedules start nothing.</span>
     </p>

@@ -89,7 +89,7 @@ export const FunctionFigures = ({ id }: { readonly id: string }) => {
           ))}
         </div>
       </div>
-      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
+      {live.error !== undefined && <Failure error={live.error} retry={live.refresh} />}
       {live.value === undefined ? (
         live.error === undefined && <Loading />
       ) : (
@@ -126,7 +126,7 @@ const Figures = ({
   const startTimes: Array<number> = []
   for (let time = Date.parse(createdFrom); time < Date.parse(createdTo); time += span.sizeMs)
     startTimes.push(time)
-  const ofStatus = (status: string): ReadonlyArray<number> =>
+  const countsOf = (status: string): ReadonlyArray<number> =>
     startTimes.map((time) => groups.get(time)?.statuses[status] ?? 0)
   const durationsOf = (percentile: "p50" | "p95"): ReadonlyArray<number> =>
     startTimes.map((time) => groups.get(time)?.durations?.[percentile] ?? 0)
@@ -135,7 +135,7 @@ const Figures = ({
   return (
     <>
       <Facts
-        of={[
+        facts={[
           [
             "Created",
             <Link to="runs" query={query}>
@@ -172,8 +172,8 @@ const Figures = ({
           times={startTimes}
           format={count}
           lines={[
-            { title: "Completed", color: "--good", values: ofStatus("completed") },
-            { title: "Failed", color: "--bad", isDashed: true, values: ofStatus("failed") }
+            { title: "Completed", color: "--good", values: countsOf("completed") },
+            { title: "Failed", color: "--bad", isDashed: true, values: countsOf("failed") }
           ]}
         />
         <Chart

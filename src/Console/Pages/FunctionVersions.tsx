@@ -24,7 +24,7 @@ export const LiveVersions = ({ id }: { readonly id: string }) => {
   return (
     <section>
       <h2>Versions at work</h2>
-      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
+      {live.error !== undefined && <Failure error={live.error} retry={live.refresh} />}
       {versions === undefined ? (
         live.error === undefined && <Loading />
       ) : versions.length === 0 ? (
@@ -68,7 +68,7 @@ export const LiveVersions = ({ id }: { readonly id: string }) => {
                 width: "",
                 cell: ({ workerIds }) =>
                   workerIds.length === 0 ? (
-                    <Status of="pending">none now</Status>
+                    <Status state="pending">none now</Status>
                   ) : (
                     <ul class="plain">
                       {workerIds.map((worker) => (
@@ -106,7 +106,7 @@ export const History = ({ id }: { readonly id: string }) => {
   return (
     <section>
       <h2>History</h2>
-      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
+      {live.error !== undefined && <Failure error={live.error} retry={live.refresh} />}
       {versions === undefined ? (
         live.error === undefined && <Loading />
       ) : (
@@ -147,7 +147,7 @@ const Change = ({
   <details>
     <summary>{changed === undefined ? "the first registration that is kept" : changed.join(", ")}</summary>
     {changed === undefined || before === undefined ? (
-      <Value of={registration} name={`Registration ${version}`} />
+      <Value value={registration} name={`Registration ${version}`} />
     ) : (
       <Diff before={membersOf(before.registration, changed)} after={membersOf(registration, changed)} />
     )}

@@ -36,13 +36,13 @@ export const Functions = () => {
       title: "State",
       width: "8rem",
       cell: ({ id, paused }) => {
-        if (paused !== undefined) return <Status of="paused" />
+        if (paused !== undefined) return <Status state="paused" />
         if (workers.value === undefined) return <span class="quiet">–</span>
-        const having = workers.value.filter(({ functionIds }) => functionIds.includes(id)).length
-        return having === 0 ? (
-          <Status of="pending">no worker</Status>
+        const workerCount = workers.value.filter(({ functionIds }) => functionIds.includes(id)).length
+        return workerCount === 0 ? (
+          <Status state="pending">no worker</Status>
         ) : (
-          <Status of="connected">{having === 1 ? "1 worker" : `${having} workers`}</Status>
+          <Status state="connected">{workerCount === 1 ? "1 worker" : `${workerCount} workers`}</Status>
         )
       }
     },
@@ -92,7 +92,7 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
     return (
       <>
         <h1>{id}</h1>
-        {error === undefined ? <Loading /> : <Failure error={error} again={refresh} />}
+        {error === undefined ? <Loading /> : <Failure error={error} retry={refresh} />}
       </>
     )
   const event = fn.triggers.find(
@@ -118,10 +118,10 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
           />
         </div>
       </div>
-      {error !== undefined && <Failure error={error} again={refresh} />}
+      {error !== undefined && <Failure error={error} retry={refresh} />}
       <Paused fn={fn} />
       <Facts
-        of={[
+        facts={[
           ["Function", <span class="mono">{fn.id}</span>],
           ["Registration", `no. ${count(fn.version)}`],
           [
@@ -145,8 +145,8 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
       />
       <FunctionFigures id={id} />
       <Triggers fn={fn} />
-      <Failures {...fn} />
-      <Recent id={id} />
+      <FailedRuns {...fn} />
+      <RecentRuns id={id} />
       <WorkersOf id={id} />
       <LiveVersions id={id} />
       <History id={id} />
@@ -238,7 +238,7 @@ const Triggers = ({ fn }: { readonly fn: FunctionInfo }) => {
   )
 }
 
-const Failures = ({ id, searchBy = [] }: Pick<FunctionInfo, "id" | "searchBy">) => {
+const FailedRuns = ({ id, searchBy = [] }: Pick<FunctionInfo, "id" | "searchBy">) => {
   const failed = useRuns(`failed ${id}`, { functionIds: [id], statuses: ["failed"], limit: 5 })
   const total = failed.value?.total ?? 0
   return (
@@ -264,7 +264,7 @@ const Failures = ({ id, searchBy = [] }: Pick<FunctionInfo, "id" | "searchBy">) 
   )
 }
 
-const Recent = ({ id }: { readonly id: string }) => {
+const RecentRuns = ({ id }: { readonly id: string }) => {
   const recent = useRuns(`recent ${id}`, { functionIds: [id], limit: 10 })
   const total = recent.value?.total ?? 0
   return (
@@ -279,19 +279,19 @@ const Recent = ({ id }: { readonly id: string }) => {
 
 const WorkersOf = ({ id }: { readonly id: string }) => {
   const { error, refresh, value } = useWorkers()
-  const having = value?.filter(({ functionIds }) => functionIds.includes(id))
+  const workersOfFunction = value?.filter(({ functionIds }) => functionIds.includes(id))
   return (
     <section>
       <h2>Workers that have it</h2>
-      {error !== undefined && <Failure error={error} again={refresh} />}
-      {having !== undefined &&
-        (having.length === 0 ? (
+      {error !== undefined && <Failure error={error} retry={refresh} />}
+      {workersOfFunction !== undefined &&
+        (workersOfFunction.length === 0 ? (
           <p class="quiet">
             No worker has this function now: its runs wait for a worker, unless a push endpoint has it.
           </p>
         ) : (
           <ul>
-            {having.map((worker) => (
+            {workersOfFunction.map((worker) => (
               <li key={worker.id}>
                 <Link to={pathTo("workers", worker.id)} class="mono">
                   {worker.id}

@@ -1,6 +1,6 @@
 /**
- * Keys: the values in buckets, and their revisions. A change is only made if the key still has the revision
- * that was shown, unless the key is deleted together with its revisions.
+ * Keys: the values in buckets, and their revisions. A change is refused if the key no longer has the revision that was
+ * shown. Only a deletion together with the revisions is always made.
  */
 import {
   bucketBody,
@@ -18,7 +18,7 @@ import {
 } from "../../Protocol/Kv.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
 import { Action, bytes, count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
-import { Choice, entry, Field, requiredEntry, KeepInitial } from "../Parts/Fields.tsx"
+import { Choice, readEntry, Field, readRequiredEntry, KeepInitial } from "../Parts/Fields.tsx"
 import { usePagedList } from "../Parts/PagedList.ts"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
@@ -59,7 +59,7 @@ const HISTORY = "Revisions that are kept of each key"
 const TTL = "Seconds after which a key expires"
 
 const wholeNumber = (entered: FormData, name: string, label: string): number | undefined => {
-  const text = entry(entered, name)
+  const text = readEntry(entered, name)
   if (text === undefined) return undefined
   if (!/^\d{1,12}$/.test(text)) {
     throw new CallError(
@@ -88,8 +88,8 @@ export const Buckets = () => (
             </>
           }
           act={async (entered) => {
-            const name = requiredEntry(entered, "name", "the name of the bucket")
-            const description = entry(entered, "description")
+            const name = readRequiredEntry(entered, "name", "the name of the bucket")
+            const description = readEntry(entered, "description")
             const history = wholeNumber(entered, "history", HISTORY)
             const ttlSeconds = wholeNumber(entered, "ttl", TTL)
             await ask(createBucket, {
@@ -153,7 +153,7 @@ export const Bucket = ({ variables: { bucket = "" } }: { readonly variables: Var
               </>
             }
             act={async (entered) => {
-              const key = requiredEntry(entered, "key", "the key")
+              const key = readRequiredEntry(entered, "key", "the key")
               await write(bucket, { op: "create", key, ...valueIn(entered) })
               go(hrefOf(pathTo("keys", bucket, key)))
               return `The key ${key} is created.`
@@ -172,10 +172,10 @@ export const Bucket = ({ variables: { bucket = "" } }: { readonly variables: Var
           />
         </div>
       </div>
-      {about.error !== undefined && <Failure error={about.error} again={about.refresh} />}
+      {about.error !== undefined && <Failure error={about.error} retry={about.refresh} />}
       {info !== undefined && (
         <Facts
-          of={[
+          facts={[
             ["Keys", count(info.values)],
             ["Size", bytes(info.bytes)],
             ["Size at most", info.max_bytes === undefined ? undefined : bytes(info.max_bytes)],
@@ -203,7 +203,7 @@ export const Bucket = ({ variables: { bucket = "" } }: { readonly variables: Var
         </label>
       </form>
       {list.error !== undefined && about.error === undefined && (
-        <Failure error={list.error} again={list.refresh} />
+        <Failure error={list.error} retry={list.refresh} />
       )}
       {list.items === undefined ? (
         list.error === undefined && <Loading />
@@ -271,7 +271,7 @@ const ValueFields = ({ value = { type: "json", text: "" } }: { readonly value?: 
       name="type"
       label="Kind"
       value={value.type}
-      of={[
+      choices={[
         ["json", "JSON"],
         ["text", "text"]
       ]}
@@ -394,13 +394,13 @@ export const Key = ({ variables: { bucket = "", key = "" } }: { readonly variabl
           )}
         </div>
       </div>
-      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
+      {live.error !== undefined && <Failure error={live.error} retry={live.refresh} />}
       {entry === undefined || value === undefined ? (
         live.error === undefined && <Loading />
       ) : (
         <>
           <Facts
-            of={[
+            facts={[
               [
                 "Bucket",
                 <Link to={pathTo("keys", bucket)} class="mono">
@@ -413,7 +413,7 @@ export const Key = ({ variables: { bucket = "", key = "" } }: { readonly variabl
               ["Kind", value.type === "bytes" ? "bytes, shown as base64" : value.type]
             ]}
           />
-          <Value of={value.type === "json" ? value.json : value.text} name="Value" />
+          <Value value={value.type === "json" ? value.json : value.text} name="Value" />
         </>
       )}
       <History bucket={bucket} name={key} />
@@ -440,7 +440,11 @@ const History = ({ bucket, name }: { readonly bucket: string; readonly name: str
             title: "What",
             width: "",
             cell: ({ operation }) =>
-              operation === "put" ? <Status of="ok">put</Status> : <Status of="cancelled">{operation}</Status>
+              operation === "put" ? (
+                <Status state="ok">put</Status>
+              ) : (
+                <Status state="cancelled">{operation}</Status>
+              )
           },
           { title: "Value", width: "", cell: ({ value }) => <span class="mono quiet">{value}</span> },
           { title: "Written", width: "", isExtra: true, cell: ({ created_at }) => <Time at={created_at} /> }

@@ -17,7 +17,7 @@ import { pathTo } from "../Parts/Rows.tsx"
 import { command } from "../Parts/ShellCommand.ts"
 import { engineNow, now } from "../Parts/Clock.ts"
 import { ago, duration } from "../Parts/Time.tsx"
-import { thrownBy } from "../../DescribeError.ts"
+import { thrownError } from "../../DescribeError.ts"
 
 /**
  * How each of the two periods is drawn: its number of points, and how many minutes each point covers. `ago` is how long
@@ -66,7 +66,7 @@ export const Overview = () => {
           ))}
         </div>
       </div>
-      {figures.error !== undefined && <Failure error={figures.error} again={figures.refresh} />}
+      {figures.error !== undefined && <Failure error={figures.error} retry={figures.refresh} />}
       {figures.value === undefined ? (
         figures.error === undefined && <Loading />
       ) : (
@@ -110,7 +110,8 @@ const Figures = ({
 }) => {
   const points = pointsOf(minutes, span, now.value)
   const times = points.map(({ at }) => at)
-  const sum = (of: (point: Point) => number): number => points.reduce((all, point) => all + of(point), 0)
+  const sum = (valueOf: (point: Point) => number): number =>
+    points.reduce((all, point) => all + valueOf(point), 0)
   const oldestSeconds = Math.max(
     0,
     ...samples
@@ -210,17 +211,17 @@ const pointsOf = (minutes: ReadonlyArray<Minute>, span: Span, until: number): Re
   }
   return Array.from({ length: points }, (_, i) => {
     const at = last - (points - 1 - i) * widthMs
-    const covered = minutesAt.get(at) ?? []
-    const sum = (of: (minute: Minute) => number): number =>
-      covered.reduce((all, minute) => all + of(minute), 0)
+    const minutesOfPoint = minutesAt.get(at) ?? []
+    const sum = (valueOf: (minute: Minute) => number): number =>
+      minutesOfPoint.reduce((all, minute) => all + valueOf(minute), 0)
     return {
       at,
       started: sum(({ started }) => started),
       completed: sum(({ completed }) => completed),
       failed: sum(({ failed }) => failed),
       retried: sum(({ retried }) => retried),
-      longestWaitMs: Math.max(0, ...covered.map(({ longestWaitMs }) => longestWaitMs)),
-      longestRunMs: Math.max(0, ...covered.map(({ longestRunMs }) => longestRunMs))
+      longestWaitMs: Math.max(0, ...minutesOfPoint.map(({ longestWaitMs }) => longestWaitMs)),
+      longestRunMs: Math.max(0, ...minutesOfPoint.map(({ longestRunMs }) => longestRunMs))
     }
   })
 }
@@ -253,7 +254,7 @@ const Tile = ({
   </div>
 )
 
-interface Failing {
+interface FailingFunction {
   readonly functionId: string
   readonly runs: number
   /** The message of the newest failure of the function. */
@@ -276,14 +277,15 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
         }),
         ask(listRuns, { body: { status: "paused", limit: 1 }, signal })
       ])
-      const byFunction = new Map<string, Failing>()
+      const byFunction = new Map<string, FailingFunction>()
       for (const { error, functionId } of failed.runs) {
         const reported = reportedError(error)
         const before = byFunction.get(functionId)
         byFunction.set(functionId, {
           functionId,
           runs: (before?.runs ?? 0) + 1,
-          message: before?.message ?? (reported === undefined ? "" : thrownBy(reported).message.slice(0, 300))
+          message:
+            before?.message ?? (reported === undefined ? "" : thrownError(reported).message.slice(0, 300))
         })
       }
       return {
@@ -294,7 +296,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
     },
     { everyMs: 5000 }
   )
-  const givenUp = useGivenUp(samples)
+  const givenUp = useDeadLetters(samples)
   const stuck = sumOf(samples, "ironflow_runs_stuck")
   const waitingLong = samples.filter(
     ({ labels, name, value }) =>
@@ -312,7 +314,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
   return (
     <section aria-label="What needs attention">
       <h2>Needs attention</h2>
-      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
+      {live.error !== undefined && <Failure error={live.error} retry={live.refresh} />}
       {live.value === undefined && live.error === undefined && <Loading />}
       {hasNoProblem && (
         <Empty>
@@ -324,12 +326,12 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
         <ul class="attention">
           {stuck > 0 && (
             <li>
-              <Status of="failed">{count(stuck)} runs are stuck</Status> <code>{command("doctor")}</code>
+              <Status state="failed">{count(stuck)} runs are stuck</Status> <code>{command("doctor")}</code>
             </li>
           )}
           {waitingLong.map(({ labels, value }) => (
             <li key={labels["function"]}>
-              <Status of="waiting">
+              <Status state="waiting">
                 <Link to="runs" query={{ function: labels["function"], status: "pending" }}>
                   {labels["function"]}
                 </Link>
@@ -339,7 +341,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
           ))}
           {live.value.failing.map(({ functionId, message, runs }) => (
             <li key={functionId}>
-              <Status of="failed">
+              <Status state="failed">
                 <Link to="runs" query={{ function: functionId, status: "failed", "ended-from": from }}>
                   {functionId}
                 </Link>
@@ -353,7 +355,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
           ))}
           {givenUp.map(({ count: many, name, query, to }) => (
             <li key={to}>
-              <Status of="dead">
+              <Status state="dead">
                 <Link to={to} query={query}>
                   {name}
                 </Link>
@@ -363,7 +365,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
           ))}
           {live.value.paused > 0 && (
             <li>
-              <Status of="paused">
+              <Status state="paused">
                 <Link to="runs" query={{ status: "paused" }}>
                   {count(live.value.paused)} paused
                 </Link>
@@ -377,7 +379,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
   )
 }
 
-interface GivenUp {
+interface DeadLetterCount {
   readonly name: string
   readonly to: string
   readonly query: Query
@@ -388,16 +390,16 @@ interface GivenUp {
  * The projections and consumer groups of this environment that have dead letters. These projections and groups are only
  * requested when the metrics report dead letters in some environment.
  */
-const useGivenUp = (samples: ReadonlyArray<Sample>): ReadonlyArray<GivenUp> => {
+const useDeadLetters = (samples: ReadonlyArray<Sample>): ReadonlyArray<DeadLetterCount> => {
   const has = (kind: string): boolean => sumOf(samples, "ironflow_dead_letters", { kind }) > 0
-  const [ofProjections, ofGroups] = [has("projection"), has("group")]
+  const [projectionsHaveLetters, groupsHaveLetters] = [has("projection"), has("group")]
   const live = useLive(
-    `given up ${ofProjections} ${ofGroups}`,
-    async (signal): Promise<ReadonlyArray<GivenUp>> => {
+    `given up ${projectionsHaveLetters} ${groupsHaveLetters}`,
+    async (signal): Promise<ReadonlyArray<DeadLetterCount>> => {
       // a list that the user may not see counts as empty
       const [projections, groups] = await Promise.all([
-        ofProjections ? askAll(listProjections, { signal }).catch(() => []) : [],
-        ofGroups
+        projectionsHaveLetters ? askAll(listProjections, { signal }).catch(() => []) : [],
+        groupsHaveLetters
           ? ask(listConsumerGroups, { body: { limit: 1000 }, signal }).then(
               (answer) => answer.groups,
               () => []
@@ -432,7 +434,7 @@ const Workers = () => {
   return (
     <section aria-label="Workers">
       <h2>Workers</h2>
-      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
+      {live.error !== undefined && <Failure error={live.error} retry={live.refresh} />}
       {live.value !== undefined && <WorkerList workers={live.value.workers} />}
     </section>
   )

@@ -12,18 +12,18 @@ import {
   resumeProjection,
   retryDeadLetters
 } from "../../Protocol/Projections.ts"
-import { LEGACY_RUNNERS, TOKENLESS } from "../../Projection/OwnerName.ts"
+import { LEGACY_RUNNERS, TOKENLESS_OWNER } from "../../Projection/OwnerName.ts"
 import { ask } from "../Parts/Calls.ts"
 import { DeadLetters } from "../Parts/DeadLetters.tsx"
 import { Action, count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
-import { entry, Field } from "../Parts/Fields.tsx"
+import { readEntry, Field } from "../Parts/Fields.tsx"
 import { usePagedList } from "../Parts/PagedList.ts"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { askAll } from "../Parts/CompleteList.ts"
 import { go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
 import { Truncated, Facts, Listing, oneLine, pathTo } from "../Parts/Rows.tsx"
 import { currentUserName } from "../Parts/Session.ts"
-import { Time, withTimes } from "../Parts/Time.tsx"
+import { Time, localizeTimes } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
 
 const columns: ReadonlyArray<Column<ProjectionStatusInfo>> = [
@@ -32,7 +32,7 @@ const columns: ReadonlyArray<Column<ProjectionStatusInfo>> = [
     width: "6.5rem",
     cell: ({ message, status }) => (
       <span title={message}>
-        <Status of={status} />
+        <Status state={status} />
       </span>
     )
   },
@@ -55,7 +55,7 @@ const columns: ReadonlyArray<Column<ProjectionStatusInfo>> = [
     title: "Dead letters",
     width: "5.75rem",
     cell: ({ deadLetters }) =>
-      deadLetters === 0 ? <span class="quiet">0</span> : <Status of="dead">{count(deadLetters)}</Status>
+      deadLetters === 0 ? <span class="quiet">0</span> : <Status state="dead">{count(deadLetters)}</Status>
   },
   { title: "Mode", width: "5.5rem", isExtra: true, cell: ({ mode }) => mode },
   {
@@ -102,18 +102,18 @@ export const OneProjection = ({ variables: { name = "" } }: { readonly variables
     return (
       <>
         <h1>{name}</h1>
-        {error === undefined ? <Loading /> : <Failure error={error} again={refresh} />}
+        {error === undefined ? <Loading /> : <Failure error={error} retry={refresh} />}
       </>
     )
   return (
     <>
       <div class="title">
         <h1>{name}</h1>
-        <Status of={projection.status} />
-        <ProjectionActions of={projection} />
+        <Status state={projection.status} />
+        <ProjectionActions projection={projection} />
       </div>
-      {error !== undefined && <Failure error={error} again={refresh} />}
-      <p>{withTimes(projection.message)}</p>
+      {error !== undefined && <Failure error={error} retry={refresh} />}
+      <p>{localizeTimes(projection.message)}</p>
       {projection.status === "rebuilding" && projection.rebuildTo !== undefined && (
         <p>
           <progress
@@ -125,7 +125,7 @@ export const OneProjection = ({ variables: { name = "" } }: { readonly variables
         </p>
       )}
       <Facts
-        of={[
+        facts={[
           ["Lag", `${count(projection.lag)} ${projection.lag === 1 ? "event" : "events"}`],
           ["Position", count(projection.lastEventSeq)],
           ["Mode", projection.mode],
@@ -135,7 +135,7 @@ export const OneProjection = ({ variables: { name = "" } }: { readonly variables
             "Worker",
             projection.owner === undefined ? (
               "none"
-            ) : projection.owner === TOKENLESS ? (
+            ) : projection.owner === TOKENLESS_OWNER ? (
               LEGACY_RUNNERS
             ) : (
               <Link to={pathTo("workers", projection.owner)} class="mono">
@@ -167,7 +167,7 @@ export const OneProjection = ({ variables: { name = "" } }: { readonly variables
             {projection.lastError.message}
           </p>
           {projection.lastError.stack !== undefined && (
-            <Value of={projection.lastError.stack} name="Stack of the last error" />
+            <Value value={projection.lastError.stack} name="Stack of the last error" />
           )}
         </section>
       )}
@@ -178,7 +178,7 @@ export const OneProjection = ({ variables: { name = "" } }: { readonly variables
   )
 }
 
-const ProjectionActions = ({ of: projection }: { readonly of: ProjectionStatusInfo }) => {
+const ProjectionActions = ({ projection }: { readonly projection: ProjectionStatusInfo }) => {
   const variables = { name: projection.name }
   return (
     <div class="actions">
@@ -197,7 +197,7 @@ const ProjectionActions = ({ of: projection }: { readonly of: ProjectionStatusIn
           confirm="The projection gets no more events until it is resumed. Events that its worker handles now are still saved."
           fields={<Field name="reason" label="Why" placeholder="the warehouse moves" />}
           act={async (entered) => {
-            const reason = entry(entered, "reason")
+            const reason = readEntry(entered, "reason")
             await ask(pauseProjection, {
               variables,
               body: { by: currentUserName(), ...(reason === undefined ? {} : { reason }) }
@@ -263,13 +263,13 @@ const State = ({ name, partition }: { readonly name: string; readonly partition?
   return (
     <section>
       <h2>{partition === undefined ? "State" : `State of ${partition}`}</h2>
-      {error !== undefined && <Failure error={error} again={refresh} />}
+      {error !== undefined && <Failure error={error} retry={refresh} />}
       {value !== undefined &&
         (value.state === undefined ? (
           <p class="quiet">This {partition === undefined ? "projection" : "partition"} has no state yet.</p>
         ) : (
           <>
-            <Value of={value.state.state} name="State" />
+            <Value value={value.state.state} name="State" />
             <p class="quiet">
               Saved <Time at={value.state.updatedAt} />, as version {count(value.state.version)}, with all
               events up to position {count(value.state.lastEventSeq)}.
@@ -323,7 +323,7 @@ const States = ({ name }: { readonly name: string }) => {
             />
           </label>
         </form>
-        {list.error !== undefined && <Failure error={list.error} again={list.refresh} />}
+        {list.error !== undefined && <Failure error={list.error} retry={list.refresh} />}
         {list.items === undefined ? null : list.items.length === 0 ? (
           <p class="quiet">There are no states yet.</p>
         ) : (

@@ -7,7 +7,7 @@ import {
 } from "../../Protocol/Push.ts"
 import { ask } from "../Parts/Calls.ts"
 import { Action, Empty, Failure, Link, Loading, Status } from "../Parts/Elements.tsx"
-import { Field, requiredEntry } from "../Parts/Fields.tsx"
+import { Field, readRequiredEntry } from "../Parts/Fields.tsx"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { pathTo, Table } from "../Parts/Rows.tsx"
 import { command } from "../Parts/ShellCommand.ts"
@@ -19,7 +19,7 @@ const columns: ReadonlyArray<Column<PushEndpoint>> = [
     width: "",
     cell: ({ available, problem }) => (
       <>
-        <Status of={available ? "up" : "down"}>{available ? "available" : "not available"}</Status>
+        <Status state={available ? "up" : "down"}>{available ? "available" : "not available"}</Status>
         {problem !== undefined && <div class="quiet">{problem}</div>}
       </>
     )
@@ -78,7 +78,7 @@ export const PushEndpoints = () => {
               />
             }
             act={async (entered) => {
-              const url = requiredEntry(entered, "url", "the address of the handler")
+              const url = readRequiredEntry(entered, "url", "the address of the handler")
               const { functions } = await ask(registerPushEndpoint, { body: { url } })
               refreshAll()
               return functions.length === 0
@@ -88,7 +88,7 @@ export const PushEndpoints = () => {
           />
         </div>
       </div>
-      {error !== undefined && <Failure error={error} again={refresh} />}
+      {error !== undefined && <Failure error={error} retry={refresh} />}
       {value === undefined ? (
         error === undefined && <Loading />
       ) : value.length === 0 ? (

@@ -28,12 +28,12 @@ import { ErrorView } from "../Parts/ErrorView.tsx"
 import { useLive } from "../Parts/Live.ts"
 import { place, setQuery, type Variables } from "../Parts/Router.ts"
 import { command } from "../Parts/ShellCommand.ts"
-import { duration, Time, withTimes } from "../Parts/Time.tsx"
+import { duration, Time, localizeTimes } from "../Parts/Time.tsx"
 import { PatchStep, RunActions } from "./RunActions.tsx"
 import { testOf } from "./RunTest.ts"
 import { RunTimeline } from "./RunTimeline.tsx"
 
-/** How often a run that has ended is requested: such a run only changes when a user does something to the run. */
+/** How often a run that has ended is requested: it only changes when a user acts on it. */
 const ENDED_MS = 10_000
 /** How often the explanation, audit and logs of an unfinished run are requested. */
 const DETAILS_MS = 2000
@@ -80,7 +80,7 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
     detailsInterval
   )
   if (live.value === undefined) {
-    return live.error === undefined ? <Loading /> : <Failure error={live.error} again={live.refresh} />
+    return live.error === undefined ? <Loading /> : <Failure error={live.error} retry={live.refresh} />
   }
   const { run, steps, why } = live.value
   const openStepId = place.value.query.get("step") ?? undefined
@@ -91,18 +91,18 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
       <div class="title">
         <h1>
           <Link to={`functions/${encodeURIComponent(run.functionId)}`}>{run.functionId}</Link>{" "}
-          <Status of={run.state ?? run.status} />
+          <Status state={run.state ?? run.status} />
         </h1>
         <span class="mono quiet">
           {id} <Copy text={id} />
         </span>
       </div>
-      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
+      {live.error !== undefined && <Failure error={live.error} retry={live.refresh} />}
       <p class="why">
-        <Collapsible text={withTimes(whyOf(why))} />
+        <Collapsible text={localizeTimes(reasonText(why))} />
       </p>
       <WhyDetails details={why.details} />
-      {run.error !== undefined && <ErrorView of={run.error} />}
+      {run.error !== undefined && <ErrorView error={run.error} />}
       <RunActions run={run} steps={steps} />
       <Facts run={run} />
 
@@ -124,7 +124,7 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
       <Logs id={id} everyMs={detailsInterval.everyMs} step={step?.name} />
 
       <h2>Audit</h2>
-      {audit.error !== undefined && <Failure error={audit.error} again={audit.refresh} />}
+      {audit.error !== undefined && <Failure error={audit.error} retry={audit.refresh} />}
       {audit.value !== undefined && events.length === 0 && (
         <Empty>
           Nothing was recorded. A function with <code>recording: true</code> keeps what happened to its runs.
@@ -153,7 +153,7 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
                     {Object.keys(details).length > 0 && (
                       <details>
                         <summary>{bytes(JSON.stringify(details).length)}</summary>
-                        <Value of={details} name={`Details of ${type}`} />
+                        <Value value={details} name={`Details of ${type}`} />
                       </details>
                     )}
                   </td>
@@ -167,13 +167,13 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
       <h2>Take it elsewhere</h2>
       <div class="actions">
         <Copy text={command("runs", "why", id)} label="Copy as CLI" />
-        <AsTest run={run} steps={steps} />
+        <RunAsTest run={run} steps={steps} />
         <Copy text={() => JSON.stringify({ run, steps }, null, 2)} label="Copy as JSON" />
       </div>
       <details>
         <summary>As JSON</summary>
-        <Value of={run} name="The run" />
-        <Value of={steps} name="The steps of the run" />
+        <Value value={run} name="The run" />
+        <Value value={steps} name="The steps of the run" />
       </details>
     </>
   )
@@ -183,7 +183,7 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
  * The message of the explanation. For a paused run, the code of the reason is left out, and so is the name of the call
  * that the button Resume makes.
  */
-const whyOf = ({ code, message }: Why): string =>
+const reasonText = ({ code, message }: Why): string =>
   code === "PAUSED"
     ? message.replace(/^It is paused \(\w+\): /, "It is paused: ").replace(" Resume it with resumeRun.", "")
     : message
@@ -202,7 +202,7 @@ const WhyDetails = ({ details }: { readonly details: { readonly [name: string]: 
       )}
       <details>
         <summary>The facts behind this explanation</summary>
-        <Value of={details} name="The facts behind this explanation" />
+        <Value value={details} name="The facts behind this explanation" />
       </details>
     </>
   )
@@ -261,7 +261,7 @@ const Facts = ({ run }: { readonly run: WireRun }) => {
 const StepDetails = ({ step }: { readonly step: WireStep }) => (
   <section class="details" aria-label={`Step ${step.name}`}>
     <h3>
-      {step.name} <Status of={step.status} />
+      {step.name} <Status state={step.status} />
     </h3>
     <dl class="facts">
       {(
@@ -296,8 +296,8 @@ const StepDetails = ({ step }: { readonly step: WireStep }) => (
         </div>
       ))}
     </dl>
-    {step.error !== undefined && <ErrorView of={step.error} />}
-    {step.status === "completed" && <Value of={step.output} name={`Value of ${step.name}`} />}
+    {step.error !== undefined && <ErrorView error={step.error} />}
+    {step.status === "completed" && <Value value={step.output} name={`Value of ${step.name}`} />}
     <div class="actions">
       {(step.status === "completed" || step.status === "failed") && <PatchStep step={step} />}
       <button type="button" onClick={() => setQuery({ step: undefined })}>
@@ -311,11 +311,11 @@ const Values = ({ run }: { readonly run: WireRun }) => (
   <div class="two">
     <section aria-label="Input">
       <h2>Input</h2>
-      <Value of={run.input} name="Input" />
+      <Value value={run.input} name="Input" />
     </section>
     <section aria-label="Output">
       <h2>Output</h2>
-      <Value of={run.output} name="Output" />
+      <Value value={run.output} name="Output" />
     </section>
   </div>
 )
@@ -338,7 +338,7 @@ const Logs = ({
   return (
     <>
       <h2>Logs{step === undefined ? "" : ` of step ${step}`}</h2>
-      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
+      {live.error !== undefined && <Failure error={live.error} retry={live.refresh} />}
       {live.value !== undefined && lines.length === 0 && (
         <Empty>
           The code of the run has logged nothing{step === undefined ? "" : " in this step"}.{" "}
@@ -369,7 +369,7 @@ const Logs = ({
  * A test that repeats the run. The event of the run is only requested when the user wants the test. For a user who may
  * not see the event, the test has the input of the run instead.
  */
-const AsTest = ({ run, steps }: { readonly run: WireRun; readonly steps: ReadonlyArray<WireStep> }) => {
+const RunAsTest = ({ run, steps }: { readonly run: WireRun; readonly steps: ReadonlyArray<WireStep> }) => {
   const [test, setTest] = useState<string | undefined>(undefined)
   const make = async (): Promise<void> => {
     const event = await ask(getEvent, { body: { id: run.eventId } }).catch((cause: unknown) => {
@@ -389,7 +389,7 @@ const AsTest = ({ run, steps }: { readonly run: WireRun; readonly steps: Readonl
             The recorded results replace the code of the steps. Change the import so that it names the file of
             your function.
           </p>
-          <Value of={test} name="The test" />
+          <Value value={test} name="The test" />
           <div class="actions">
             <button type="button" onClick={() => setTest(undefined)}>
               Close

@@ -24,7 +24,7 @@ const reason = (
   </label>
 )
 
-const reasonIn = (entered: FormData): { readonly reason?: string } => {
+const readReason = (entered: FormData): { readonly reason?: string } => {
   const text = String(entered.get("reason") ?? "").trim()
   return text === "" ? {} : { reason: text }
 }
@@ -55,7 +55,7 @@ export const RunActions = ({
           fields={reason}
           act={(entered) =>
             callAndRefresh(
-              ask(pauseRun, { body: { id, ...reasonIn(entered) } }),
+              ask(pauseRun, { body: { id, ...readReason(entered) } }),
               "The run pauses before its next step."
             )
           }
@@ -90,7 +90,7 @@ export const RunActions = ({
           confirm="The run is cancelled, with the runs that it waits for. Compensations do not run. A cancelled run can be retried."
           fields={reason}
           act={(entered) =>
-            callAndRefresh(ask(cancelRun, { body: { id, ...reasonIn(entered) } }), "The run is cancelled.")
+            callAndRefresh(ask(cancelRun, { body: { id, ...readReason(entered) } }), "The run is cancelled.")
           }
         />
       )}
@@ -128,7 +128,7 @@ export const PatchStep = ({ step }: { readonly step: WireStep }) => (
     act={(entered) => {
       const output = readJson(String(entered.get("output") ?? ""))
       return callAndRefresh(
-        ask(restPatchStep, { body: { stepId: step.id, output, ...reasonIn(entered) } }),
+        ask(restPatchStep, { body: { stepId: step.id, output, ...readReason(entered) } }),
         "The step has this value now."
       )
     }}

@@ -11,12 +11,12 @@ import { Copy } from "../Parts/Elements.tsx"
 import { useFunctions } from "../Parts/SharedLists.ts"
 import { useLive } from "../Parts/Live.ts"
 import { place, setQuery } from "../Parts/Router.ts"
-import { command, shellQuoted } from "../Parts/ShellCommand.ts"
+import { command, quoteForShell } from "../Parts/ShellCommand.ts"
 
 /**
  * The filters in the address, as the call needs them. A filter with several values is a repeated parameter.
  */
-export const filtersIn = (query: URLSearchParams): ListRuns => {
+export const readFilters = (query: URLSearchParams): ListRuns => {
   const firstOf = (name: string): string | undefined => query.get(name) ?? undefined
   const attributes = query.getAll("attribute").flatMap((text) => {
     const at = text.indexOf("=")
@@ -236,8 +236,8 @@ const filterNames: ReadonlyArray<string> = [
 /** The `ironflow` command that lists or counts the runs that the page shows. */
 const commandOf = (query: URLSearchParams): string =>
   command(
-    ...(query.has("by") ? ["runs count", `--by ${shellQuoted(query.get("by") ?? "")}`] : ["runs list"]),
+    ...(query.has("by") ? ["runs count", `--by ${quoteForShell(query.get("by") ?? "")}`] : ["runs list"]),
     ...[...query].flatMap(([name, value]) =>
-      filterNames.includes(name) ? [`--${name} ${shellQuoted(value)}`] : []
+      filterNames.includes(name) ? [`--${name} ${quoteForShell(value)}`] : []
     )
   )

@@ -4,7 +4,7 @@ import { forkRun, moveRun } from "../../Protocol/RunForks.ts"
 import type { WireRun, WireStep } from "../../Protocol/Runs.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
 import { Action } from "../Parts/Elements.tsx"
-import { Choice, entry, Field, jsonEntry, KeepInitial } from "../Parts/Fields.tsx"
+import { Choice, readEntry, Field, readJsonEntry, KeepInitial } from "../Parts/Fields.tsx"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf } from "../Parts/Router.ts"
 import { pathTo } from "../Parts/Rows.tsx"
@@ -32,7 +32,7 @@ export const Fork = ({ run, steps }: { readonly run: WireRun; readonly steps: Re
         <Choice
           name="from"
           label="From the step"
-          of={[["", "none: all steps run again"], ...namesOf(steps)]}
+          choices={[["", "none: all steps run again"], ...namesOf(steps)]}
         />
         <Field
           name="data"
@@ -44,7 +44,7 @@ export const Fork = ({ run, steps }: { readonly run: WireRun; readonly steps: Re
         <Choice
           name="patched"
           label="Step with another result"
-          of={[["", "none"], ...namesOf(steps.filter(wasRecorded))]}
+          choices={[["", "none"], ...namesOf(steps.filter(wasRecorded))]}
         />
         <Field
           name="result"
@@ -56,10 +56,10 @@ export const Fork = ({ run, steps }: { readonly run: WireRun; readonly steps: Re
       </KeepInitial>
     }
     act={async (entered) => {
-      const from = entry(entered, "from")
-      const data = jsonEntry(entered, "data", "The data")
-      const patched = entry(entered, "patched")
-      const result = jsonEntry(entered, "result", "The result")
+      const from = readEntry(entered, "from")
+      const data = readJsonEntry(entered, "data", "The data")
+      const patched = readEntry(entered, "patched")
+      const result = readJsonEntry(entered, "result", "The result")
       if (patched === undefined && result !== undefined) {
         throw new CallError("Choose the step that gets this result.", 400, "")
       }
@@ -107,12 +107,12 @@ export const Move = ({ run }: { readonly run: WireRun }) => {
           <Choice
             name="version"
             label="To the version"
-            of={[["", "the latest"], ...otherVersions.map((version) => [version, version] as const)]}
+            choices={[["", "the latest"], ...otherVersions.map((version) => [version, version] as const)]}
           />
         </KeepInitial>
       }
       act={async (entered) => {
-        const version = entry(entered, "version")
+        const version = readEntry(entered, "version")
         const moved = await ask(moveRun, {
           variables: { id },
           body: version === undefined ? {} : { version }

@@ -2,7 +2,7 @@
 import { countRuns, type RunCounts, type RunGroup } from "../../Protocol/RunCounts.ts"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
 import { runStatuses } from "../../RunStatus.ts"
-import { runsOf } from "../Parts/BulkWords.ts"
+import { runCountText } from "../Parts/BulkWords.ts"
 import { ask } from "../Parts/Calls.ts"
 import { count, Empty, Failure, Link, Loading, Status } from "../Parts/Elements.tsx"
 import { useFunctions } from "../Parts/SharedLists.ts"
@@ -72,10 +72,10 @@ export const RunGroups = ({ by, filters }: { readonly by: string; readonly filte
   const indexedPaths = useIndexedPaths()
   const counts = live.value
   if (counts === undefined)
-    return live.error === undefined ? <Loading /> : <Failure error={live.error} again={live.refresh} />
+    return live.error === undefined ? <Loading /> : <Failure error={live.error} retry={live.refresh} />
   return (
     <>
-      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
+      {live.error !== undefined && <Failure error={live.error} retry={live.refresh} />}
       {counts.count === 0 ? (
         <Empty>No run matches these filters{counts.isExact ? "" : " among those searched so far"}.</Empty>
       ) : (
@@ -88,7 +88,8 @@ export const RunGroups = ({ by, filters }: { readonly by: string; readonly filte
       )}
       <p class="below" role="status">
         <span>
-          {runsOf(counts.count)} in {count(counts.groupCount)} {counts.groupCount === 1 ? "group" : "groups"}
+          {runCountText(counts.count)} in {count(counts.groupCount)}{" "}
+          {counts.groupCount === 1 ? "group" : "groups"}
           {counts.groupCount > counts.groups.length && `, of which ${count(counts.groups.length)} are shown`}
         </span>
         {counts.lookedBackTo !== undefined && (
@@ -125,7 +126,7 @@ export const RunGroups = ({ by, filters }: { readonly by: string; readonly filte
  * The query in the address of the page that lists runs instead of groups. It has the current filters, and those of
  * `filter`.
  */
-export const asList = (filter: Query): Query => ({
+export const listQuery = (filter: Query): Query => ({
   ...Object.fromEntries([...place.value.query.keys()].map((name) => [name, place.value.query.getAll(name)])),
   by: undefined,
   took: undefined,
@@ -155,7 +156,7 @@ const columnsOf = (
         return filter === undefined ? (
           <span class="quiet">{text}</span>
         ) : (
-          <Link to="runs" query={asList(filter)} title="The list of these runs">
+          <Link to="runs" query={listQuery(filter)} title="The list of these runs">
             {text}
           </Link>
         )
@@ -180,7 +181,7 @@ const columnsOf = (
           group.statuses[status] === undefined ? (
             <span class="quiet">–</span>
           ) : (
-            <Status of={status}>{count(group.statuses[status])}</Status>
+            <Status state={status}>{count(group.statuses[status])}</Status>
           )
       })),
     ...(durations

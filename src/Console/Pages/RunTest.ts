@@ -1,7 +1,7 @@
 /** Writes a test that repeats a run. The values that were recorded become stubs for the run's steps. */
 import type { LoggedEvent } from "../../Protocol/Events.ts"
 import type { WireRun, WireStep } from "../../Protocol/Runs.ts"
-import { thrownBy } from "../../DescribeError.ts"
+import { thrownError } from "../../DescribeError.ts"
 import { isRecord } from "../Parts/Calls.ts"
 import { reportedError } from "../Parts/ErrorView.tsx"
 
@@ -17,13 +17,13 @@ export const testOf = (
     const key = `${step.kind === "invokeAsync" ? "invoke" : step.kind} ${step.name}`
     byName.set(key, [...(byName.get(key) ?? []), step])
   }
-  const stubs = [...byName.values()].flatMap((same) => stubLines(same))
+  const stubs = [...byName.values()].flatMap((sameSteps) => stubLines(sameSteps))
   const hasFailedSteps = steps.some(({ status }) => status === "failed")
   const hasFailed = run.state === "failed"
   const assertions = hasFailed
     ? [
         `  assert.equal(run.status, "failed")`,
-        `  assert.match(String(run.error), /${escaped(messageOf(run.error))}/)`
+        `  assert.match(String(run.error), /${escapeText(messageOf(run.error))}/)`
       ]
     : [`  assert.equal(run.status, "completed")`, `  assert.deepEqual(run.output, ${code(run.output)})`]
   return [
@@ -46,16 +46,16 @@ export const testOf = (
   ].join("\n")
 }
 
-/** The lines that stub all steps of one kind and name. `same` has these steps, in their order. */
-const stubLines = (same: ReadonlyArray<WireStep>): ReadonlyArray<string> => {
-  const [{ kind, name } = { kind: "", name: "" }] = same
+/** The lines that stub all steps of one kind and name. `sameSteps` has these steps, in their order. */
+const stubLines = (sameSteps: ReadonlyArray<WireStep>): ReadonlyArray<string> => {
+  const [{ kind, name } = { kind: "", name: "" }] = sameSteps
   const quoted = JSON.stringify(name)
   switch (kind) {
     case "run":
     case "invoke":
     case "invokeAsync": {
       const mock = kind === "run" ? "mockStep" : "mockInvoke"
-      const results = same.map(resultOf)
+      const results = sameSteps.map(resultOf)
       if (new Set(results).size === 1) return [`t.${mock}(${quoted}, () => ${results[0]})`]
       const list = camelCase(`results of ${name}`)
       return [
@@ -64,7 +64,7 @@ const stubLines = (same: ReadonlyArray<WireStep>): ReadonlyArray<string> => {
       ]
     }
     case "waitForEvent":
-      return same.flatMap(({ output }) =>
+      return sameSteps.flatMap(({ output }) =>
         isRecord(output) && typeof output["name"] === "string"
           ? [`t.sendEvent(${JSON.stringify(output["name"])}, ${code(output["data"])})`]
           : []
@@ -84,13 +84,13 @@ const resultOf = ({ error, output, status }: WireStep): string =>
 
 const messageOf = (error: unknown): string => {
   const reported = reportedError(error)
-  return reported === undefined ? "" : thrownBy(reported).message
+  return reported === undefined ? "" : thrownError(reported).message
 }
 
 const code = (value: unknown): string =>
   value === undefined ? "undefined" : JSON.stringify(value, null, 2).replaceAll("\n", "\n  ")
 
-const escaped = (text: string): string =>
+const escapeText = (text: string): string =>
   text
     .slice(0, 120)
     .replace(/[.*+?^${}()|[\]\\/]/g, "\\$&")

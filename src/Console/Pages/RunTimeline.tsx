@@ -12,7 +12,7 @@ interface Bar {
   readonly dueAt: number | undefined
 }
 
-const msOf = (time: string | undefined): number | undefined => {
+const epochMsOf = (time: string | undefined): number | undefined => {
   const ms = time === undefined ? Number.NaN : Date.parse(time)
   return Number.isNaN(ms) ? undefined : ms
 }
@@ -41,16 +41,16 @@ export const RunTimeline = ({
   readonly audit: ReadonlyArray<AuditEvent>
   readonly openStepId: string | undefined
 }) => {
-  const createdAt = msOf(run.createdAt) ?? now.value
-  const started = msOf(run.startedAt)
-  const ended = msOf(run.endedAt)
+  const createdAt = epochMsOf(run.createdAt) ?? now.value
+  const startedAt = epochMsOf(run.startedAt)
+  const endedAt = epochMsOf(run.endedAt)
   const bars = steps.map((step): Bar => {
-    const from = msOf(step.startedAt) ?? msOf(step.endedAt) ?? ended ?? now.value
-    const to = msOf(step.endedAt) ?? ended ?? now.value
-    const due = ended === undefined && step.status === "waiting" ? msOf(step.dueAt) : undefined
+    const from = epochMsOf(step.startedAt) ?? epochMsOf(step.endedAt) ?? endedAt ?? now.value
+    const to = epochMsOf(step.endedAt) ?? endedAt ?? now.value
+    const due = endedAt === undefined && step.status === "waiting" ? epochMsOf(step.dueAt) : undefined
     return { from, to: Math.max(from, to), dueAt: due !== undefined && due > now.value ? due : undefined }
   })
-  const end = Math.max(createdAt + 1, ended ?? now.value, ...bars.map(({ to }) => to))
+  const end = Math.max(createdAt + 1, endedAt ?? now.value, ...bars.map(({ to }) => to))
   // workers have their own clocks: if a step seems to begin before the run was created, it is drawn as if it began with
   // the run
   const at = (ms: number): string =>
@@ -81,10 +81,13 @@ export const RunTimeline = ({
           waits for a worker
         </span>
         <span role="cell" class="track" title={`Created ${exactTime(createdAt)}`}>
-          <span class="bar queue" style={{ left: at(createdAt), width: width(createdAt, started ?? end) }} />
+          <span
+            class="bar queue"
+            style={{ left: at(createdAt), width: width(createdAt, startedAt ?? end) }}
+          />
         </span>
         <span role="cell" class="number">
-          {duration((started ?? end) - createdAt)}
+          {duration((startedAt ?? end) - createdAt)}
         </span>
       </div>
       {steps.map((step, i) => {
@@ -99,7 +102,7 @@ export const RunTimeline = ({
                 query={stepQuery(step.id)}
                 title={`${step.kind} ${step.id}`}
               >
-                <Status of={step.status}>
+                <Status state={step.status}>
                   {branch !== "" && <span class="quiet">{branch} /</span>}
                   <span class="step-name">{step.name}</span>
                 </Status>

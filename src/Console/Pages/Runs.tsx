@@ -9,15 +9,15 @@ import { ask, CallError, isRecord } from "../Parts/Calls.ts"
 import { useLive } from "../Parts/Live.ts"
 import { count, Empty, Failure, Link, Loading, Status } from "../Parts/Elements.tsx"
 import { environment, place } from "../Parts/Router.ts"
-import { aboutOf } from "../Parts/RunRows.tsx"
+import { inputSummary } from "../Parts/RunRows.tsx"
 import { pathTo } from "../Parts/Rows.tsx"
 import { command } from "../Parts/ShellCommand.ts"
 import { now } from "../Parts/Clock.ts"
 import { duration, Time } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
 import { BulkStart } from "./BulkStart.tsx"
-import { checkFilters, Filters, filtersIn } from "./RunFilters.tsx"
-import { asList, RunGroups } from "./RunGroups.tsx"
+import { checkFilters, Filters, readFilters } from "./RunFilters.tsx"
+import { listQuery, RunGroups } from "./RunGroups.tsx"
 
 /** The part of a run that a row keeps. The payloads of a hundred thousand runs would not fit in a browser. */
 interface Row {
@@ -42,7 +42,7 @@ const toRow = (run: WireRun): Row => ({
   id: run.id,
   functionId: run.functionId,
   status: run.state ?? run.status,
-  about: aboutOf(run.input),
+  about: inputSummary(run.input),
   error: messageOf(run.error),
   createdAt: run.createdAt,
   startedAt: run.startedAt,
@@ -74,7 +74,7 @@ const checkboxColumn = (
 })
 
 const columns: ReadonlyArray<Column<Row>> = [
-  { title: "Status", width: "7.5rem", cell: ({ status }) => <Status of={status} /> },
+  { title: "Status", width: "7.5rem", cell: ({ status }) => <Status state={status} /> },
   {
     title: "Run",
     width: "minmax(6rem, 1.45fr)",
@@ -113,10 +113,10 @@ const columns: ReadonlyArray<Column<Row>> = [
     )
   },
   { title: "Created", width: "5.5rem", isExtra: true, cell: ({ createdAt }) => <Time at={createdAt} /> },
-  { title: "Took", width: "5.5rem", isExtra: true, cell: (run) => <Took run={run} /> }
+  { title: "Took", width: "5.5rem", isExtra: true, cell: (run) => <RunDuration run={run} /> }
 ]
 
-const Took = ({ run: { endedAt, startedAt } }: { readonly run: Row }) => {
+const RunDuration = ({ run: { endedAt, startedAt } }: { readonly run: Row }) => {
   if (startedAt === undefined) return <span class="quiet">–</span>
   const end = endedAt === undefined ? now.value : Date.parse(endedAt)
   return <span class="number">{duration(Math.max(0, end - Date.parse(startedAt)))}</span>
@@ -140,19 +140,19 @@ const CountedRuns = () => (
     <div class="title">
       <h1>Runs</h1>
       <div class="actions">
-        <Link to="runs" query={asList({})}>
+        <Link to="runs" query={listQuery({})}>
           As a list
         </Link>
       </div>
     </div>
     <Filters />
-    <RunGroups filters={filtersIn(place.value.query)} by={place.value.query.get("by") ?? ""} />
+    <RunGroups filters={readFilters(place.value.query)} by={place.value.query.get("by") ?? ""} />
   </>
 )
 
 const RunList = () => {
   const { query } = place.value
-  const filterText = JSON.stringify(filtersIn(query))
+  const filterText = JSON.stringify(readFilters(query))
   const key = `${environment.value} ${filterText}`
   const filters = JSON.parse(filterText) as ListRuns
   const list = useRunList(key, filters)
@@ -180,7 +180,7 @@ const RunList = () => {
         </div>
       </div>
       <Filters />
-      {list.error !== undefined && <Failure error={list.error} again={list.refresh} />}
+      {list.error !== undefined && <Failure error={list.error} retry={list.refresh} />}
       {list.rows === undefined ? (
         list.error === undefined && <Loading />
       ) : list.rows.length === 0 ? (

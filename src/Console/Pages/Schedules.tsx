@@ -54,7 +54,7 @@ export const Schedules = () => {
             title: "Next fire",
             width: "6.5rem",
             narrow: "5.5rem",
-            cell: ({ isPaused, next }) => (isPaused ? <Status of="paused" /> : <Time at={next} />)
+            cell: ({ isPaused, next }) => (isPaused ? <Status state="paused" /> : <Time at={next} />)
           },
           {
             title: "At",

@@ -2,7 +2,7 @@
 import { deleteSecret, listSecrets, type SecretInfo, setSecret } from "../../Protocol/Secrets.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
 import { Action, Empty } from "../Parts/Elements.tsx"
-import { Field, requiredEntry } from "../Parts/Fields.tsx"
+import { Field, readRequiredEntry } from "../Parts/Fields.tsx"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { askAll } from "../Parts/CompleteList.ts"
 import { Listing } from "../Parts/Rows.tsx"
@@ -26,7 +26,7 @@ const SetSecret = ({ name }: { readonly name?: string }) => (
       </>
     }
     act={async (entered) => {
-      const secret = name ?? requiredEntry(entered, "name", "the name of the secret")
+      const secret = name ?? readRequiredEntry(entered, "name", "the name of the secret")
       const value = entered.get("value")
       if (typeof value !== "string" || value === "") throw new CallError("Enter the value.", 400, "")
       await ask(setSecret, { body: { name: secret, value } })

@@ -79,7 +79,7 @@ export const Streams = () => {
           />
         </label>
       </form>
-      {list.error !== undefined && <Failure error={list.error} again={list.refresh} />}
+      {list.error !== undefined && <Failure error={list.error} retry={list.refresh} />}
       {list.items === undefined ? (
         list.error === undefined && <Loading />
       ) : list.items.length === 0 ? (
@@ -142,7 +142,7 @@ const entryColumns: ReadonlyArray<Column<Entry>> = [
     cell: ({ runs }) =>
       runs.map(({ functionId, id, state }) => (
         <Link key={id} to={pathTo("runs", id)} title={`${functionId}: ${state}`}>
-          <Status of={state}>{functionId}</Status>{" "}
+          <Status state={state}>{functionId}</Status>{" "}
         </Link>
       ))
   },
@@ -184,7 +184,7 @@ export const Stream = ({ variables: { id = "" } }: { readonly variables: Variabl
     return (
       <>
         <h1>{id}</h1>
-        {about.error === undefined ? <Loading /> : <Failure error={about.error} again={about.refresh} />}
+        {about.error === undefined ? <Loading /> : <Failure error={about.error} retry={about.refresh} />}
       </>
     )
   const { createdAt, entityType, eventCount, updatedAt, version } = about.value
@@ -194,7 +194,7 @@ export const Stream = ({ variables: { id = "" } }: { readonly variables: Variabl
         {entityType} {id}
       </h1>
       <Facts
-        of={[
+        facts={[
           ["Version", count(version)],
           ["Events", count(eventCount)],
           ["Began", <Time at={createdAt} exactly />],
@@ -203,7 +203,7 @@ export const Stream = ({ variables: { id = "" } }: { readonly variables: Variabl
       />
       <section>
         <h2>Its events, newest first</h2>
-        {list.error !== undefined && <Failure error={list.error} again={list.refresh} />}
+        {list.error !== undefined && <Failure error={list.error} retry={list.refresh} />}
         {list.items !== undefined && (
           <VirtualList
             label="Events of the entity"
@@ -243,7 +243,7 @@ const Snapshot = ({ id }: { readonly id: string }) => {
     { everyMs: 5000 }
   )
   const [snapshot] = value ?? []
-  if (error !== undefined) return <Failure error={error} again={refresh} />
+  if (error !== undefined) return <Failure error={error} retry={refresh} />
   if (snapshot === undefined) return null
   return (
     <section>
@@ -251,7 +251,7 @@ const Snapshot = ({ id }: { readonly id: string }) => {
       <p class="quiet">
         Of version {count(snapshot.entityVersion)}, taken <Time at={snapshot.createdAt} />.
       </p>
-      <Value of={snapshot.state} name="State of the snapshot" />
+      <Value value={snapshot.state} name="State of the snapshot" />
     </section>
   )
 }

@@ -14,7 +14,7 @@ export const System = () => {
     <>
       <h1>System</h1>
       <About />
-      {metrics.error !== undefined && <Failure error={metrics.error} again={metrics.refresh} />}
+      {metrics.error !== undefined && <Failure error={metrics.error} retry={metrics.refresh} />}
       {metrics.value === undefined ? (
         metrics.error === undefined && <Loading />
       ) : (
@@ -94,14 +94,14 @@ const About = () => {
   const problems = Object.entries(state.value?.components ?? {})
   return (
     <section>
-      {about.error !== undefined && <Failure error={about.error} again={about.refresh} />}
+      {about.error !== undefined && <Failure error={about.error} retry={about.refresh} />}
       <Facts
-        of={[
-          ["Health", state.value === undefined ? undefined : <Status of={state.value.status} />],
+        facts={[
+          ["Health", state.value === undefined ? undefined : <Status state={state.value.status} />],
           [
             "Accepts calls",
             readiness.value === undefined ? undefined : (
-              <Status of={readiness.value === "ready" ? "ready" : "unavailable"}>{readiness.value}</Status>
+              <Status state={readiness.value === "ready" ? "ready" : "unavailable"}>{readiness.value}</Status>
             )
           ],
           ["Version", about.value?.version],
@@ -137,7 +137,7 @@ const Store = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => {
     <section>
       <h2>Store</h2>
       <Facts
-        of={[
+        facts={[
           ["Size of the database", bytes(sumOf(samples, "ironflow_database_bytes"))],
           ["Commits", count(commits)],
           ["Average time of a commit", commits === 0 ? undefined : duration((seconds / commits) * 1000)],
@@ -160,9 +160,9 @@ const Guarantees = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) =>
       <h2>Guarantees</h2>
       <p>
         {violations === 0 ? (
-          <Status of="ok">No violation of a guarantee was found.</Status>
+          <Status state="ok">No violation of a guarantee was found.</Status>
         ) : (
-          <Status of="damaged">
+          <Status state="damaged">
             {violations === 1
               ? "A violation of a guarantee was"
               : `${count(violations)} violations of guarantees were`}{" "}
@@ -171,7 +171,7 @@ const Guarantees = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) =>
         )}
       </p>
       <Facts
-        of={[
+        facts={[
           ...refused.map(
             ({ labels, value }) => [`Late writes refused: ${labels["kind"] ?? ""}`, count(value)] as const
           ),

@@ -12,13 +12,13 @@ import { getTopicStats, listTopics, publish, type TopicInfo } from "../../Protoc
 import { ask } from "../Parts/Calls.ts"
 import { DeadLetters } from "../Parts/DeadLetters.tsx"
 import { Action, bytes, count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
-import { entry, Field, jsonEntry, requiredEntry } from "../Parts/Fields.tsx"
+import { readEntry, Field, readJsonEntry, readRequiredEntry } from "../Parts/Fields.tsx"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf, place, type Variables } from "../Parts/Router.ts"
 import { Truncated, Facts, Listing, pathTo, Table } from "../Parts/Rows.tsx"
 import { currentUserName } from "../Parts/Session.ts"
 import { command } from "../Parts/ShellCommand.ts"
-import { Time, withTimes } from "../Parts/Time.tsx"
+import { Time, localizeTimes } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
 
 const topicColumns: ReadonlyArray<Column<TopicInfo>> = [
@@ -61,7 +61,7 @@ const groupColumns: ReadonlyArray<Column<ConsumerGroup>> = [
     width: "6rem",
     cell: ({ message, status }) => (
       <span title={message}>
-        <Status of={status} />
+        <Status state={status} />
       </span>
     )
   },
@@ -71,7 +71,7 @@ const groupColumns: ReadonlyArray<Column<ConsumerGroup>> = [
     title: "Dead letters",
     width: "6rem",
     cell: ({ deadLetters }) =>
-      deadLetters === 0 ? <span class="quiet">0</span> : <Status of="dead">{count(deadLetters)}</Status>
+      deadLetters === 0 ? <span class="quiet">0</span> : <Status state="dead">{count(deadLetters)}</Status>
   },
   { title: "In flight", width: "5rem", isExtra: true, cell: ({ inFlight }) => number(inFlight) },
   { title: "Retrying", width: "5rem", isExtra: true, cell: ({ retrying }) => number(retrying) },
@@ -101,8 +101,8 @@ const Publish = ({ topic }: { readonly topic?: string }) => (
       </>
     }
     act={async (entered) => {
-      const topic = requiredEntry(entered, "topic", "the topic")
-      await ask(publish, { body: { topic, data: jsonEntry(entered, "data", "The message") ?? {} } })
+      const topic = readRequiredEntry(entered, "topic", "the topic")
+      await ask(publish, { body: { topic, data: readJsonEntry(entered, "data", "The message") ?? {} } })
       refreshAll()
       return `The message is published on ${topic}.`
     }}
@@ -171,13 +171,13 @@ export const Topic = ({ variables: { name = "" } }: { readonly variables: Variab
           <Publish topic={name} />
         </div>
       </div>
-      {error !== undefined && <Failure error={error} again={refresh} />}
+      {error !== undefined && <Failure error={error} retry={refresh} />}
       {value === undefined ? (
         error === undefined && <Loading />
       ) : (
         <>
           <Facts
-            of={[
+            facts={[
               ["Messages that are kept", count(value.messageCount)],
               ["Subscribers now", count(value.consumerCount)],
               ["Lag of the group furthest behind", count(value.lag)],
@@ -210,7 +210,7 @@ export const Group = ({ variables: { name = "" } }: { readonly variables: Variab
     return (
       <>
         <h1>{name}</h1>
-        {error === undefined ? <Loading /> : <Failure error={error} again={refresh} />}
+        {error === undefined ? <Loading /> : <Failure error={error} retry={refresh} />}
       </>
     )
   const { namespace, pattern } = group
@@ -218,13 +218,13 @@ export const Group = ({ variables: { name = "" } }: { readonly variables: Variab
     <>
       <div class="title">
         <h1>{name}</h1>
-        <Status of={group.status} />
-        <GroupActions of={group} />
+        <Status state={group.status} />
+        <GroupActions group={group} />
       </div>
-      {error !== undefined && <Failure error={error} again={refresh} />}
-      <p>{withTimes(group.message)}</p>
+      {error !== undefined && <Failure error={error} retry={refresh} />}
+      <p>{localizeTimes(group.message)}</p>
       <Facts
-        of={[
+        facts={[
           ["Lag", count(group.lag)],
           ["In flight", count(group.inFlight)],
           ["Retrying", count(group.retrying)],
@@ -263,7 +263,7 @@ export const Group = ({ variables: { name = "" } }: { readonly variables: Variab
                 title: "Keeps up",
                 width: "",
                 cell: ({ isSlow }) =>
-                  isSlow ? <Status of="waiting">no</Status> : <Status of="ok">yes</Status>
+                  isSlow ? <Status state="waiting">no</Status> : <Status state="ok">yes</Status>
               },
               { title: "Joined", width: "", isExtra: true, cell: ({ joinedAt }) => <Time at={joinedAt} /> }
             ]}
@@ -274,14 +274,14 @@ export const Group = ({ variables: { name = "" } }: { readonly variables: Variab
       {group.metadata !== undefined && (
         <section>
           <h2>Metadata</h2>
-          <Value of={group.metadata} name="Metadata of the group" />
+          <Value value={group.metadata} name="Metadata of the group" />
         </section>
       )}
     </>
   )
 }
 
-const GroupActions = ({ of: { name, namespace, pattern, status } }: { readonly of: ConsumerGroup }) => {
+const GroupActions = ({ group: { name, namespace, pattern, status } }: { readonly group: ConsumerGroup }) => {
   const group = { name, namespace, pattern }
   return (
     <div class="actions">
@@ -300,7 +300,7 @@ const GroupActions = ({ of: { name, namespace, pattern, status } }: { readonly o
           confirm="The group delivers nothing until it is resumed. Members may still ack the events that they hold."
           fields={<Field name="reason" label="Why" placeholder="the printer is broken" />}
           act={async (entered) => {
-            const reason = entry(entered, "reason")
+            const reason = readEntry(entered, "reason")
             await ask(updateConsumerGroup, {
               body: {
                 group: { ...group, status: "paused" },

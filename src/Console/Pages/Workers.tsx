@@ -83,7 +83,7 @@ export const Worker = ({ variables: { id = "" } }: { readonly variables: Variabl
   return (
     <>
       <h1>Worker {id}</h1>
-      {error !== undefined && <Failure error={error} again={refresh} />}
+      {error !== undefined && <Failure error={error} retry={refresh} />}
       {worker === undefined ? (
         value === undefined ? (
           error === undefined && <Loading />
@@ -93,7 +93,7 @@ export const Worker = ({ variables: { id = "" } }: { readonly variables: Variabl
       ) : (
         <>
           <Facts
-            of={[
+            facts={[
               ["Runs at the same time", <Load worker={worker} />],
               ["Host", worker.hostname],
               ["Connected", <Time at={worker.registeredAt} exactly />],

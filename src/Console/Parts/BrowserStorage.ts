@@ -14,6 +14,6 @@ export const saveSetting = (name: string, value: string): void => {
     if (value === "") localStorage.removeItem(PREFIX + name)
     else localStorage.setItem(PREFIX + name, value)
   } catch {
-    // the console works without storage
+    // the setting is not saved: the console works without storage
   }
 }

@@ -32,18 +32,18 @@ export const actionSentences: { readonly [A in BulkOperation["action"]]: string 
     "Each run that has ended is deleted, with its steps, logs and attributes. The event stays. This cannot be undone."
 }
 
-export const capital = (text: string): string => text.slice(0, 1).toUpperCase() + text.slice(1)
+export const capitalized = (text: string): string => text.slice(0, 1).toUpperCase() + text.slice(1)
 
 /**
  * A number of runs with its noun: `1 run`, `1,234 runs`. For an erasure the noun is `items`, since runs are only one
  * kind of erased data.
  */
-export const runsOf = (number: number, action?: BulkOperation["action"]): string =>
+export const runCountText = (number: number, action?: BulkOperation["action"]): string =>
   action === "erase"
     ? `${count(number)} ${number === 1 ? "item" : "items"}`
     : `${count(number)} ${number === 1 ? "run" : "runs"}`
 
-const whyNot = ({ skipped }: BulkOperation): string =>
+const skippedText = ({ skipped }: BulkOperation): string =>
   Object.entries(skipped)
     .map(([why, number]) => `${count(number)} ${why}`)
     .join(", ")
@@ -55,17 +55,17 @@ const whyNot = ({ skipped }: BulkOperation): string =>
 export const dryRunResultOf = (operation: BulkOperation): string => {
   const { action, done: number, matched, skipped } = operation
   if (matched === 0) return "There are no such runs."
-  const others = Object.keys(skipped).length === 0 ? "" : ` The others: ${whyNot(operation)}.`
-  return `${runsOf(matched, action)} ${matched === 1 ? "matches" : "match"}, of which ${count(number)} can be ${pastParticiples[action]}.${others}`
+  const others = Object.keys(skipped).length === 0 ? "" : ` The others: ${skippedText(operation)}.`
+  return `${runCountText(matched, action)} ${matched === 1 ? "matches" : "match"}, of which ${count(number)} can be ${pastParticiples[action]}.${others}`
 }
 
 /** What the operation has done, as a sentence. */
 export const resultOf = (operation: BulkOperation): string => {
   const { action, done: number, matched } = operation
   const remaining = matched - number
-  return `${runsOf(number, action)} ${pastParticiples[action]}.${
+  return `${runCountText(number, action)} ${pastParticiples[action]}.${
     remaining === 0
       ? ""
-      : ` ${runsOf(remaining, action)} ${remaining === 1 ? "stays as it was" : "stay as they were"}: ${whyNot(operation)}.`
+      : ` ${runCountText(remaining, action)} ${remaining === 1 ? "stays as it was" : "stay as they were"}: ${skippedText(operation)}.`
   }`
 }

@@ -48,7 +48,7 @@ const FRESH_MS = 1500
 let freshUntil = 0
 
 /** Called after a change. For {@link FRESH_MS}, the page refuses answers that the engine has made for another tab. */
-export const refuseShared = (): void => {
+export const refuseSharedAnswers = (): void => {
   freshUntil = performance.now() + FRESH_MS
 }
 
@@ -63,9 +63,9 @@ const refreshSignals = new WeakSet<AbortSignal>()
  * aborts together with `signal`.
  */
 export const refreshSignal = (signal: AbortSignal): AbortSignal => {
-  const derived = AbortSignal.any([signal])
-  refreshSignals.add(derived)
-  return derived
+  const refreshOnly = AbortSignal.any([signal])
+  refreshSignals.add(refreshOnly)
+  return refreshOnly
 }
 
 /** The timeout of a call. An engine that works answers every call of a page much sooner. */
@@ -97,7 +97,7 @@ export const send = async (
     }
   }
   const path = pathOf(operation, variables).slice(1)
-  const acceptsShared =
+  const acceptsSharedAnswer =
     isReadOnly(operation) &&
     signal !== undefined &&
     refreshSignals.has(signal) &&
@@ -111,7 +111,7 @@ export const send = async (
       headers: {
         ...(usesKeyEnvironment === true ? {} : { [ENVIRONMENT_HEADER]: environment.peek() }),
         ...(body === undefined ? {} : { "content-type": "application/json" }),
-        ...(acceptsShared ? { "cache-control": "max-age=1" } : {}),
+        ...(acceptsSharedAnswer ? { "cache-control": "max-age=1" } : {}),
         ...headers
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),

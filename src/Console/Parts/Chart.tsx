@@ -118,10 +118,10 @@ export const Chart = ({
 
 const clock = (ms: number, utc: boolean): string => {
   const date = new Date(ms)
-  const two = (value: number): string => String(value).padStart(2, "0")
+  const twoDigits = (value: number): string => String(value).padStart(2, "0")
   return utc
-    ? `${two(date.getUTCHours())}:${two(date.getUTCMinutes())} UTC`
-    : `${two(date.getHours())}:${two(date.getMinutes())}`
+    ? `${twoDigits(date.getUTCHours())}:${twoDigits(date.getUTCMinutes())} UTC`
+    : `${twoDigits(date.getHours())}:${twoDigits(date.getMinutes())}`
 }
 
 const useScheme = (): string => {

@@ -30,7 +30,7 @@ export const nextFires = (
       times.push(new Date(at).toISOString())
     }
   } catch {
-    // the cron syntax of a legacy server may differ
+    // no times: a legacy server may have accepted another cron syntax
   }
   return times
 }

@@ -36,15 +36,15 @@ const membersOf = (schema: Schema, root: Schema, path: ReadonlyArray<string>): R
     .slice(0, MAX_FIELDS)
     .flatMap(([name, member]) => {
       if (!isObject(member)) return []
-      const plain = resolved(member, root)
-      const description = plain.description ?? member.description
+      const memberSchema = resolveSchema(member, root)
+      const description = memberSchema.description ?? member.description
       return [
         {
           name,
           path: [...path, name],
           isNeeded: Array.isArray(required) && required.includes(name),
           ...(typeof description === "string" ? { hint: description.slice(0, 300) } : {}),
-          ...kindOf(plain, root, [...path, name])
+          ...kindOf(memberSchema, root, [...path, name])
         }
       ]
     })
@@ -94,19 +94,19 @@ const isPlain = (value: unknown): value is PlainValue =>
  * Follows a reference. Of alternative schemas, those for `null` and for numbers that JSON does not have are left out.
  * If exactly one remains, it is taken; otherwise the schema is returned as it is.
  */
-const resolved = (schema: Schema, root: Schema, depth = 0): Schema => {
+const resolveSchema = (schema: Schema, root: Schema, depth = 0): Schema => {
   if (depth > MAX_REFERENCES) return {}
   const { $ref, allOf, anyOf, oneOf } = schema
   if (typeof $ref === "string") {
     const [, place = "", name = ""] = /^#\/(\$defs|definitions)\/([^/]+)$/.exec($ref) ?? []
     const all = Object.hasOwn(root, place) ? root[place] : undefined
     const definition = isObject(all) && Object.hasOwn(all, name) ? all[name] : undefined
-    return isObject(definition) ? resolved(definition, root, depth + 1) : {}
+    return isObject(definition) ? resolveSchema(definition, root, depth + 1) : {}
   }
   const parts: unknown = anyOf ?? oneOf ?? (schema.type === undefined ? allOf : undefined)
   if (!Array.isArray(parts)) return schema
   const candidates = parts.filter((part) => isObject(part) && part.type !== "null" && !isNonFinite(part))
-  return candidates.length === 1 ? resolved(candidates[0], root, depth + 1) : schema
+  return candidates.length === 1 ? resolveSchema(candidates[0], root, depth + 1) : schema
 }
 
 /** Whether the schema is for the numbers that JSON does not have, such as `NaN`. */
@@ -138,9 +138,9 @@ export const withValue = (data: unknown, path: ReadonlyArray<string>, value: unk
 }
 
 /** The paths of values that are required and missing, such as `customer.name`. */
-export const missingIn = (data: unknown, fields: ReadonlyArray<DataField>): ReadonlyArray<string> =>
+export const missingPaths = (data: unknown, fields: ReadonlyArray<DataField>): ReadonlyArray<string> =>
   fields.flatMap((field) => {
     const value = valueAt(data, field.path)
     if (value === undefined) return field.isNeeded ? [field.path.join(".")] : []
-    return missingIn(data, field.fields ?? [])
+    return missingPaths(data, field.fields ?? [])
   })

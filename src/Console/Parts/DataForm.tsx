@@ -3,7 +3,7 @@
  * changes the JSON, and a change of the JSON changes the fields.
  */
 import { useState } from "preact/hooks"
-import { type DataField, dataFields, missingIn, valueAt, withValue } from "./DataFields.ts"
+import { type DataField, dataFields, missingPaths, valueAt, withValue } from "./DataFields.ts"
 
 export const DataForm = ({
   onText,
@@ -30,13 +30,13 @@ export const DataForm = ({
   )
   if (fields.length === 0) return jsonField
   const data = parseText(text)
-  const missing = data === NOT_JSON ? [] : missingIn(data, fields)
+  const missing = data === NOT_JSON ? [] : missingPaths(data, fields)
   return (
     <>
       <div class="data-form">
         <div>
           <Fields
-            of={fields}
+            fields={fields}
             data={data === NOT_JSON ? undefined : data}
             isLocked={data === NOT_JSON}
             onValue={(path, value) => onText(JSON.stringify(withValue(data, path, value) ?? {}, null, 2))}
@@ -73,9 +73,9 @@ interface FieldsProps {
   readonly onValue: (path: ReadonlyArray<string>, value: unknown) => void
 }
 
-const Fields = ({ of, ...props }: FieldsProps & { readonly of: ReadonlyArray<DataField> }) => (
+const Fields = ({ fields, ...props }: FieldsProps & { readonly fields: ReadonlyArray<DataField> }) => (
   <>
-    {of.map((field) =>
+    {fields.map((field) =>
       field.fields === undefined ? (
         <label key={field.name}>
           <span class="quiet">{nameOf(field)}</span>
@@ -85,7 +85,7 @@ const Fields = ({ of, ...props }: FieldsProps & { readonly of: ReadonlyArray<Dat
       ) : (
         <fieldset key={field.name}>
           <legend>{nameOf(field)}</legend>
-          <Fields of={field.fields} {...props} />
+          <Fields fields={field.fields} {...props} />
         </fieldset>
       )
     )}

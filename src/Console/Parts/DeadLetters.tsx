@@ -51,7 +51,7 @@ export const DeadLetters = ({
           </div>
         )}
       </div>
-      {error !== undefined && <Failure error={error} again={refresh} />}
+      {error !== undefined && <Failure error={error} retry={refresh} />}
       {value === undefined ? null : value.length === 0 ? (
         <p class="quiet">There are no dead letters.</p>
       ) : (
@@ -78,7 +78,7 @@ export const DeadLetters = ({
                 width: "",
                 cell: ({ isRetrying, position }) =>
                   isRetrying ? (
-                    <Status of="waiting">waits for its turn</Status>
+                    <Status state="waiting">waits for its turn</Status>
                   ) : (
                     <Action label="Retry" isSmall act={() => act(position)} />
                   )

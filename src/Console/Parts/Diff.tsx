@@ -1,8 +1,8 @@
 /** Shows how two texts differ, line by line. */
 
 /**
- * If more lines than this are between the common start and the common end of the texts, they are not compared:
- * that would take a browser too long.
+ * Maximum number of lines that are compared, between the common start and the common end of the texts. To compare more
+ * lines would take a browser too long.
  */
 const MAX_LINES = 400
 

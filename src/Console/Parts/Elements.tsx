@@ -63,14 +63,20 @@ const looks: { readonly [word: string]: keyof typeof shapes } = {
 }
 
 /** A state: its shape and its word. */
-export const Status = ({ of, children }: { readonly of: string; readonly children?: ComponentChildren }) => {
-  const look = looks[of] ?? "open"
+export const Status = ({
+  state,
+  children
+}: {
+  readonly state: string
+  readonly children?: ComponentChildren
+}) => {
+  const look = looks[state] ?? "open"
   return (
     <span class={`status ${look}`}>
       <svg viewBox="0 0 12 12" aria-hidden="true">
         <path d={shapes[look]} />
       </svg>
-      {children ?? of}
+      {children ?? state}
     </span>
   )
 }
@@ -79,16 +85,16 @@ export const Status = ({ of, children }: { readonly of: string; readonly childre
 const NO_ANSWER = "NO_ANSWER"
 
 /**
- * The error of a call that has failed. `again` makes the call again. When there was no response, the error is only
+ * The error of a call that has failed. `retry` makes the call again. When there was no response, the error is only
  * shown in a dialog, which covers the banner: elsewhere the banner reports it.
  */
 export const Failure = ({
-  again,
+  retry,
   error,
   isInDialog = false
 }: {
   readonly error: CallError
-  readonly again?: () => void
+  readonly retry?: () => void
   readonly isInDialog?: boolean
 }) =>
   error.code === NO_ANSWER && !isInDialog ? null : (
@@ -97,8 +103,8 @@ export const Failure = ({
         <strong>{titleOf(error)}</strong> {error.message}
       </p>
       {error.code !== "" && error.status !== 0 && <p class="quiet">{error.code}</p>}
-      {again !== undefined && error.status !== 403 && error.status !== 404 && (
-        <button type="button" onClick={again}>
+      {retry !== undefined && error.status !== 403 && error.status !== 404 && (
+        <button type="button" onClick={retry}>
           Try again
         </button>
       )}
@@ -149,8 +155,11 @@ export const Copy = ({
 }) => {
   const [isDone, setDone] = useState(false)
   const copy = async (): Promise<void> => {
-    if (!(await toClipboard(typeof text === "string" ? text : text()))) {
-      return say("The browser does not let this page copy texts: select the text and copy it yourself", "bad")
+    if (!(await copyToClipboard(typeof text === "string" ? text : text()))) {
+      return showToast(
+        "The browser does not let this page copy texts: select the text and copy it yourself",
+        "bad"
+      )
     }
     setDone(true)
     setTimeout(() => setDone(false), 1500)
@@ -166,7 +175,7 @@ export const Copy = ({
  * Copies a text to the clipboard. Returns whether that worked. A page that came over plain http from another
  * machine can only use the old clipboard API.
  */
-const toClipboard = async (text: string): Promise<boolean> => {
+const copyToClipboard = async (text: string): Promise<boolean> => {
   if (isSecureContext) {
     return navigator.clipboard.writeText(text).then(
       () => true,
@@ -189,10 +198,10 @@ const toClipboard = async (text: string): Promise<boolean> => {
 const SHOWN_CHARACTERS = 20_000
 
 /** A value as JSON. A long value is shown in part at first. `name` is the label of the value for screen readers. */
-export const Value = ({ of, name }: { readonly of: unknown; readonly name: string }) => {
+export const Value = ({ value, name }: { readonly value: unknown; readonly name: string }) => {
   const [isWhole, setWhole] = useState(false)
-  if (of === undefined) return <p class="quiet">none</p>
-  const text = typeof of === "string" && of.includes("\n") ? of : JSON.stringify(of, null, 2)
+  if (value === undefined) return <p class="quiet">none</p>
+  const text = typeof value === "string" && value.includes("\n") ? value : JSON.stringify(value, null, 2)
   const isLong = text.length > SHOWN_CHARACTERS
   return (
     <div class="value">
@@ -249,13 +258,13 @@ const toast = signal<Toast | undefined>(undefined)
 let toastTimer: ReturnType<typeof setTimeout> | undefined
 
 /** Shows what an action has done, for some seconds. */
-const say = (text: string, look: Toast["look"] = "good"): void => {
+const showToast = (text: string, look: Toast["look"] = "good"): void => {
   toast.value = { text, look }
   clearTimeout(toastTimer)
   toastTimer = setTimeout(() => (toast.value = undefined), look === "good" ? 5000 : 12_000)
 }
 
-/** The messages that {@link say} shows. */
+/** The messages that {@link showToast} shows. */
 export const Toasts = () => (
   <div class="sayings" role="status" aria-live="polite">
     {toast.value !== undefined && (
@@ -323,11 +332,11 @@ export const Action = ({
     setBusy(true)
     setError(undefined)
     try {
-      say(await act(entered))
+      showToast(await act(entered))
       setOpen(false)
     } catch (cause) {
       const failure = cause instanceof CallError ? cause : new CallError(String(cause), 0, "BUG")
-      if (confirm === undefined) say(failure.message, "bad")
+      if (confirm === undefined) showToast(failure.message, "bad")
       else setError(failure)
     } finally {
       setBusy(false)

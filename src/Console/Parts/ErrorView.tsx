@@ -1,5 +1,5 @@
 /** An error as it was thrown: its message, where in the user's code it was thrown, and its causes. */
-import { describeError, type ReportedError, stepOf, thrownBy } from "../../DescribeError.ts"
+import { describeError, type ReportedError, stepOf, thrownError } from "../../DescribeError.ts"
 import { isRecord } from "./Calls.ts"
 import { Collapsible } from "./Elements.tsx"
 
@@ -23,13 +23,13 @@ const isUserFrame = (line: string): boolean =>
   /^\s+at .*:\d+:\d+\)?$/.test(line) && !/node:|<anonymous>\)|[/\\]node_modules[/\\]/.test(line)
 
 /** An error, with its stack behind a button. */
-export const ErrorView = ({ of }: { readonly of: unknown }) => {
-  const error = reportedError(of)
-  if (error === undefined) return null
+export const ErrorView = ({ error }: { readonly error: unknown }) => {
+  const reported = reportedError(error)
+  if (reported === undefined) return null
   const chain: Array<ReportedError> = []
-  for (let one: ReportedError | undefined = error; one !== undefined && chain.length < MAX_ERRORS;) {
+  for (let one: ReportedError | undefined = reported; one !== undefined && chain.length < MAX_ERRORS;) {
     chain.push(one)
-    one = thrownBy(one).cause
+    one = thrownError(one).cause
   }
   return (
     <div class="failure">
@@ -41,7 +41,7 @@ export const ErrorView = ({ of }: { readonly of: unknown }) => {
 }
 
 const ErrorLines = ({ error, isCause }: { readonly error: ReportedError; readonly isCause: boolean }) => {
-  const { code, stack = "" } = thrownBy(error)
+  const { code, stack = "" } = thrownError(error)
   const userFrames = stack.split("\n").filter(isUserFrame).slice(0, MAX_LINES)
   return (
     <div>

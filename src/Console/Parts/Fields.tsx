@@ -59,18 +59,18 @@ export const Field = ({
 export const Choice = ({
   label,
   name,
-  of,
+  choices,
   value
 }: {
   readonly name: string
   readonly label: string
-  readonly of: ReadonlyArray<readonly [value: string, text: string]>
+  readonly choices: ReadonlyArray<readonly [value: string, text: string]>
   readonly value?: string
 }) => (
   <label>
     {label}
     <select name={name}>
-      {of.map(([one, text]) => (
+      {choices.map(([one, text]) => (
         <option key={one} value={one} selected={one === value}>
           {text}
         </option>
@@ -80,21 +80,21 @@ export const Choice = ({
 )
 
 /** What was entered in the field, without spaces around it; `undefined` when the field is empty. */
-export const entry = (entered: FormData, name: string): string | undefined => {
+export const readEntry = (entered: FormData, name: string): string | undefined => {
   const value = entered.get(name)
   return typeof value === "string" && value.trim() !== "" ? value.trim() : undefined
 }
 
 /** What was entered in the field. Throws `Enter ${what}.` when the field is empty. */
-export const requiredEntry = (entered: FormData, name: string, what: string): string => {
-  const value = entry(entered, name)
+export const readRequiredEntry = (entered: FormData, name: string, what: string): string => {
+  const value = readEntry(entered, name)
   if (value === undefined) throw new CallError(`Enter ${what}.`, 400, "")
   return value
 }
 
 /** What was entered in the field, parsed as JSON; `undefined` when the field is empty. */
-export const jsonEntry = (entered: FormData, name: string, what: string): unknown => {
-  const text = entry(entered, name)
+export const readJsonEntry = (entered: FormData, name: string, what: string): unknown => {
+  const text = readEntry(entered, name)
   if (text === undefined) return undefined
   try {
     return JSON.parse(text)

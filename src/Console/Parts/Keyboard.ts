@@ -4,7 +4,7 @@
  */
 import { signal } from "@preact/signals"
 
-export interface KeyDoc {
+export interface Shortcut {
   readonly keys: string
   readonly what: string
 }
@@ -14,14 +14,14 @@ export const isHelpShown = signal(false)
 const actions = new Map<string, { readonly what: string; readonly act: () => void }>()
 
 /** The shortcuts that exist now, for the dialog that `?` opens. */
-export const keyDocs = (): ReadonlyArray<KeyDoc> => [
+export const shortcuts = (): ReadonlyArray<Shortcut> => [
   { keys: "?", what: "show these keys" },
   { keys: "/", what: "find, on this page or anywhere" },
   ...[...actions].map(([keys, { what }]) => ({ keys, what }))
 ]
 
 /** Adds a shortcut, such as `g r`. Returns a function that removes it. */
-export const onKeys = (keys: string, what: string, act: () => void): (() => void) => {
+export const addShortcut = (keys: string, what: string, act: () => void): (() => void) => {
   actions.set(keys, { what, act })
   return () => actions.delete(keys)
 }

@@ -4,7 +4,7 @@
  * in a background tab requests nothing.
  */
 import { useEffect, useRef, useState } from "preact/hooks"
-import { refuseShared, CallError, isSignedOut, refreshSignal } from "./Calls.ts"
+import { refuseSharedAnswers, CallError, isSignedOut, refreshSignal } from "./Calls.ts"
 import { environment } from "./Router.ts"
 
 export interface Live<A> {
@@ -17,7 +17,7 @@ export interface Live<A> {
 }
 
 const TICK_MS = 1000
-/** After this many answers without a change, the interval is doubled, until an answer shows a change. */
+/** After this many equal answers in a row, the interval is doubled, until an answer differs. */
 const UNCHANGED_ANSWERS = 5
 /** The pause after a call is at least this many times as long as the call took. */
 const PAUSE_FACTOR = 4
@@ -26,7 +26,7 @@ const listeners = new Set<(force: boolean) => void>()
 
 /** Requests everything that is shown again: after a change, or when the tab becomes visible. */
 export const refreshAll = (): void => {
-  refuseShared()
+  refuseSharedAnswers()
   for (const listener of listeners) listener(true)
 }
 
@@ -55,8 +55,8 @@ export const useLive = <A>(
     key: fullKey,
     text: ""
   })
-  const latest = useRef(load)
-  latest.current = load
+  const latestLoad = useRef(load)
+  latestLoad.current = load
   const refresh = useRef(() => {})
 
   useEffect(() => {
@@ -66,7 +66,7 @@ export const useLive = <A>(
     let notBefore = 0
     let hasAnswer = false
     let lastText = ""
-    let unchanged = 0
+    let unchangedCount = 0
     const request = async (force: boolean): Promise<void> => {
       if (isAsking) {
         isForcedAgain ||= force
@@ -76,13 +76,15 @@ export const useLive = <A>(
       isAsking = true
       const begunMs = performance.now()
       try {
-        const value = await latest.current(force || !hasAnswer ? abort.signal : refreshSignal(abort.signal))
+        const value = await latestLoad.current(
+          force || !hasAnswer ? abort.signal : refreshSignal(abort.signal)
+        )
         if (abort.signal.aborted) return
         hasAnswer = true
         const text = JSON.stringify(value) ?? ""
         if (text !== lastText) setState({ key: fullKey, text, value })
         else setState((before) => (before.error === undefined ? before : { key: fullKey, text, value }))
-        unchanged = text === lastText ? unchanged + 1 : 0
+        unchangedCount = text === lastText ? unchangedCount + 1 : 0
         lastText = text
       } catch (cause) {
         if (abort.signal.aborted) return
@@ -95,8 +97,8 @@ export const useLive = <A>(
         isAsking = false
         const now = performance.now()
         // half a tick is subtracted below, since the ticks of the clock are not exact
-        const next = unchanged < UNCHANGED_ANSWERS ? everyMs : everyMs * 2
-        notBefore = now + Math.max((now - begunMs) * PAUSE_FACTOR, next - TICK_MS / 2 - (now - begunMs))
+        const intervalMs = unchangedCount < UNCHANGED_ANSWERS ? everyMs : everyMs * 2
+        notBefore = now + Math.max((now - begunMs) * PAUSE_FACTOR, intervalMs - TICK_MS / 2 - (now - begunMs))
         if (isForcedAgain && !abort.signal.aborted) {
           isForcedAgain = false
           void request(true)

@@ -10,9 +10,9 @@ export interface Sample {
 
 /** Reads all metrics. Fails with a `CallError`. */
 export const readMetrics = async (signal?: AbortSignal): Promise<ReadonlyArray<Sample>> =>
-  samplesIn(await send(descriptions.metrics, signal === undefined ? {} : { signal }))
+  parseSamples(await send(descriptions.metrics, signal === undefined ? {} : { signal }))
 
-const samplesIn = (text: string): ReadonlyArray<Sample> =>
+const parseSamples = (text: string): ReadonlyArray<Sample> =>
   text.split("\n").flatMap((line) => {
     const [, name, labelText = "", value] = /^([a-z_]+)(?:\{(.*)\})? (\S+)$/.exec(line) ?? []
     if (name === undefined) return []

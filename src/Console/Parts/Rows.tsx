@@ -23,12 +23,12 @@ export const Truncated = ({ children, title }: { readonly children: string; read
 
 /** Names with their values. Names without a value are left out. */
 export const Facts = ({
-  of
+  facts
 }: {
-  readonly of: ReadonlyArray<readonly [name: string, value: ComponentChildren]>
+  readonly facts: ReadonlyArray<readonly [name: string, value: ComponentChildren]>
 }) => (
   <dl class="facts">
-    {of
+    {facts
       .filter(([, value]) => value !== undefined && value !== "")
       .map(([name, value]) => (
         <div key={name}>
@@ -109,7 +109,7 @@ export const Listing = <A,>({
   })
   return (
     <>
-      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
+      {live.error !== undefined && <Failure error={live.error} retry={live.refresh} />}
       {all === undefined || items === undefined ? (
         live.error === undefined && <Loading />
       ) : all.length === 0 ? (

@@ -21,7 +21,7 @@ export interface RunRow extends Pick<
 }
 
 /** What a run is about, on one line: those members of its input that are no objects. */
-export const aboutOf = (input: unknown): string =>
+export const inputSummary = (input: unknown): string =>
   (isRecord(input)
     ? Object.entries(input)
         .filter(([, value]) => value !== null && typeof value !== "object")
@@ -37,7 +37,7 @@ export const toRunRow = (run: WireRun): RunRow => ({
   eventId: run.eventId,
   status: run.state ?? run.status,
   error: isRecord(run.error) ? String(run.error["message"] ?? "").slice(0, 300) : "",
-  about: aboutOf(run.input),
+  about: inputSummary(run.input),
   createdAt: run.createdAt,
   ...(run.startedAt === undefined ? {} : { startedAt: run.startedAt }),
   ...(run.endedAt === undefined ? {} : { endedAt: run.endedAt }),
@@ -66,7 +66,7 @@ export const useRuns = (key: string, filters: ListRuns): Live<SomeRuns> =>
   )
 
 const columns: ReadonlyArray<Column<RunRow> & { readonly isFunction?: true; readonly isError?: true }> = [
-  { title: "Status", width: "", cell: ({ status }) => <Status of={status} /> },
+  { title: "Status", width: "", cell: ({ status }) => <Status state={status} /> },
   {
     title: "Run",
     width: "",
@@ -124,7 +124,7 @@ export const RunTable = ({
 }) => {
   const page = live.value
   if (page === undefined)
-    return live.error === undefined ? <Loading /> : <Failure error={live.error} again={live.refresh} />
+    return live.error === undefined ? <Loading /> : <Failure error={live.error} retry={live.refresh} />
   if (page.runs.length === 0) return <p class="quiet">{children}</p>
   const hasErrors = page.runs.some(({ error }) => error !== "")
   return (

@@ -11,15 +11,15 @@ const otherTabs = new BroadcastChannel("ironflow session")
 otherTabs.onmessage = async () => {
   const keyIdBefore = session.peek()?.key?.id
   await readSession().catch(() => undefined)
-  // loads the page anew, so that nothing that the previous key has shown stays
+  // loads the page anew, so that nothing stays that was shown with the previous key
   if (keyIdBefore !== undefined && session.peek()?.key?.id !== keyIdBefore) location.reload()
 }
 
-const applySession = (found: ConsoleSession): void => {
-  session.value = found
+const applySession = (newSession: ConsoleSession): void => {
+  session.value = newSession
   isSignedOut.value = false
   // a key that is bound to an environment sees no other environment
-  const keyEnvironment = found.key?.environment
+  const keyEnvironment = newSession.key?.environment
   if (keyEnvironment !== undefined && keyEnvironment !== environment.peek()) setQuery({ env: keyEnvironment })
 }
 

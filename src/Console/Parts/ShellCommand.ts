@@ -2,7 +2,7 @@
 import { engineBase, environment } from "./Router.ts"
 
 /** The text quoted as one word of a shell. */
-export const shellQuoted = (text: string): string =>
+export const quoteForShell = (text: string): string =>
   /^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
 
 /** Matches the URL of the server that the `ironflow` command uses by default. */
@@ -16,6 +16,6 @@ export const command = (...words: ReadonlyArray<string>): string =>
   [
     "npx ironflow",
     ...words,
-    ...(defaultServer.test(server) ? [] : ["--server-url", shellQuoted(server)]),
-    ...(environment.peek() === "default" ? [] : ["--environment", shellQuoted(environment.peek())])
+    ...(defaultServer.test(server) ? [] : ["--server-url", quoteForShell(server)]),
+    ...(environment.peek() === "default" ? [] : ["--environment", quoteForShell(environment.peek())])
   ].join(" ")

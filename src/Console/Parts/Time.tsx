@@ -39,17 +39,17 @@ export const ago = (at: number, from: number): string => {
 export const exactTime = (at: number): string => {
   const date = new Date(at)
   if (isUtc.value) return date.toISOString().replace("T", " ").replace("Z", " UTC")
-  const two = (value: number, length = 2): string => String(value).padStart(length, "0")
+  const padded = (value: number, length = 2): string => String(value).padStart(length, "0")
   const offset = -date.getTimezoneOffset()
-  const zone = `${offset < 0 ? "-" : "+"}${two(Math.floor(Math.abs(offset) / 60))}:${two(Math.abs(offset) % 60)}`
+  const zone = `${offset < 0 ? "-" : "+"}${padded(Math.floor(Math.abs(offset) / 60))}:${padded(Math.abs(offset) % 60)}`
   return (
-    `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ` +
-    `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}.${two(date.getMilliseconds(), 3)} ${zone}`
+    `${date.getFullYear()}-${padded(date.getMonth() + 1)}-${padded(date.getDate())} ` +
+    `${padded(date.getHours())}:${padded(date.getMinutes())}:${padded(date.getSeconds())}.${padded(date.getMilliseconds(), 3)} ${zone}`
   )
 }
 
 /** A sentence of the engine, with its times in the chosen time zone. */
-export const withTimes = (text: string): string =>
+export const localizeTimes = (text: string): string =>
   text.replace(/\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/g, (time) => exactTime(Date.parse(time)))
 
 /**

@@ -1,6 +1,4 @@
-/**
- * A table that only renders the rows that can be seen, so that a hundred thousand rows scroll as fast as ten.
- */
+/** A table that renders only the rows in view. So a hundred thousand rows scroll as fast as ten. */
 import type { ComponentChildren } from "preact"
 import { useEffect, useRef, useState } from "preact/hooks"
 

@@ -2,7 +2,14 @@
  * Limits what one key may give to another: never more than it has itself, by any combination of roles, policies and conditions.
  * If it cannot be decided whether a key has a permission, the key may not give that permission.
  */
-import { type Action, actions, matchesGlob, overlapsGlob, type PolicyRule, split } from "../../Policy.ts"
+import {
+  type Action,
+  actions,
+  matchesGlob,
+  overlapsGlob,
+  type PolicyRule,
+  splitPatterns
+} from "../../Policy.ts"
 
 /**
  * Why a key with the rules `own` may not give the rules `given`, and what to do, as the end of a message; `undefined` when it may
@@ -138,8 +145,8 @@ const read = (rule: PolicyRule, comparison: Comparison): Rule => {
     effect: rule.effect,
     ...(rule.condition === undefined ? {} : { condition: rule.condition }),
     dependsOnKey: rule.condition !== undefined && dependsOnKey(rule.condition),
-    actions: comparison.actionsOf(split(rule.actions)),
-    resources: split(rule.resources)
+    actions: comparison.actionsOf(splitPatterns(rule.actions)),
+    resources: splitPatterns(rule.resources)
   }
 }
 

@@ -4,7 +4,7 @@
  * the worker reports.
  */
 import { type IronflowError, isIronflowError } from "../../Errors.ts"
-import { handlesFailuresOf } from "../../OnFailure.ts"
+import { failingFunctionId } from "../../OnFailure.ts"
 import type {
   FunctionRegistration,
   TurnAck,
@@ -46,7 +46,7 @@ const checkGets = (caller: Caller, environment: string, { id, secrets, triggers 
     if (trigger.event !== undefined) checkEvents(caller, environment, trigger.event)
     // a function with a trigger on system events hears of the runs of all functions, unless it is the failure handler of one
     // function
-    if (trigger.event?.startsWith("system.") === true && handlesFailuresOf({ id, triggers }) === undefined)
+    if (trigger.event?.startsWith("system.") === true && failingFunctionId({ id, triggers }) === undefined)
       caller.checkNotDenied("run:read", "run:*", environment)
     if (trigger.cron !== undefined) {
       caller.checkNotDenied("emit:event", `event:${cronEventName(id, trigger)}`, environment)

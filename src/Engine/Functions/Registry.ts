@@ -9,7 +9,7 @@ import { defineCache } from "../Store/Cache.ts"
 import type { EventEntity } from "../../Event.ts"
 import { decodeJson, type JsonText } from "../../Json.ts"
 import { readPath } from "../../DataPath.ts"
-import { failureHandlerId, handlesFailuresOf } from "../../OnFailure.ts"
+import { failureHandlerId, failingFunctionId } from "../../OnFailure.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import { matchesPattern } from "../../Pattern.ts"
 import { addEventBudget } from "../../ExpressionBudget.ts"
@@ -144,7 +144,7 @@ class Registry {
   failureHandlerOf(environment: string, functionId: string): RegisteredFunction | undefined {
     const fn = this.get(environment, failureHandlerId(functionId))
     if (fn === undefined || fn.deleted === true) return undefined
-    return handlesFailuresOf(fn.registration) === functionId ? fn : undefined
+    return failingFunctionId(fn.registration) === functionId ? fn : undefined
   }
 
   /** Whether a function of the environment has a trigger for system events. */
@@ -166,7 +166,7 @@ class Registry {
     if (listeners === undefined) {
       listeners = this.list(environment).filter(
         ({ registration }) =>
-          registration.triggers.some(isForSystemEvents) && handlesFailuresOf(registration) === undefined
+          registration.triggers.some(isForSystemEvents) && failingFunctionId(registration) === undefined
       )
       this.#systemListeners.set(environment, listeners)
     }
@@ -186,7 +186,7 @@ class Registry {
         ({ registration }) =>
           registration.triggers.some(({ event }) => event !== undefined && matchesPattern(event, name)) &&
           // failure handlers are started only by failures, whatever is emitted under that name
-          handlesFailuresOf(registration) === undefined
+          failingFunctionId(registration) === undefined
       )
       if (this.#candidates.size >= MAX_CACHED_NAMES) this.#candidates.clear()
       this.#candidates.set(key, candidates)

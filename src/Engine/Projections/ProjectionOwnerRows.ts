@@ -11,7 +11,7 @@ import {
 } from "../Store/Program.ts"
 import { hasLiveEngine } from "../Runs/EngineWorkers.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
-import { LEGACY_RUNNERS, TOKENLESS } from "../../Projection/OwnerName.ts"
+import { LEGACY_RUNNERS, TOKENLESS_OWNER } from "../../Projection/OwnerName.ts"
 import type { ProjectionClaimResult, ProjectionClaimRequest, ProjectionToken } from "./ProjectionRecords.ts"
 import { markProjection, registerProjection } from "./ProjectionRows.ts"
 
@@ -181,5 +181,5 @@ export function* whyNotOwned(
   if (row === undefined) return "the projection was deleted"
   return row.token === token
     ? `the projection was reset: its generation is ${row.generation}, and the save is from generation ${generation}`
-    : `the projection belongs to ${row.owner === null ? "nobody" : row.owner === TOKENLESS ? LEGACY_RUNNERS : `worker ${row.owner}`} now`
+    : `the projection belongs to ${row.owner === null ? "nobody" : row.owner === TOKENLESS_OWNER ? LEGACY_RUNNERS : `worker ${row.owner}`} now`
 }

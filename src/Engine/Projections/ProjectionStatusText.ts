@@ -2,7 +2,7 @@
 import type { RunError } from "../../RunError.ts"
 import type { ProjectionStatusInfo } from "../../Client/Projections.ts"
 import type { SerializedError } from "../../Errors.ts"
-import { shownOwner } from "../../Projection/OwnerName.ts"
+import { ownerText } from "../../Projection/OwnerName.ts"
 import type { ProjectionInfo } from "./ProjectionRecords.ts"
 
 export const toRunError = ({
@@ -82,9 +82,9 @@ export const explainStatus = (info: ProjectionInfo): string => {
     )
   }
   if (rebuildTo !== undefined) {
-    return `Being rebuilt by ${shownOwner(owner.workerId)}: at position ${position} of ${rebuildTo}; ${waitText}.${notes}`
+    return `Being rebuilt by ${ownerText(owner.workerId)}: at position ${position} of ${rebuildTo}; ${waitText}.${notes}`
   }
   return lag === 0
-    ? `Up to date, run by ${shownOwner(owner.workerId)}.${notes}`
-    : `Run by ${shownOwner(owner.workerId)}, at position ${position}; ${waitText}.${notes}`
+    ? `Up to date, run by ${ownerText(owner.workerId)}.${notes}`
+    : `Run by ${ownerText(owner.workerId)}, at position ${position}; ${waitText}.${notes}`
 }

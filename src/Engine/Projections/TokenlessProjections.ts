@@ -29,7 +29,7 @@ import {
   registerProjection
 } from "./ProjectionRows.ts"
 import { putState, refuseSave } from "./ProjectionSaveRows.ts"
-import { TOKENLESS } from "../../Projection/OwnerName.ts"
+import { TOKENLESS_OWNER } from "../../Projection/OwnerName.ts"
 import { findState, notifyStates } from "./ProjectionStateReads.ts"
 import type { DeliveredEvents, TokenlessSave } from "./ProjectionRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
@@ -116,7 +116,7 @@ function* takeLease(tx: Transaction, row: Row, leaseMs: number): Program<boolean
     UPDATE_OWNER,
     NO_TOKEN,
     NO_TOKEN,
-    TOKENLESS,
+    TOKENLESS_OWNER,
     now + leaseMs,
     row.key!,
     NO_TOKEN,

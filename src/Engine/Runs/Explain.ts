@@ -4,7 +4,7 @@
  */
 import type { Explanation } from "../../Client/Client.ts"
 import { formatDuration } from "../../Duration.ts"
-import { describeError, type ReportedError, stepOf, thrownBy } from "../../DescribeError.ts"
+import { describeError, type ReportedError, stepOf, thrownError } from "../../DescribeError.ts"
 import type { ReasonCode } from "../../Protocol/ExplainReasons.ts"
 import type { RunningStep } from "../../Protocol/RunningSteps.ts"
 import { acceptsLabels } from "../Functions/Registry.ts"
@@ -434,7 +434,7 @@ const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
 /** The details of a failure: the error, the name of what the code has thrown, and the step that failed, if any. */
 const failureOf = (error: ReportedError) => {
   const step = stepOf(error)
-  return { ...(step === undefined ? {} : { step }), thrown: thrownBy(error).name ?? "Error", error }
+  return { ...(step === undefined ? {} : { step }), thrown: thrownError(error).name ?? "Error", error }
 }
 
 const iso = (at: number): string => new Date(at).toISOString()

@@ -7,7 +7,7 @@ import {
   type LimitExceededError,
   type RevisionConflictError
 } from "../../Errors.ts"
-import { fromCarried } from "../../KvValue.ts"
+import { fromValueInJson } from "../../KvValue.ts"
 import { validTrace } from "../../Trace.ts"
 import type { Outcome, TurnOp, TxKvWrite, TxWrite, TxWriteResult } from "../../Protocol/Worker.ts"
 import { storeEvent, tooManyRuns } from "../Events/Append.ts"
@@ -67,7 +67,7 @@ function* planKeys(
   for (const [bucket, changes] of byBucket) {
     const rows = changes.map(({ expected, key, value }) => ({
       key,
-      ...(value === undefined ? {} : { value: fromCarried(value) }),
+      ...(value === undefined ? {} : { value: fromValueInJson(value) }),
       ...(expected === undefined ? {} : { expected })
     }))
     planned.push([changes, yield* planWrites(tx, tx.environmentName(environment), bucket, rows)])

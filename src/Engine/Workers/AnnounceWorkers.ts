@@ -1,7 +1,7 @@
 /** Announces workers that come and go: in the log, and as system events. */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import { annotated } from "../../EffectLogger.ts"
+import { annotate } from "../../EffectLogger.ts"
 import type { WorkerRegistration } from "../../Protocol/Worker.ts"
 import { ShortLivedMap } from "../../ShortLivedMap.ts"
 import type { SystemEventsService } from "../SystemEvents/SystemEvents.ts"
@@ -60,12 +60,12 @@ export const makeAnnouncements = (system: SystemEventsService, clock: Clock.Cloc
       const isSame = instance !== undefined && lastProcess?.instance === instance
       if (hasMovedHere && isSame) {
         const line = `Worker ${workerId} has moved to this engine again`
-        return annotated(Effect.logDebug(line), { worker: workerId, environment })
+        return annotate(Effect.logDebug(line), { worker: workerId, environment })
       }
       if (isSame && instance !== LEGACY_INSTANCE && monotonicMs() - lastProcess.at < SAME_RECONNECT_MS) {
         const line = `Worker ${workerId} has registered again`
         return Effect.andThen(
-          annotated(Effect.logDebug(line), { worker: workerId, environment }),
+          annotate(Effect.logDebug(line), { worker: workerId, environment }),
           emit(registration, "connected")
         )
       }
@@ -106,10 +106,10 @@ const logWorker = (
     const line =
       `Worker ${workerId} has connected from ${hostname}: ${maxConcurrentJobs} turns at once, ` +
       (ids.length === 0 ? "no functions" : `functions ${ids.join(", ")}${more}`)
-    return annotated(how === "in this process" ? Effect.logDebug(line) : Effect.logInfo(line), fields)
+    return annotate(how === "in this process" ? Effect.logDebug(line) : Effect.logInfo(line), fields)
   }
   if (how === "lost") {
-    return annotated(
+    return annotate(
       Effect.logWarning(
         `Worker ${workerId} was lost: nothing was heard of it for too long, or its process has ended`
       ),
@@ -117,5 +117,5 @@ const logWorker = (
     )
   }
   const line = `Worker ${workerId} has disconnected`
-  return annotated(how === "in this process" ? Effect.logDebug(line) : Effect.logInfo(line), fields)
+  return annotate(how === "in this process" ? Effect.logDebug(line) : Effect.logInfo(line), fields)
 }

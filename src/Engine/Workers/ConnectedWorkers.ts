@@ -1,6 +1,6 @@
 /** The connected workers, in this process and outside it, by id. */
 import type { WorkerInfo } from "../../Client/Client.ts"
-import { handlesFailuresOf } from "../../OnFailure.ts"
+import { failingFunctionId } from "../../OnFailure.ts"
 import type { WorkerHandlers, WorkerRegistration } from "../../Protocol/Worker.ts"
 import type * as FunctionRows from "../Functions/FunctionRows.ts"
 import type { FunctionsService } from "../Functions/Functions.ts"
@@ -174,7 +174,7 @@ export class ConnectedWorkers implements LiveWorkersService {
     const fn = this.#functions.find(environment, functionId)
     if (fn === undefined) return true
     // a failure handler also gets the event of the failed run, so the worker must be allowed to run that run's function too
-    const failing = handlesFailuresOf(fn)
+    const failing = failingFunctionId(fn)
     return limits.mayRun(fn) && (failing === undefined || this.mayRun(worker, failing))
   }
 }

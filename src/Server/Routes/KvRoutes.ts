@@ -9,7 +9,7 @@ import {
   contentTypes,
   type StoredValue,
   typeOfContent,
-  typeOfWritten,
+  typeOfWrite,
   VALUE_TYPE_HEADER
 } from "../../KvValue.ts"
 import * as Limits from "../../Limits.ts"
@@ -108,7 +108,7 @@ const readPut = (call: Call): Array<KvWriteRow> => {
     {
       key,
       value: checkValue(key, {
-        type: typeOfWritten(headers["content-type"], headers[VALUE_TYPE_HEADER]),
+        type: typeOfWrite(headers["content-type"], headers[VALUE_TYPE_HEADER]),
         bytes
       }),
       ...(expected === undefined ? {} : { expected })

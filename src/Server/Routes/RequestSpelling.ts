@@ -4,7 +4,7 @@
  */
 import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
-import { isOfLater, nearest } from "../../OptionKeys.ts"
+import { isLaterOption, nearest } from "../../OptionKeys.ts"
 import { membersOf, type Node, otherCase } from "../../Protocol/Codec.ts"
 import { callSpecs as eventSpecs } from "../../Protocol/Events.ts"
 import { callSpecs as functionSpecs } from "../../Protocol/Functions.ts"
@@ -82,7 +82,7 @@ const checkSpelling = (
   problem: string
 ): void => {
   for (const name of names) {
-    if (accepted.has(name) || isOfLater(name)) continue
+    if (accepted.has(name) || isLaterOption(name)) continue
     const suggestion = nearest(name, declared)
     if (suggestion === undefined) continue
     throw new ValidationError(`${problem} ${show(name)}: did you mean ${show(suggestion)}?`)

@@ -1,6 +1,6 @@
 /** The words of messages on the command line. */
 import { expect, it } from "@effect/vitest"
-import { inFlags } from "../../src/Cli/InFlags.ts"
+import { toCommandLineWords } from "../../src/Cli/CommandLineWords.ts"
 
 it.each([
   [
@@ -38,5 +38,5 @@ it.each([
   ["client.listRuns is not a function", "client.listRuns is not a function"],
   ["`searchBy` of the function does not name it", "`searchBy` of the function does not name it"]
 ])("%s", (message, expected) => {
-  expect(inFlags(message)).toBe(expected)
+  expect(toCommandLineWords(message)).toBe(expected)
 })

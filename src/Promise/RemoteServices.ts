@@ -1,4 +1,4 @@
-/** The services of a remote server for the Promise API. */
+/** Makes the services that the clients of the Promise API use with a remote server. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { resolveServer } from "../Client/HttpOptions.ts"
@@ -10,7 +10,7 @@ import type { ValidationError } from "../Errors.ts"
  * Makes the services of the configured server. Throws `ValidationError`, which names `caller`, when the
  * configuration is invalid.
  */
-export const overHttp = (
+export const remoteServices = (
   config: ClientOptions,
   caller: string
 ): Layer.Layer<ClientServices, ValidationError> => {

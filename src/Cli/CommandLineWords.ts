@@ -1,4 +1,4 @@
-/** Replaces names of methods and options, in messages of this package, by commands and flags. */
+/** In messages of this package, replaces the names of methods and options with commands and flags. */
 
 /** The command that makes the call of a method. */
 const commands: { readonly [method: string]: string } = {
@@ -33,7 +33,9 @@ const commands: { readonly [method: string]: string } = {
   runFunction: "functions run"
 }
 
-/** What replaces an option at the beginning of an error message, by the method of the message and the option. */
+/**
+ * The text that replaces the name of an option at the beginning of an error message: for each method, by its options.
+ */
 const replacements: { readonly [method: string]: { readonly [option: string]: string } } = {
   // in words, because the flag for `fromStep` is --from in `runs fork`, and --from-step in other commands
   bulk: { fromStep: "The step to run again from", reason: "--reason", version: "--version" },
@@ -56,12 +58,12 @@ const flags: { readonly [option: string]: string } = {
   until: "--until"
 }
 
-// not after a dot: a method after a dot is in code of the user
+// a name after a dot stays: it is in code of the user
 const METHOD = new RegExp(`(?<![.\\w])(${Object.keys(commands).join("|")})\\b(?:\\((?:"([^"]*)")?\\))?`, "g")
 const OPTION = new RegExp(`\`(${Object.keys(flags).join("|")})\``, "g")
 
 /** The message of an error, in the words of the command line. */
-export const inFlags = (message: string): string =>
+export const toCommandLineWords = (message: string): string =>
   message
     .replace("give the key as `apiKey`", "give the key as IRONFLOW_API_KEY")
     .replace("give it as `apiKey`, or set IRONFLOW_API_KEY", "set IRONFLOW_API_KEY to it")
