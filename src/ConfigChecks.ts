@@ -19,7 +19,7 @@ export const encodeConfig = (name: string, data: unknown): string => {
   // an object whose `toJSON` returns something else is refused, too
   if (text === undefined || !text.startsWith("{")) {
     // not the value itself: it may be a secret
-    const kind = Array.isArray(data) ? "an array" : data === null ? "null" : `a ${typeof data}`
+    const kind = Array.isArray(data) ? "an array" : data == null ? String(data) : `a ${typeof data}`
     throw new ValidationError(
       `${what} must be an object, got ${isObject(data) ? "something whose JSON is not an object" : kind}`
     )

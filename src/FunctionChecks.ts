@@ -8,7 +8,7 @@ import { keptRuns } from "./KeepRuns.ts"
 import { checkName, declaredListLength, descriptionLength, nameLength, searchPaths } from "./Limits.ts"
 import { encodeMetadata } from "./Metadata.ts"
 import { isDataPath } from "./DataPath.ts"
-import { show } from "./Show.ts"
+import { inSentence, show } from "./Show.ts"
 import { isSchema } from "./StandardSchema.ts"
 import { checkTrigger } from "./Trigger.ts"
 import { versionings } from "./Versioning.ts"
@@ -54,9 +54,6 @@ const must =
   (value, label) => {
     if (!holds(value)) throw new ValidationError(`${label}: \`${field}\` must be ${rule}, got ${show(value)}`)
   }
-
-/** The label with a small first letter: `function "order"`. */
-const inSentence = (label: string): string => `${label.charAt(0).toLowerCase()}${label.slice(1)}`
 
 const isDottedPath = (value: unknown): boolean => typeof value === "string" && isDataPath(value)
 const isEventPath = (value: unknown): boolean =>
@@ -146,7 +143,7 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
     (value) => typeof value === "string" && (versionings as ReadonlyArray<string>).includes(value)
   ),
   keepRuns: (keepRuns, label) => {
-    keptRuns(keepRuns, `${label}: \`keepRuns\``)
+    keptRuns(keepRuns, `\`keepRuns\` of ${inSentence(label)}`)
   },
   metadata: (metadata, label) => {
     encodeMetadata(`${label}: \`metadata\``, metadata)

@@ -132,7 +132,9 @@ const logs = Command.make(
     yield* print({ lines }, () => {
       const missing = (all[0]?.number ?? 1) - 1
       return [
-        ...(missing === 0 ? [] : [`${missing} earlier lines are not kept any more.`]),
+        ...(missing === 0
+          ? []
+          : [`${missing} earlier ${missing === 1 ? "line is" : "lines are"} not kept any more.`]),
         ...(lines.length === 0
           ? [all.length === 0 ? "The run has logged nothing." : "There are no such lines."]
           : []),

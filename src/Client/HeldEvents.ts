@@ -177,9 +177,10 @@ export class HeldEvents {
       {
         code: "NOT_HELD",
         message:
-          `Dropped ${late.length} events of "${pattern}" that waited in this process; the server delivers them again` +
+          `Dropped ${late.length === 1 ? "1 event" : `${late.length} events`} of "${pattern}" that waited in this process; ` +
+          `the server delivers ${late.length === 1 ? "it" : "them"} again` +
           `${options.consumerGroup === undefined ? "" : " to a member of the group"}. ` +
-          `The server was not reached within the ${showMs(ackWaitMs ?? 0)} of their ackWait: ` +
+          `The server was not reached within \`ackWait\` (${showMs(ackWaitMs ?? 0)}): ` +
           "this process was frozen or busy, or the connection stalled",
         subscriptionId: id,
         retrying: true

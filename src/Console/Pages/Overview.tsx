@@ -324,7 +324,8 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
         <ul class="attention">
           {stuck > 0 && (
             <li>
-              <Status of="failed">{count(stuck)} runs are stuck</Status> <code>{command("doctor")}</code>
+              <Status of="failed">{stuck === 1 ? "1 run is stuck" : `${count(stuck)} runs are stuck`}</Status>{" "}
+              <code>{command("doctor")}</code>
             </li>
           )}
           {waitingLong.map(({ labels, value }) => (
@@ -368,7 +369,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
                   {count(live.value.paused)} paused
                 </Link>
               </Status>{" "}
-              until somebody resumes them
+              until somebody resumes {live.value.paused === 1 ? "it" : "them"}
             </li>
           )}
         </ul>

@@ -38,22 +38,22 @@ const tables = ({ fit, known, tables: version }: PostgresFacts): DoctorCheck => 
       "`ironflow migrate --database-url URL` makes them, and so does `ironflow serve`."
     )
   }
-  if (version === known) return ok("tables", `They are at version ${version}, the one of this package.`)
+  if (version === known) return ok("tables", `The tables are at version ${version}, the one of this package.`)
   if (fit === "fit") {
     return ok(
       "tables",
-      `They are at version ${version}. This package knows version ${known}, and works beside the newer one.`
+      `The tables are at version ${version}. This package knows version ${known}, and works beside the newer one.`
     )
   }
   return fit === "too new"
     ? fail(
         "tables",
-        `They are at version ${version}. This package knows version ${known}, and cannot work with them.`,
+        `The tables are at version ${version}. This package knows version ${known}, and cannot work with them.`,
         "Upgrade @ironflow/node."
       )
     : warn(
         "tables",
-        `They are at version ${version}, and this package has version ${known}.`,
+        `The tables are at version ${version}, and this package has version ${known}.`,
         "`ironflow migrate` brings them up to date."
       )
 }
