@@ -30,6 +30,8 @@ const shown = (value: unknown, room: number, levels: number): string => {
       return JSON.stringify(value.length > room ? `${value.slice(0, room)}...` : value)
     case "function":
       return "a function"
+    case "bigint":
+      return `${value}n`
     case "object":
       break
     default:

@@ -35,16 +35,16 @@ export const make = (connection: Connection): Raw<ConfigService> => {
     )
 
   return {
-    set: (name, data) => write(calls.setConfig, "set", name, data),
-    patch: (name, data) => write(calls.patchConfig, "patch", name, data),
-    get: (name) => askFor(calls.getConfig, "get", name),
-    list: () => pages(calls.listConfigs, "list", {}, ({ configs }) => configs),
-    delete: (name) => askFor(calls.deleteConfig, "delete", name),
+    set: (name, data) => write(calls.setConfig, "config.set", name, data),
+    patch: (name, data) => write(calls.patchConfig, "config.patch", name, data),
+    get: (name) => askFor(calls.getConfig, "config.get", name),
+    list: () => pages(calls.listConfigs, "config.list", {}, ({ configs }) => configs),
+    delete: (name) => askFor(calls.deleteConfig, "config.delete", name),
     watch: (name, options = {}) =>
       watchOf(connection, calls.watchConfig, {
         ...options,
         variables: () => ({ name: checkConfigName(name) }),
-        what: `watch(${quote(name)})`,
+        what: `config.watch(${quote(name)})`,
         about: name,
         known: { name },
         change: ({ data, name, revision, updatedAt }) => ({

@@ -96,8 +96,7 @@ class ConnectStream {
 
   call(call: StreamCall, body: JsonText): Effect.Effect<unknown, IronflowError> {
     return Effect.suspend(() => {
-      if (this.#endReason !== undefined)
-        return Effect.fail(this.#unanswered(`The call "${call}"`, this.#endReason))
+      if (this.#endReason !== undefined) return Effect.fail(this.#unanswered(this.#endReason))
       const id = ++this.#lastCall
       const answer = Deferred.makeUnsafe<unknown, IronflowError>()
       this.#calls.set(id, answer)
@@ -210,13 +209,13 @@ class ConnectStream {
     this.#outgoing.end()
     Deferred.doneUnsafe(this.#registered, Exit.fail(reason))
     for (const answer of this.#calls.values()) {
-      Deferred.doneUnsafe(answer, Exit.fail(this.#unanswered("A call", reason)))
+      Deferred.doneUnsafe(answer, Exit.fail(this.#unanswered(reason)))
     }
     return true
   }
 
-  #unanswered(what: string, cause: ConnectionError): IronflowError {
-    return sessionOver(`${what} of worker ${this.#link.registration.workerId} was not answered`, cause)
+  #unanswered(cause: ConnectionError): IronflowError {
+    return sessionOver(`A call of worker ${this.#link.registration.workerId} was not answered`, cause)
   }
 }
 

@@ -53,7 +53,7 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
     { readonly [field: string]: unknown },
     ConnectionError | ValidationError | AccessError
   > => {
-    const what = `Projection "${name}"`
+    const what = `A request for projection "${name}"`
     return connection
       .send({
         method: "POST",

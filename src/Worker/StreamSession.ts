@@ -292,7 +292,11 @@ export class StreamSession extends TurnSession {
     return Effect.suspend((): Effect.Effect<unknown, IronflowError> => {
       const current = this.#current
       if (current === undefined) {
-        return Effect.fail(sessionOver(`There is no stream for the call "${call}" to the Ironflow server`))
+        return Effect.fail(
+          sessionOver(
+            `Worker ${this.link.registration.workerId} has no stream to the Ironflow server at ${this.link.options.server.url}`
+          )
+        )
       }
       const ended = Deferred.await(current.ended)
       // a transport that was closed may interrupt its calls: then `ended` has the reason

@@ -159,10 +159,13 @@ export const readFailure = (status: number, text: string, what: string, by?: str
       : errorWithCode(status, code, message, retryable, serialized.data?.["details"])
   }
   const summary = `${what} failed with status ${status}`
-  const message = isOfSomethingElse(status, text)
-    ? somethingElse(status, text, what, by)
-    : ((isObject(body) ? (textOf(body.message) ?? textOf(body.error) ?? textOf(body.code)) : undefined) ??
-      (text.trim() === "" ? summary : text.slice(0, 1000)))
+  const said = isObject(body)
+    ? (textOf(body.message) ?? textOf(body.error) ?? textOf(body.code))
+    : text.trim() === ""
+      ? undefined
+      : `${summary}: ${text.slice(0, 1000)}`
+  const message =
+    said === undefined || isOfSomethingElse(status, text) ? somethingElse(status, text, what, by) : said
   switch (status) {
     case 401:
       return new UnauthenticatedError(message)
