@@ -18,8 +18,8 @@ export const encodeConfig = (name: string, data: unknown): string => {
   const text = isObject(data) ? encodeJson(data, what) : undefined
   // an object whose `toJSON` returns something that is not an object is refused, too
   if (text === undefined || !text.startsWith("{")) {
-    // the message does not show the data, which may be secret
-    const kind = Array.isArray(data) ? "an array" : data === null ? "null" : `a ${typeof data}`
+    // not the value itself: it may be a secret
+    const kind = Array.isArray(data) ? "an array" : data == null ? String(data) : `a ${typeof data}`
     throw new ValidationError(
       `${what} must be an object, got ${isObject(data) ? "something whose JSON is not an object" : kind}`
     )

@@ -43,9 +43,7 @@ export const parseDuration = (duration: Duration): number => {
 export const positiveDuration = (duration: Duration, what: string): number => {
   const ms = typeof duration === "number" ? duration : parseNamed(duration, what)
   if (Number.isFinite(ms) && ms > 0) return ms
-  throw new ValidationError(
-    `Invalid ${what}: ${show(duration)} is not a positive, finite duration; ${advice(duration)}`
-  )
+  throw new ValidationError(`Invalid ${what}: ${show(duration)} is not a positive, finite duration`)
 }
 
 const parseNamed = (duration: string, what: string): number => {

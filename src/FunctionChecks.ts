@@ -8,7 +8,7 @@ import { keptRuns } from "./KeepRuns.ts"
 import { checkName, declaredListLength, descriptionLength, nameLength, searchPaths } from "./Limits.ts"
 import { encodeMetadata } from "./Metadata.ts"
 import { isDataPath } from "./DataPath.ts"
-import { show } from "./Show.ts"
+import { inSentence, show } from "./Show.ts"
 import { isSchema } from "./StandardSchema.ts"
 import { checkTrigger } from "./Trigger.ts"
 import { versionings } from "./Versioning.ts"
@@ -55,9 +55,6 @@ const must =
     if (!holds(value)) throw new ValidationError(`${label}: \`${field}\` must be ${rule}, got ${show(value)}`)
   }
 
-/** The label with a small first letter: `function "order"`. */
-const withSmallFirstLetter = (label: string): string => `${label.charAt(0).toLowerCase()}${label.slice(1)}`
-
 const isDottedPath = (value: unknown): boolean => typeof value === "string" && isDataPath(value)
 const isEventPath = (value: unknown): boolean =>
   isDottedPath(value) && /^(?:\$\.)?event[.[]/.test(String(value))
@@ -85,7 +82,7 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
     }
   },
   retry: (retry, label) => {
-    resolveRetry(retry as RetryConfig, `retry of ${withSmallFirstLetter(label)}`)
+    resolveRetry(retry as RetryConfig, `retry of ${inSentence(label)}`)
   },
   timeout: must(
     "timeout",
@@ -123,11 +120,11 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
   secrets: (secrets, label) => {
     must("secrets", `an array of at most ${declaredListLength} secret names`, isShortArray)(secrets, label)
     for (const secret of secrets as ReadonlyArray<unknown>) {
-      checkName(`name of a secret of ${withSmallFirstLetter(label)}`, secret)
+      checkName(`name of a secret of ${inSentence(label)}`, secret)
     }
   },
   stepTimeout: (stepTimeout, label) => {
-    positiveDuration(stepTimeout as Duration, `\`stepTimeout\` of ${withSmallFirstLetter(label)}`)
+    positiveDuration(stepTimeout as Duration, `\`stepTimeout\` of ${inSentence(label)}`)
   },
   recording: must("recording", "true or false", (value) => typeof value === "boolean"),
   recordingRetention: must(
@@ -146,7 +143,7 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
     (value) => typeof value === "string" && (versionings as ReadonlyArray<string>).includes(value)
   ),
   keepRuns: (keepRuns, label) => {
-    keptRuns(keepRuns, `${label}: \`keepRuns\``)
+    keptRuns(keepRuns, `\`keepRuns\` of ${inSentence(label)}`)
   },
   metadata: (metadata, label) => {
     encodeMetadata(`${label}: \`metadata\``, metadata)

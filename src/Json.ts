@@ -3,6 +3,7 @@ import { isError, losesContent } from "./JsonLoss.ts"
 import { IronflowError, LimitExceededError, toError, ValidationError } from "./Errors.ts"
 import { checkAmount, memberPath } from "./JsonLimits.ts"
 import { jsonDepth } from "./Limits.ts"
+import { capital, inSentence } from "./Show.ts"
 
 /** JSON of a value; absent (`undefined`) for the value `undefined`. */
 export type JsonText = string
@@ -45,9 +46,12 @@ export const encodeJson = (
     return text === undefined ? undefined : checkAmount(what, text, Number.POSITIVE_INFINITY)
   } catch (error) {
     if (error instanceof IronflowError) throw error
-    throw new ValidationError(`${what} cannot be stored: reading it threw "${toError(error).message}"`, {
-      cause: error
-    })
+    throw new ValidationError(
+      `${capital(what)} cannot be stored: reading it threw "${toError(error).message}"`,
+      {
+        cause: error
+      }
+    )
   }
 }
 
@@ -232,27 +236,33 @@ const problemError = (anyProblem: Problem, root: unknown, what: string): Validat
   switch (problem) {
     case "bigint":
       return new ValidationError(
-        `${what} cannot be stored: ${path} is a BigInt; JSON has none, so convert it, for example with String(value)`
+        `${capital(what)} cannot be stored: ${path} is a BigInt; JSON has none, so convert it, for example with String(value)`
       )
     case "function":
-      return new ValidationError(`${what} cannot be stored: ${path} is a function; give plain data`)
+      return new ValidationError(`${capital(what)} cannot be stored: ${path} is a function; give plain data`)
     case "symbol":
-      return new ValidationError(`${what} cannot be stored: ${path} is a symbol; give plain data`)
+      return new ValidationError(`${capital(what)} cannot be stored: ${path} is a symbol; give plain data`)
     case "error":
       return new ValidationError(
-        `${what} cannot be stored: ${path} is an error (${String((value as Error).name)}), whose stack may reveal internals; ` +
+        `${capital(what)} cannot be stored: ${path} is an error (${String((value as Error).name)}), whose stack may reveal internals; ` +
           "give its message, or plain data with what others may know"
       )
     case "emptied":
-      return new ValidationError(`${what} cannot be stored: ${path} is ${describeEmptied(value)}`)
+      return new ValidationError(`${capital(what)} cannot be stored: ${path} is ${describeEmptied(value)}`)
     case "cycle":
       return new ValidationError(
-        `${what} cannot be stored: ${path} refers back to a value that contains it; give plain data without cycles`
+        `${capital(what)} cannot be stored: ${path} refers back to a value that contains it; give plain data without cycles`
       )
     case "depth":
-      return new LimitExceededError(`Nesting of ${what} at ${path}`, jsonDepth + 1, jsonDepth, "levels", {
-        isLowerBound: true
-      })
+      return new LimitExceededError(
+        `Nesting of ${inSentence(what)} at ${path}`,
+        jsonDepth + 1,
+        jsonDepth,
+        "levels",
+        {
+          isLowerBound: true
+        }
+      )
   }
 }
 

@@ -11,6 +11,7 @@
  */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { jsonDepth, jsonNames, jsonValues, messageDepth } from "./Limits.ts"
+import { capital, inSentence } from "./Show.ts"
 
 /** What was counted so far in the JSON texts of one message. */
 export class ShapeCounts {
@@ -148,13 +149,19 @@ const isClosing = (code: number): boolean => code === CLOSE_BRACKET || code === 
 
 const tooDeep = (what: string, level: number, maxLevels: number): LimitExceededError =>
   // the levels of the message around the data are not counted: users know only the limit for data
-  new LimitExceededError(`Nesting of ${what}`, level - maxLevels + jsonDepth, jsonDepth, "levels", {
-    isLowerBound: true
-  })
+  new LimitExceededError(
+    `Nesting of ${inSentence(what)}`,
+    level - maxLevels + jsonDepth,
+    jsonDepth,
+    "levels",
+    {
+      isLowerBound: true
+    }
+  )
 
 const tooMany = (unit: "names" | "values", what: string, size: number, limit: number): LimitExceededError =>
   new LimitExceededError(
-    `The number of ${unit === "names" ? "different names" : unit} in ${what}`,
+    `The number of ${unit === "names" ? "different names" : unit} in ${inSentence(what)}`,
     size,
     limit,
     unit,
@@ -207,7 +214,7 @@ const checkNumbers = (what: string, text: string): string => {
   }
   const shown = number.length > 32 ? `${number.slice(0, 32)}...` : number
   throw new ValidationError(
-    `${what.charAt(0).toUpperCase()}${what.slice(1)} cannot be stored: ${path ?? "$"} is the number ${shown}, which is too large: ` +
+    `${capital(what)} cannot be stored: ${path ?? "$"} is the number ${shown}, which is too large: ` +
       "JavaScript reads it as Infinity, which JSON cannot represent. Send it as a string"
   )
 }

@@ -39,7 +39,7 @@ export const keptRuns = (keep: unknown, what: string): KeptRuns => {
   }
   return Object.fromEntries(
     endedStatuses.flatMap((status) =>
-      keep[status] === undefined ? [] : [[status, retentionOf(keep[status], `${what}, \`${status}\`,`)]]
+      keep[status] === undefined ? [] : [[status, retentionOf(keep[status], `\`${status}\` in ${what}`)]]
     )
   )
 }

@@ -8,7 +8,7 @@ export const checkBucketName = (name: unknown): string => {
   if (typeof name === "string" && name.length <= nameLength && /^[A-Za-z0-9][A-Za-z0-9_.:-]*$/.test(name))
     return name
   throw new ValidationError(
-    `${show(name)} cannot be the name of a bucket: use letters, digits and _ - . :, at most ${nameLength}, beginning with a letter or digit`
+    `${show(name)} cannot be the name of a bucket: use at most ${nameLength} letters, digits, "_", "-", "." and ":", and begin with a letter or digit`
   )
 }
 

@@ -236,7 +236,11 @@ const writeLine = (level: LineLevel, line: string): void => {
     const droppedCount = dropped[kind]
     dropped[kind] = 0
     // oxlint-disable-next-line eslint/no-console -- as below
-    console[kind](`[ironflow] ${droppedCount} log lines are missing here: they could not be written`)
+    console[kind](
+      droppedCount === 1
+        ? "[ironflow] 1 log line is missing here: it could not be written"
+        : `[ironflow] ${droppedCount} log lines are missing here: they could not be written`
+    )
   }
   // oxlint-disable-next-line eslint/no-console -- the one place where log lines leave the program
   console[level](line)

@@ -28,13 +28,13 @@ export const checkPattern = (pattern: unknown, what = "pattern"): string => {
   }
   if (pattern.length > nameLength) {
     throw new ValidationError(
-      `The ${what} "${pattern.slice(0, 32)}..." has ${pattern.length} characters, and at most ${nameLength} are allowed`
+      `The ${what} has ${pattern.length} characters, and at most ${nameLength} are allowed. It begins with "${pattern.slice(0, 32)}"`
     )
   }
   const tokens = pattern.split(".")
   for (const [i, token] of tokens.entries()) {
     const problem = tokenProblem(token, i === tokens.length - 1)
-    if (problem !== undefined) throw new ValidationError(`The ${what} "${pattern}" is not valid: ${problem}`)
+    if (problem !== undefined) throw new ValidationError(`The ${what} cannot be "${pattern}": ${problem}`)
   }
   return pattern
 }
@@ -42,7 +42,7 @@ export const checkPattern = (pattern: unknown, what = "pattern"): string => {
 const tokenProblem = (token: string, isLast: boolean): string | undefined => {
   if (token === "") return "it has an empty token; write names such as order.placed"
   if (/[\s\p{Cc}]/u.test(token)) return "it contains white space or control characters"
-  if (token === ">") return isLast ? undefined : "> may only stand at the end"
+  if (token === ">") return isLast ? undefined : 'the wildcard ">" may only stand at the end'
   if (token !== "*" && /[*>]/.test(token)) return "a wildcard must be a whole token, as in order.* or order.>"
   return undefined
 }

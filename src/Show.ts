@@ -1,5 +1,11 @@
 /** Formats values from outside for our messages. The text is short, and formatting never fails. */
 
+/** The text with a lower case letter at its beginning, for the middle of a sentence. */
+export const inSentence = (text: string): string => `${text.charAt(0).toLowerCase()}${text.slice(1)}`
+
+/** The text with a capital letter at its beginning, for the beginning of a sentence. */
+export const capital = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}`
+
 /** How many levels of nested objects and lists are shown, at most. */
 const LEVELS = 3
 
@@ -24,6 +30,8 @@ const format = (value: unknown, charsLeft: number, levels: number): string => {
       return JSON.stringify(value.length > charsLeft ? `${value.slice(0, charsLeft)}...` : value)
     case "function":
       return "a function"
+    case "bigint":
+      return `${value}n`
     case "object":
       break
     default:

@@ -46,7 +46,11 @@ export const positiveBytes = (size: Size, what: string): number => {
         ? Number.NaN
         : Math.floor(Number(match[1]) * units[match[2] as keyof typeof units])
   if (Number.isSafeInteger(bytes) && bytes > 0) return bytes
-  throw new ValidationError(`${what} must be a positive number of bytes, got ${show(size)}: ${advice(size)}`)
+  throw new ValidationError(
+    typeof size !== "number" && match === null
+      ? `${what} must be a positive number of bytes, got ${show(size)}: ${advice(size)}`
+      : `${what} must be an integer from 1 to ${Number.MAX_SAFE_INTEGER}, in bytes, got ${show(size)}`
+  )
 }
 
 /** Formats a size for people: `1.5 MiB`. */

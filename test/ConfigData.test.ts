@@ -29,18 +29,19 @@ it.each(Object.entries(problems))(
 it("a value that is not an object in JSON is refused as a configuration by both APIs", async () => {
   await using engine = await startEngine({ filename: ":memory:", functions: [], logger: false })
   await using remote = createClient({ serverUrl: "http://127.0.0.1:1" })
-  const data = { toJSON: () => 5 }
 
-  for (const client of [engine.client, remote]) {
-    const error = await client
-      .config()
-      .set("prices", data)
-      .catch((error: unknown) => error)
+  for (const [data, got] of [
+    [{ toJSON: () => 5 }, "something whose JSON is not an object"],
+    [undefined, "undefined"],
+    [5, "a number"]
+  ] as const) {
+    for (const client of [engine.client, remote]) {
+      const error = await client
+        .config()
+        .set("prices", data as object)
+        .catch((error: unknown) => error)
 
-    assert.propertyVal(
-      error,
-      "message",
-      'Configuration "prices" must be an object, got something whose JSON is not an object'
-    )
+      assert.propertyVal(error, "message", `Configuration "prices" must be an object, got ${got}`)
+    }
   }
 })

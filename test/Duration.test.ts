@@ -53,7 +53,7 @@ describe("parseDuration", () => {
     assert.throws(() => parseDuration(duration), `Invalid duration ${show(duration)}: write `)
   })
 
-  it.each(["3600000", "10", "soon", "1 s", "0", "9".repeat(400), Number.NaN])(
+  it.each(["3600000", "10", "soon", "1 s", "0", "9".repeat(400)])(
     "suggests values for %j that are valid",
     (duration) => {
       let message = ""
@@ -66,7 +66,7 @@ describe("parseDuration", () => {
       const pasted = [...said.matchAll(/"([^"]+)"/g)].map(([, text = ""]) => text)
       assert.isNotEmpty(pasted)
       for (const text of pasted) assert.isAbove(positiveDuration(text, "delay"), 0)
-      assert.strictEqual(said.includes("as a number"), typeof duration === "number")
+      assert.notInclude(said, "as a number")
     }
   )
 

@@ -103,7 +103,7 @@ describe("createFunction", () => {
     [
       "a bad pattern",
       { triggers: [{ event: "order.>.x" }] },
-      /`triggers\[0\]`: `event`.*> may only stand at the end/
+      /`triggers\[0\]`: `event`.*the wildcard ">" may only stand at the end/
     ],
     ["a blank event", { triggers: [{ event: " " }] }, /`triggers\[0\]`: `event`.*not blank/],
     [

@@ -161,7 +161,7 @@ describe("encodeJson", () => {
     assert.throws(() => encodeJson(value, 'result of step "charge"'), ValidationError)
     assert.throws(
       () => encodeJson(value, 'result of step "charge"'),
-      `result of step "charge" cannot be stored: ${message}`
+      `Result of step "charge" cannot be stored: ${message}`
     )
   })
 
@@ -184,7 +184,7 @@ describe("encodeJson", () => {
     ]
   ])("refuses a value whose %s throws, and says what was thrown", (_what, value) => {
     assert.throws(() => encodeJson(value, "input"), ValidationError)
-    assert.throws(() => encodeJson(value, "input"), 'input cannot be stored: reading it threw "gone"')
+    assert.throws(() => encodeJson(value, "input"), 'Input cannot be stored: reading it threw "gone"')
   })
 
   it("allows 100 levels, and no more", () => {

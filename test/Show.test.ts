@@ -20,7 +20,7 @@ describe("show", () => {
         [undefined, "undefined"],
         [null, "null"],
         [true, "true"],
-        [7n, "7"],
+        [7n, "7n"],
         [Symbol("s"), "Symbol(s)"],
         [() => 1, "a function"],
         [[1, "a"], '[1,"a"]'],

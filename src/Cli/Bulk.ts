@@ -99,7 +99,7 @@ export const changeManyRuns = ({ action, dryRun, isStdinRead, options, runs, yes
       const canAsk = process.stdin.isTTY && !isStdinRead && !json
       if (!dryRun && !yes && !canAsk) {
         return yield* new CommandError(
-          `This command cannot ask whether to ${action} the runs (there is no terminal, or --json or - was given): add --yes, or count them first with --dry-run`,
+          `This command cannot ask whether to ${action} the runs (there is no terminal, or --json or "-" was given): add --yes, or count them first with --dry-run`,
           { code: "USAGE" }
         )
       }

@@ -34,7 +34,7 @@ const readData = (argument: Option.Option<string>) =>
           ? Effect.succeed(value)
           : Effect.fail(
               new CommandError(
-                `The data must be a JSON object, such as '{"theme":"dark"}', got ${oneLine(text, 64)}`,
+                `The data must be a JSON object, such as '{"theme":"dark"}', got ${text.trim() === "" ? "nothing" : oneLine(text, 64)}`,
                 { code: "USAGE" }
               )
             )

@@ -79,7 +79,9 @@ export const stderrLogger = ({ format, level }: LogChoice, sink: LineSink = stan
 export const layerStderr = (choice: LogChoice): Layer.Layer<never> => layerLogger(stderrLogger(choice))
 
 const missingText = (lines: number): string =>
-  `${lines} log lines are missing here: they could not be written`
+  lines === 1
+    ? "1 log line is missing here: it could not be written"
+    : `${lines} log lines are missing here: they could not be written`
 
 /**
  * A destination that may drop lines. `line` makes the text of a line. It gets the number of lines that were dropped

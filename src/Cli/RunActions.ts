@@ -109,7 +109,7 @@ const actOnRuns = <E>(
     const [firstId] = input.runIds
     if (input.runIds.length === 0 && !hasFilters) {
       return yield* new CommandError(
-        `Select the runs to ${action}: by their ids, by - with ids on standard input, or by filters such as --status failed`,
+        `Select the runs to ${action}: by their ids, by "-" with ids on standard input, or by filters such as --status failed`,
         { code: "USAGE" }
       )
     }

@@ -132,7 +132,9 @@ const logs = Command.make(
     yield* print({ lines }, () => {
       const missingCount = (all[0]?.number ?? 1) - 1
       return [
-        ...(missingCount === 0 ? [] : [`${missingCount} earlier lines are not kept any more.`]),
+        ...(missingCount === 0
+          ? []
+          : [`${missingCount} earlier ${missingCount === 1 ? "line is" : "lines are"} not kept any more.`]),
         ...(lines.length === 0
           ? [all.length === 0 ? "The run has logged nothing." : "There are no such lines."]
           : []),

@@ -84,7 +84,7 @@ export const verify = Command.make(
           (needServices.length === 0 ? "" : `; ${needServices.length} not verified, see above`) +
           (withoutFunction.length === 0
             ? "."
-            : `; ${withoutFunction.length} skipped, since ${file} does not export their functions.`)
+            : `; ${withoutFunction.length} skipped, since ${file} does not export ${withoutFunction.length === 1 ? "its function" : "their functions"}.`)
       ].join("\n")
     )
     if (divergences.length > 0) {
@@ -96,7 +96,7 @@ export const verify = Command.make(
       return yield* Effect.fail(
         new ServiceMissingError(
           `${runs(needServices.length)} could not be verified: this command has no services for Effect handlers. ` +
-            "Verify these runs in a test of your own: Testing.verify takes the services from your layers"
+            `Verify ${needServices.length === 1 ? "it" : "them"} in a test of your own: Testing.verify takes the services from your layers`
         )
       )
     }

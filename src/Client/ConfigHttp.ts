@@ -35,16 +35,16 @@ export const make = (connection: Connection): Raw<ConfigService> => {
     )
 
   return {
-    set: (name, data) => write(calls.setConfig, "set", name, data),
-    patch: (name, data) => write(calls.patchConfig, "patch", name, data),
-    get: (name) => askAboutConfig(calls.getConfig, "get", name),
-    list: () => listInPages(calls.listConfigs, "list", {}, ({ configs }) => configs),
-    delete: (name) => askAboutConfig(calls.deleteConfig, "delete", name),
+    set: (name, data) => write(calls.setConfig, "config.set", name, data),
+    patch: (name, data) => write(calls.patchConfig, "config.patch", name, data),
+    get: (name) => askAboutConfig(calls.getConfig, "config.get", name),
+    list: () => listInPages(calls.listConfigs, "config.list", {}, ({ configs }) => configs),
+    delete: (name) => askAboutConfig(calls.deleteConfig, "config.delete", name),
     watch: (name, options = {}) =>
       watchOf(connection, calls.watchConfig, {
         ...options,
         variables: () => ({ name: checkConfigName(name) }),
-        what: `watch(${quote(name)})`,
+        what: `config.watch(${quote(name)})`,
         subject: name,
         requestMembers: { name },
         change: ({ data, name, revision, updatedAt }) => ({

@@ -177,9 +177,10 @@ export class HeldEvents {
       {
         code: "NOT_HELD",
         message:
-          `Dropped ${overdue.length} events of "${pattern}" that waited in this process; the server delivers them again` +
+          `Dropped ${overdue.length === 1 ? "1 event" : `${overdue.length} events`} of "${pattern}" that waited in this process; ` +
+          `the server delivers ${overdue.length === 1 ? "it" : "them"} again` +
           `${options.consumerGroup === undefined ? "" : " to a member of the group"}. ` +
-          `The server was not reached within the ${showMs(ackWaitMs ?? 0)} of their ackWait: ` +
+          `The server was not reached within \`ackWait\` (${showMs(ackWaitMs ?? 0)}): ` +
           "this process was frozen or busy, or the connection stalled",
         subscriptionId: id,
         retrying: true

@@ -23,6 +23,7 @@ import { validated } from "../CheckAsEffect.ts"
 import { environmentHeader } from "./HttpOptions.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { failureOf, isCallMissing, unsupportedError } from "./HttpFailures.ts"
+import { tlsProblem } from "./TlsMismatch.ts"
 
 interface WatchOptions<A> {
   /** Path, with a leading slash. */
@@ -257,7 +258,12 @@ const listen = (
     if (Queue.sizeUnsafe(signals) > MAX_WAITING_FRAMES) socket.pause()
   })
   socket.on("unexpected-response", (_, response) => readRefusal(response))
-  socket.on("error", (error) => sendLost(`failed: ${error.message || String(error)}`))
+  socket.on("error", (error) => {
+    const tlsReason = tlsProblem(server.url, error)
+    sendLost(
+      `failed: ${tlsReason === undefined ? error.message || String(error) : `the server ${tlsReason}`}`
+    )
+  })
   socket.on("close", (code) => {
     clearTimeout(watchdog?.timer)
     sendLost(`was closed (${code})`)

@@ -126,7 +126,8 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
             currentSeq,
             after,
             timeout,
-            message ?? `${behindByEvents} events wait to be projected.`
+            message ??
+              `${behindByEvents === 1 ? "1 event waits" : `${behindByEvents} events wait`} to be projected.`
           )
         }
       }

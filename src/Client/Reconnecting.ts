@@ -143,7 +143,10 @@ export class Reconnecting {
     const cancelTimeout = this.#alarm.at(this.#now() + connectionTimeout, () => {
       abortDial()
       fail(
-        new ConnectionError(`The server did not accept the connection within ${showMs(connectionTimeout)}`)
+        new ConnectionError(
+          `The server did not accept the connection within ${showMs(connectionTimeout)}: check that it runs at \`serverUrl\`, ` +
+            "or raise `connectionTimeout`"
+        )
       )
     })
     const abortDial = this.#dial((wire) => {

@@ -5,6 +5,7 @@ import {
   ConnectionError,
   EnterpriseRequiredError,
   type IronflowError,
+  isIronflowError,
   toError,
   UnauthenticatedError,
   UnauthorizedError
@@ -63,6 +64,8 @@ export const dialSocket =
 const reasonOf = (url: string, error: unknown): string => {
   const tlsReason = tlsProblem(url, error)
   if (tlsReason !== undefined) return `it ${tlsReason}`
+  // what has answered is running, and its message says what to do
+  if (isIronflowError(error)) return error.message
   return (
     `${toError(error).message || "the connection was refused"}. ` +
     "Start the server there, or set `serverUrl` to where it is"

@@ -45,7 +45,7 @@ export const functionPlan = (fn: AnyFunction): FunctionPlan => {
       stepTimeout:
         stepTimeout === undefined
           ? undefined
-          : resolveStepTimeout(stepTimeout, `stepTimeout of function "${id}"`),
+          : resolveStepTimeout(stepTimeout, `\`stepTimeout\` of function "${id}"`),
       callSites: new Map(),
       uncalledSteps: new Map(),
       hasWarnedOfSleeps: false

@@ -100,7 +100,8 @@ export const unansweredOutcome: Outcome = {
   _tag: "Failure",
   error: {
     name: "ReportError",
-    message: "The engine accepted the step but did not return its result",
+    message:
+      "The engine has accepted the step, but did not return its result. This is a bug of the engine: please report it",
     code: "STEP_NOT_ANSWERED",
     retryable: false
   }

@@ -35,7 +35,14 @@ import type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
 import { damagedEventPause, damagedStepPause, nondeterminismPause, type TurnPause } from "./TurnPause.ts"
 import { TurnSignal } from "./TurnSignal.ts"
 import { type StepsOwner, TurnSteps } from "./TurnSteps.ts"
-import { lateWarning, runningWarning, sleepsWarning, type RunLabel, uncalledWarning } from "./TurnWarnings.ts"
+import {
+  END_OF_HANDLER,
+  lateWarning,
+  runningWarning,
+  sleepsWarning,
+  type RunLabel,
+  uncalledWarning
+} from "./TurnWarnings.ts"
 import { handlerVerdict } from "./Verdict.ts"
 import { errorWithoutSecrets } from "./SecretsInText.ts"
 
@@ -246,7 +253,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   }
 
   #handlerEnds(): boolean {
-    if (this.#phase === "over") this.#noteHandlerWentOn("the end of the handler")
+    if (this.#phase === "over") this.#noteHandlerWentOn(END_OF_HANDLER)
     return this.#phase === "handler"
   }
 

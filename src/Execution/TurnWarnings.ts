@@ -60,13 +60,17 @@ export const runningWarning = (subject: RunLabel, running: ReadonlyArray<string>
     : `${runLabel(subject)} returned while steps were running: ` +
       `${listNames(running)}. They are aborted and not recorded; await them`
 
+/** What stands for the end of the handler where a late call has the name of a step. */
+export const END_OF_HANDLER = "the end of the handler"
+
 /**
  * Warns that the handler continued after its turn was judged quiet. `what` is the name of the step that the handler
- * called, or "the end of the handler".
+ * called, or {@link END_OF_HANDLER}.
  */
 export const lateWarning = (subject: RunLabel, what: string): string =>
-  `${runLabel(subject)}: "${what}" came after the turn had been suspended, so ` +
-  "it was ignored; the next turn of the run waits longer before it is suspended. Put what the handler awaited into a step"
+  `${runLabel(subject)}: ${what === END_OF_HANDLER ? "the handler ended" : `step "${what}" was called`} after the turn had been ` +
+  "suspended, so this was ignored; the next turn of the run waits longer before it is suspended. Put what the handler " +
+  "awaited into a step"
 
 /** Warns that the code of a step did not stop when asked. */
 export const gaveUpWarning = (runId: string, stepName: string): string =>

@@ -137,7 +137,7 @@ export class Progress {
       const saved = yield* this.#send(save, 1)
       if (saved._tag === "Refused") {
         logger.warn(
-          `The progress of projection "${this.#name}" was not saved, because ${saved.reason}. The worker that owns the projection handles these events`
+          `The progress of projection "${this.#name}" was not saved, because ${saved.reason}. The next worker that owns the projection handles these events`
         )
         return "lost"
       }

@@ -21,7 +21,7 @@ import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { isDataPath } from "../DataPath.ts"
 import { checkPattern } from "../Pattern.ts"
 import type { ProjectionMode } from "../Protocol/Projections.ts"
-import { show } from "../Show.ts"
+import { inSentence, show } from "../Show.ts"
 
 export type { ProjectionMode } from "../Protocol/Projections.ts"
 
@@ -404,7 +404,7 @@ export const checkProjectionEvents = (events: unknown, label: string): ReadonlyA
         `${label}: \`events[${i}]\` must be the name or pattern of events, or an event definition, got ${show(event)}`
       )
     }
-    return checkPattern(event, `event of ${label.charAt(0).toLowerCase()}${label.slice(1)}`)
+    return checkPattern(event, `event of ${inSentence(label)}`)
   })
 }
 

@@ -146,6 +146,12 @@ const memberOf = (request: { readonly [name: string]: unknown }, name: string | 
 const kindOf = (input: unknown): string =>
   input === null ? "null" : Array.isArray(input) ? "an array" : typeof input
 
+/** The same with an article: "a number". */
+const kindInSentence = (input: unknown): string => {
+  const kind = kindOf(input)
+  return input == null || kind.includes(" ") ? kind : `a ${kind}`
+}
+
 /**
  * Makes the function that reads requests whose values the service checks itself. The function only finds the members,
  * whether their names are in camel case or in snake case. `refusal` makes the message for a request that is not an
@@ -159,7 +165,7 @@ export const memberReader = <A>(
     ([name, { wireName = name, mayLack }]) => [name, wireName, otherCase(wireName), mayLack] as const
   )
   return (request) => {
-    if (!isObject(request)) throw new ValidationError(refusal(kindOf(request)))
+    if (!isObject(request)) throw new ValidationError(refusal(kindInSentence(request)))
     const values: Record<string, unknown> = {}
     for (const [name, wireName, other, mayLack] of members) {
       const inWireCase = request[wireName]

@@ -107,7 +107,7 @@ export const resolveOptions = ({ console: pages, ...options }: HttpServerOptions
     ...options,
     corsOrigins: checkCorsOrigins(options.corsOrigins ?? []),
     allowedHosts: checkAllowedHosts(options.allowedHosts ?? []),
-    leaseTerm: positiveDuration(options.leaseTerm ?? "15s", "leaseTerm of the engine"),
+    leaseTerm: positiveDuration(options.leaseTerm ?? "15s", "`leaseTerm` of the engine"),
     consoleBase: consoleBaseOf(pages)
   }
   const { leaseTerm, port } = resolved

@@ -32,7 +32,7 @@ import type { RunHistory } from "../Protocol/History.ts"
 import type { Wire } from "../Protocol/Subscriptions.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
 import { isTerminal } from "../RunStatus.ts"
-import { show } from "../Show.ts"
+import { show, showMs } from "../Show.ts"
 import { workerKeys } from "../Worker/Options.ts"
 import * as Worker from "../Worker/Worker.ts"
 import { withReplays } from "./ReplayEveryStep.ts"
@@ -316,7 +316,7 @@ export const makeVirtual = <
           const { message } = yield* client.explain(runId)
           return yield* Effect.fail(
             new TimeoutError(
-              `Run ${runId} does not end by itself within ${String(options?.within ?? "365d")} of virtual time. ${message}`,
+              `Run ${runId} does not end by itself within ${typeof options?.within === "number" ? showMs(options.within) : (options?.within ?? "365d")} of virtual time. ${message}`,
               positiveDuration(options?.within ?? "365d", "`within`")
             )
           )

@@ -96,8 +96,7 @@ class ConnectStream {
 
   call(call: StreamCall, body: JsonText): Effect.Effect<unknown, IronflowError> {
     return Effect.suspend(() => {
-      if (this.#endReason !== undefined)
-        return Effect.fail(this.#unansweredError(`The call "${call}"`, this.#endReason))
+      if (this.#endReason !== undefined) return Effect.fail(this.#unansweredError(this.#endReason))
       const id = ++this.#lastCall
       const answer = Deferred.makeUnsafe<unknown, IronflowError>()
       this.#calls.set(id, answer)
@@ -210,13 +209,13 @@ class ConnectStream {
     this.#outgoing.end()
     Deferred.doneUnsafe(this.#registered, Exit.fail(reason))
     for (const answer of this.#calls.values()) {
-      Deferred.doneUnsafe(answer, Exit.fail(this.#unansweredError("A call", reason)))
+      Deferred.doneUnsafe(answer, Exit.fail(this.#unansweredError(reason)))
     }
     return true
   }
 
-  #unansweredError(what: string, cause: ConnectionError): IronflowError {
-    return sessionOverError(`${what} of worker ${this.#link.registration.workerId} was not answered`, cause)
+  #unansweredError(cause: ConnectionError): IronflowError {
+    return sessionOverError(`A call of worker ${this.#link.registration.workerId} was not answered`, cause)
   }
 }
 

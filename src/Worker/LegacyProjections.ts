@@ -61,7 +61,7 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
     address: CallAddress,
     body: Fields & { readonly name: string }
   ): Effect.Effect<Fields | "conflict", RunnerError> => {
-    const what = `Projection "${body.name}"`
+    const what = `A request for projection "${body.name}"`
     return connection.send({ method: "POST", path: address.path, body: JSON.stringify(body), what }).pipe(
       Effect.mapError(toConnectionError),
       Effect.flatMap((answer): Effect.Effect<Fields | "conflict", RunnerError> => {

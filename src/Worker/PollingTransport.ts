@@ -90,7 +90,10 @@ export const linkTo = (
         // nothing awaits this fiber, so a bug that ends it would otherwise not be noticed
         fiber.addObserver((exit) => {
           if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return
-          options.logger.error(`Worker ${registration.workerId} is broken: ${Cause.pretty(exit.cause)}`)
+          options.logger.error(
+            `Worker ${registration.workerId} is broken because of a bug in this package: please report this, and restart the worker. ` +
+              Cause.pretty(exit.cause)
+          )
         })
         return fiber
       }

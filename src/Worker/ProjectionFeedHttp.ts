@@ -53,7 +53,7 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
     { readonly [field: string]: unknown },
     ConnectionError | ValidationError | AccessError
   > => {
-    const what = `Projection "${name}"`
+    const what = `A request for projection "${name}"`
     return connection
       .send({
         method: "POST",
@@ -69,7 +69,9 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
           const read = answer.text === "" ? {} : safeJsonParse(answer.text)
           return isObject(read)
             ? Effect.succeed(read)
-            : Effect.fail(toConnectionError(invalidResponseError(url, what, "it is not an object", answer.text)))
+            : Effect.fail(
+                toConnectionError(invalidResponseError(url, what, "it is not an object", answer.text))
+              )
         })
       )
   }

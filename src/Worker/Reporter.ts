@@ -340,9 +340,11 @@ export class Reporter {
 }
 
 const undeliveredError = (runId: string): IronflowError =>
-  new ReportError(`The engine's answer says nothing about the report of run ${runId}`, {
-    code: "REPORT_FAILED"
-  })
+  new ReportError(
+    `The engine's answer says nothing about the report of run ${runId}, which is a bug of the engine: please report it. ` +
+      "The run continues in another turn once its lease has lapsed",
+    { code: "REPORT_FAILED" }
+  )
 
 const refusalError = (runId: string, refused: Extract<TurnAck, { readonly _tag: "Refused" }>): Error => {
   switch (refused.reason) {

@@ -129,7 +129,7 @@ export const rpcStreams: Streams = {
 
       const stream: OpenStream = {
         call: (call, body) => {
-          const what = `The call "${call}" of worker ${worker.workerId}`
+          const what = `A call of worker ${worker.workerId}`
           return Effect.mapError(client[call](new JsonFragment(body)), errorOf(what))
         }
       }

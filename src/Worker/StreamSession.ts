@@ -293,7 +293,9 @@ export class StreamSession extends TurnSession {
       const current = this.#currentStream
       if (current === undefined) {
         return Effect.fail(
-          sessionOverError(`There is no stream for the call "${call}" to the Ironflow server`)
+          sessionOverError(
+            `Worker ${this.link.registration.workerId} has no stream to the Ironflow server at ${this.link.options.server.url}`
+          )
         )
       }
       const ended = Deferred.await(current.ended)

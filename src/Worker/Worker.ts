@@ -199,7 +199,9 @@ export const make = <
           if (Option.isSome(drained)) return
           config.logger.warn(
             `Worker ${workerId} has drained for ${formatDuration(config.drainTimeoutMs)} and stops: ` +
-              `${turns.size} turns have not ended and are given back`
+              (turns.size === 1
+                ? "1 turn has not ended and is given back"
+                : `${turns.size} turns have not ended and are given back`)
           )
         })
       ),

@@ -71,7 +71,7 @@ it("events are listed, shown and followed", { timeout: 90_000 }, async () => {
 
 it("invalid use of `events` is refused", { timeout: 60_000 }, async () => {
   for (const [args, code, message] of [
-    [["list", "order..x"], 2, 'The name of the events "order..x" is not valid'],
+    [["list", "order..x"], 2, 'The name of the events cannot be "order..x"'],
     [["list", "--limit", "0"], 2, "Error: --limit must be an integer from 1 to 1000, got 0."],
     [["list", "--since", "soon"], 2, "Error: --since must be a time, such as 2026-11-29T10:00:00Z"],
     [

@@ -110,7 +110,7 @@ describe("listEvents", () => {
     [{ limit: 1001 }, /got 1001$/],
     [{ limit: Number.NaN }, /got NaN$/],
     [{ limit: "5" }, /got "5"$/],
-    [{ name: "order..x" }, /^The name of the events "order..x" is not valid/],
+    [{ name: "order..x" }, /^The name of the events cannot be "order..x"/],
     [{ name: 5 }, /^The name of the events must be a string/],
     [{ entityId: "" }, /^The entity id must not be empty/],
     [{ entityType: 5 }, /^The entity type must be a string/],

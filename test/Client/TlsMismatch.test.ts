@@ -48,6 +48,33 @@ describe("a server URL", () => {
     }
   })
 
+  it("with https: for a plain HTTP port is reported to watchers too", async () => {
+    await using server = await ScriptedServer.start(() => ({}))
+    await using client = createClient({
+      serverUrl: server.url.replace("http:", "https:"),
+      retry: { maxAttempts: 1 }
+    })
+
+    const error = await client
+      .kv()
+      .bucket("settings")
+      .watch()
+      .ready.catch((error: unknown) => error)
+
+    assert.include(String(error), `failed: the server speaks HTTP without TLS there: write ${server.url} in`)
+  })
+
+  it("of a server that answers, and accepts no subscriptions, gets no advice to start the server", async () => {
+    await using server = await ScriptedServer.start(() => ({ status: 503, body: '{"error":"stops"}' }))
+    const client = createSubscriptionClient({ serverUrl: server.url, autoReconnect: false })
+    try {
+      const error = await client.connect().catch((error: unknown) => error)
+      assert.match(String(error), /accepts no subscriptions: Connecting failed with status 503: stops$/)
+    } finally {
+      client.close()
+    }
+  })
+
   it("with http: for a TLS port is reported with the URL to try", async () => {
     const server = createTls(makeCertificate())
     await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve))

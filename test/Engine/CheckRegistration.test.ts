@@ -15,7 +15,7 @@ describe("the functions of a worker", () => {
 
     assert.throws(
       () => checkRegistrations(functions(6, "é".repeat(100_000))),
-      /The registration of all functions .* is too large: 1200\d+ bytes.*\. Split the functions over several workers or push endpoints$/
+      /The total size of the function registrations .* is too large: 1200\d+ bytes.*\. Split the functions over several workers or push endpoints$/
     )
   })
 

@@ -129,7 +129,7 @@ it.effect("a group shows its members, and explains why it receives nothing", () 
     )
     assert.strictEqual(
       group.message,
-      "1 member is connected, and can take no more before 2 events that they hold are acked; 1 event waits."
+      "1 member is connected, and can take no more before 2 events that it holds are acked; 1 event waits."
     )
 
     for (const { eventId } of member.of("event")) member.say({ type: "ack", eventId, ackType: "ack" })
@@ -161,7 +161,7 @@ it.effect("a group reports that the connections of its members are full", () =>
 
     assert.deepStrictEqual(member.seen, [1])
     const { members, message } = yield* groups.get("printers")
-    assert.strictEqual(message, "1 member is connected, but read too slowly; 1 event waits.")
+    assert.strictEqual(message, "1 member is connected, but reads too slowly; 1 event waits.")
     assert.isTrue(members[0]?.isSlow)
 
     member.wire.backlog = 0

@@ -138,7 +138,7 @@ it("a worker that connects or leaves has a line", async () => {
     {
       level: "info",
       message: expect.stringMatching(
-        /^Worker till-1 has connected from .*: 10 turns at once, functions charge$/
+        /^Worker till-1 has connected from .*: 10 turns at once, function charge$/
       ),
       fields: { worker: "till-1", environment: "default" }
     },

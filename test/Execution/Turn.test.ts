@@ -828,7 +828,7 @@ describe("the end of a turn", () => {
       assert.deepStrictEqual(log, ["own request"])
       assert.deepStrictEqual(engine.late, ["one"])
       assert.strictEqual(engine.warnings().length, 1)
-      assert.include(engine.warnings()[0], '"one" came after the turn had been suspended')
+      assert.include(engine.warnings()[0], 'step "one" was called after the turn had been suspended')
       assert.deepStrictEqual(engine.tags, ["Sleep", "Suspend"])
     }
   )

@@ -341,7 +341,10 @@ describe("Worker", () => {
         assert.strictEqual((signal.reason as IronflowError).code, "WORKER_STOPPED")
         assert.deepStrictEqual(transport.reported("run-1"), ["Release"])
         assert.isTrue(transport.closed)
-        assert.match(warnings.join(), /has drained for \d+s and stops: 1 turns have not ended/)
+        assert.match(
+          warnings.join(),
+          /has drained for \d+s and stops: 1 turn has not ended and is given back/
+        )
         yield* close
       })
     )

@@ -455,7 +455,7 @@ describe("a registration", () => {
     [
       "that is long as a whole",
       functions(30, { triggers: triggers(20) }),
-      /all functions .*limit is 1048576 bytes/
+      /function registrations .*limit is 1048576 bytes/
     ]
   ])("%s is refused", async (_name, fns, reason) => {
     const { url } = await serve()

@@ -162,7 +162,7 @@ export const Bucket = ({ variables: { bucket = "" } }: { readonly variables: Var
           <Action
             label="Delete the bucket"
             isDangerous
-            confirm={`The bucket is deleted, with its ${info === undefined ? "" : `${count(info.values)} `}keys and their revisions.`}
+            confirm={`The bucket is deleted, with its ${info === undefined ? "keys and their" : info.values === 1 ? "1 key and its" : `${count(info.values)} keys and their`} revisions.`}
             act={async () => {
               await ask(deleteBucket, { variables: { bucket } })
               refreshAll()

@@ -326,7 +326,10 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
         <ul class="attention">
           {stuck > 0 && (
             <li>
-              <Status state="failed">{count(stuck)} runs are stuck</Status> <code>{command("doctor")}</code>
+              <Status state="failed">
+                {stuck === 1 ? "1 run is stuck" : `${count(stuck)} runs are stuck`}
+              </Status>{" "}
+              <code>{command("doctor")}</code>
             </li>
           )}
           {waitingLong.map(({ labels, value }) => (
@@ -370,7 +373,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
                   {count(live.value.paused)} paused
                 </Link>
               </Status>{" "}
-              until somebody resumes them
+              until somebody resumes {live.value.paused === 1 ? "it" : "them"}
             </li>
           )}
         </ul>

@@ -218,7 +218,7 @@ const ProjectionActions = ({ projection }: { readonly projection: ProjectionStat
         act={async () => {
           const { remainingEvents } = await ask(rebuildProjection, { variables, body: {} })
           refreshAll()
-          return `The projection ${projection.name} is being rebuilt: ${count(remainingEvents)} events are left.`
+          return `The projection ${projection.name} is being rebuilt: ${remainingEvents === 1 ? "1 event is" : `${count(remainingEvents)} events are`} left.`
         }}
       />
       <Action

@@ -186,7 +186,7 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
 const reasonText = ({ code, message }: Why): string =>
   code === "PAUSED"
     ? message.replace(/^It is paused \(\w+\): /, "It is paused: ").replace(" Resume it with resumeRun.", "")
-    : message
+    : message.replace(/ with (moveRun|resumeFunction)\b/, "")
 
 /** The details of the explanation, with links to what they name. */
 const WhyDetails = ({ details }: { readonly details: { readonly [name: string]: unknown } }) => {

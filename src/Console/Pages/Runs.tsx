@@ -223,7 +223,10 @@ const RunList = () => {
             )}
             {list.rows.length >= MAX_ROWS && <span>The list ends here: use filters to find older runs.</span>}
             {list.damaged > 0 && (
-              <span>{count(list.damaged)} more cannot be read: their rows are damaged.</span>
+              <span>
+                {count(list.damaged)} more cannot be read:{" "}
+                {list.damaged === 1 ? "its row is" : "their rows are"} damaged.
+              </span>
             )}
           </div>
         </>

@@ -18,7 +18,9 @@ export function* countRecords(table: Table): Program<number> {
 export function* checkCapacity(table: Table, what: string): Program<void, LimitExceededError> {
   if ((yield* countRecords(table)) >= MAX_ACCESS_RECORDS)
     return yield* refuse(
-      new LimitExceededError(`The number of ${what}`, MAX_ACCESS_RECORDS + 1, MAX_ACCESS_RECORDS, what)
+      new LimitExceededError(`The number of ${what}`, MAX_ACCESS_RECORDS + 1, MAX_ACCESS_RECORDS, what, {
+        advice: `Delete ${what} that are no longer used`
+      })
     )
 }
 

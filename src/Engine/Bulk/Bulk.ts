@@ -19,7 +19,7 @@ import { BulkNotFoundError, type EngineError, TimeoutError, ValidationError } fr
 import * as Limits from "../../Limits.ts"
 import type { BulkAction } from "../../Protocol/Bulk.ts"
 import type { EraseTarget } from "../../Protocol/Erase.ts"
-import { showMs } from "../../Show.ts"
+import { show, showMs } from "../../Show.ts"
 import { Access, type Caller } from "../Access/Access.ts"
 import { yieldFirst } from "../Yielding.ts"
 import { searchRuns } from "../Runs/RunSearchRows.ts"
@@ -139,7 +139,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
               if (timeout !== undefined && !(timeout >= 0 && Number.isFinite(timeout))) {
                 return Effect.fail(
                   new ValidationError(
-                    `The timeout of waitForBulk must be a number of milliseconds, at least 0, got ${timeout}`
+                    `The timeout of waitForBulk must be a number of milliseconds, at least 0, got ${show(timeout)}`
                   )
                 )
               }

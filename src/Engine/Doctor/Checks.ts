@@ -69,7 +69,8 @@ export const checkClockSkew = (now: number, otherNow: number, whose: string, sla
 
 /** Compares the clock with the time that was last stored, which should not be later. */
 export const checkStored = (now: number, storedAt: number | undefined): DoctorCheck => {
-  if (storedAt === undefined) return ok("clock", "The database has no time yet to compare the clock with.")
+  if (storedAt === undefined)
+    return ok("clock", "The database has not stored a time yet, so there is none to compare the clock with.")
   const back = storedAt - now
   if (back < CLOCK_WARN_MS)
     return ok("clock", `The clock is past the last time that was stored, ${iso(storedAt)}.`)
@@ -175,7 +176,7 @@ export const checkBackups = ({ lastBackup }: Pick<Condition, "lastBackup">, now:
     )
   }
   const age = Math.max(0, now - lastBackup.at)
-  const message = `The last one was made ${iso(lastBackup.at)}, ${formatDuration(Math.floor(age / 1000) * 1000)} ago, of ${formatSize(lastBackup.bytes)}.`
+  const message = `The last one was made ${iso(lastBackup.at)}, ${formatDuration(Math.floor(age / 1000) * 1000)} ago, and has ${formatSize(lastBackup.bytes)}.`
   return age > BACKUP_OLD_MS ? warn("backups", message, advice) : ok("backups", message)
 }
 
@@ -202,7 +203,10 @@ export const checkRuns = (
   const waiting = explained.filter((one) => !harmful.has(one.code) && (one.code === "PAUSED" || isLate(one)))
   const reported = [...harmfulRuns, ...waiting]
   if (reported.length === 0 && stuck === 0) {
-    return ok("runs", `${open}${unfinished === 0 || !hasEngine ? "" : " None of them is stuck."}`)
+    return ok(
+      "runs",
+      `${open}${unfinished === 0 || !hasEngine ? "" : unfinished === 1 ? " It is not stuck." : " None of them is stuck."}`
+    )
   }
   const shown = reported
     .slice(0, MAX_EXAMPLES)
@@ -210,7 +214,7 @@ export const checkRuns = (
     .join("")
   const rest =
     reported.length > MAX_EXAMPLES
-      ? ` And ${reported.length - MAX_EXAMPLES} more of the runs that were looked at.`
+      ? ` ${reported.length - MAX_EXAMPLES} more of the runs that were looked at ${reported.length - MAX_EXAMPLES === 1 ? "has" : "have"} such a reason.`
       : ""
   const counted =
     stuck === 0 ? "" : ` ${count(stuck, "run")} will not go on by ${stuck === 1 ? "itself" : "themselves"}.`

@@ -101,10 +101,10 @@ export const checkTables = (db: DatabaseSync, filename: string): DoctorCheck => 
   if (version === 0)
     return fail("tables", `"${filename}" has no tables of Ironflow.`, "Check the name of the file.")
   return version === migrations.length
-    ? ok("tables", `They are at version ${version}, the one of this package.`)
+    ? ok("tables", `The tables are at version ${version}, the one of this package.`)
     : warn(
         "tables",
-        `They are at version ${version}, and this package has version ${migrations.length}.`,
+        `The tables are at version ${version}, and this package has version ${migrations.length}.`,
         "The next `ironflow serve` of this package brings them up to date, after which older versions do not open the file: make a backup first."
       )
 }

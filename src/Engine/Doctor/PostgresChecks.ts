@@ -42,22 +42,22 @@ const tables = ({ fit, packageVersion, tablesVersion: version }: PostgresFacts):
     )
   }
   if (version === packageVersion)
-    return ok("tables", `They are at version ${version}, the one of this package.`)
+    return ok("tables", `The tables are at version ${version}, the one of this package.`)
   if (fit === "fit") {
     return ok(
       "tables",
-      `They are at version ${version}. This package knows version ${packageVersion}, and works beside the newer one.`
+      `The tables are at version ${version}. This package knows version ${packageVersion}, and works beside the newer one.`
     )
   }
   return fit === "too new"
     ? fail(
         "tables",
-        `They are at version ${version}. This package knows version ${packageVersion}, and cannot work with them.`,
+        `The tables are at version ${version}. This package knows version ${packageVersion}, and cannot work with them.`,
         "Upgrade @ironflow/node."
       )
     : warn(
         "tables",
-        `They are at version ${version}, and this package has version ${packageVersion}.`,
+        `The tables are at version ${version}, and this package has version ${packageVersion}.`,
         "`ironflow migrate` brings them up to date."
       )
 }

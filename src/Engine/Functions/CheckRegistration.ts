@@ -33,7 +33,7 @@ export const checkRegistrations = (functions: ReadonlyArray<FunctionRegistration
   }
   if (total > Limits.registrationBytes) {
     throw new LimitExceededError(
-      "The registration of all functions of one worker or push endpoint",
+      "The total size of the function registrations of one worker or push endpoint",
       total,
       Limits.registrationBytes,
       "bytes",

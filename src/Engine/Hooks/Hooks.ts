@@ -176,7 +176,7 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
       counts.dropped += dropped
       if (dropped === 0) return
       yield* Effect.logError(
-        `${dropped} calls of hooks were dropped: ${MAX_CALLS} other calls wait already, because hooks do not accept them`
+        `${dropped} ${dropped === 1 ? "call of a hook was" : "calls of hooks were"} dropped: ${MAX_CALLS} other calls wait already, because hooks do not accept them`
       )
     }).pipe(Effect.ensuring(Effect.sync(() => (isCheckingDropped = false))))
 

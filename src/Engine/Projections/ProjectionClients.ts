@@ -163,7 +163,7 @@ export const makeClients = (store: StoreService, waitUntilFound: WaitUntilFound)
       pause: (name, { by = "a client", reason } = {}) =>
         control(name, () =>
           Effect.flatMap(
-            checked(() => Limits.checkName("name of who pauses", by)),
+            checked(() => Limits.checkName("`by` of a pause", by)),
             () => store.write(ProjectionInspection.pauseProjection(environment, name, by, reason))
           )
         ),

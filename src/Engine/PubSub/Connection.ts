@@ -325,7 +325,8 @@ class Connection implements ConnectionSink {
         "The list of subscriptions of one connection",
         count,
         MAX_SUBSCRIPTIONS,
-        "subscriptions"
+        "subscriptions",
+        { advice: "Use another connection" }
       )
     }
     if (format.filter === undefined) return
@@ -338,7 +339,8 @@ class Connection implements ConnectionSink {
         "The total length of the filters of one connection",
         length,
         MAX_FILTERS,
-        "characters"
+        "characters",
+        { advice: "Shorten the filters, or use another connection" }
       )
     }
   }

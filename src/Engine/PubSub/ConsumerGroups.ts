@@ -368,9 +368,10 @@ const progressOf = (info: GroupInfo, members: ReadonlyArray<Member>, now: number
       return `${connected} connected, but missed the ack deadline of an event and sent nothing since; ${waiting}.`
     }
     if (members.every((member) => member.credit === 0)) {
+      const isOne = members.length === 1
       return members.every((member) => member.isSlow)
-        ? `${connected} connected, but read too slowly; ${waiting}.`
-        : `${connected} connected, and can take no more before ${count(inFlight, "event", "events")} that they hold are acked; ${waiting}.`
+        ? `${connected} connected, but ${isOne ? "reads" : "read"} too slowly; ${waiting}.`
+        : `${connected} connected, and can take no more before ${count(inFlight, "event", "events")} that ${isOne ? "it holds" : "they hold"} ${inFlight === 1 ? "is" : "are"} acked; ${waiting}.`
     }
     return `Events are being handed out to ${count(members.length, "member", "members")}; ${waiting}.`
   }

@@ -257,7 +257,7 @@ export class Subscriber implements Subscribed, Listener {
     this.#sink.sendError(
       this.id,
       "EVENTS_DROPPED",
-      `${dropped} events of "${this.pattern}" were dropped, because the client did not keep up`,
+      `${dropped === 1 ? "1 event" : `${dropped} events`} of "${this.pattern}" ${dropped === 1 ? "was" : "were"} dropped, because the client did not keep up`,
       true
     )
   }
@@ -333,4 +333,4 @@ export const slowConsumer = (pattern: string): string =>
   `The client reads "${pattern}" too slowly: the events that follow wait in the engine, and are sent as fast as the client reads them`
 
 export const givenUp = (id: string, attempts: number): string =>
-  `Event ${id} will not be delivered again: it was delivered ${attempts} times and never acked`
+  `Event ${id} will not be delivered again: it was delivered ${attempts === 1 ? "once" : `${attempts} times`} and never acked`

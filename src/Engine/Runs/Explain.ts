@@ -320,7 +320,7 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
       code: "CONCURRENCY_LIMIT",
       message:
         `Function "${run.functionId}" may execute ${limit} ${limit === 1 ? "run" : "runs"} at a time${key === undefined ? "" : ` for key ${key}`}, ` +
-        `and ${held} are running: ${holders.join(", ")}${held > holders.length ? ", ..." : ""}.`,
+        `and ${held} ${held === 1 ? "is" : "are"} running: ${holders.join(", ")}${held > holders.length ? ", ..." : ""}.`,
       details: { limit, key, held, holders, ...since }
     }
   }

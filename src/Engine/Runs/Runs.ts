@@ -243,7 +243,7 @@ const make = (services: WaitServices): RunsService => {
         ? onRun(runId, waitForRun(services, environment, runId, timeout))
         : Effect.fail(
             new ValidationError(
-              `The timeout of waitForRun must be a number of milliseconds, at least 0, got ${timeout}`
+              `The timeout of waitForRun must be a number of milliseconds, at least 0, got ${show(timeout)}`
             )
           ),
     cancelRun: (runId, reason = "") =>

@@ -171,7 +171,7 @@ const keyMissingToOpen = (name: string | undefined): EngineError =>
 const checkSecret = (name: string, value: string): ValidationError | undefined => {
   if (typeof name !== "string" || !namePattern.test(name)) {
     return new ValidationError(
-      `${show(name)} cannot be the name of a secret: use letters, digits and _ . -, at most 256, starting with a letter or _`
+      `${show(name)} cannot be the name of a secret: use at most 256 letters, digits, "_", "." and "-", and begin with a letter or "_"`
     )
   }
   if (typeof value !== "string" || value === "") {

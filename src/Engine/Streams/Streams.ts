@@ -23,6 +23,7 @@ import { decodeJson, encodeJson } from "../../Json.ts"
 import { checkName, checkSize, snapshotBytes } from "../../Limits.ts"
 import { yieldFirst } from "../Yielding.ts"
 import { inSpan } from "../../OpenTelemetry.ts"
+import { show } from "../../Show.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
 import type {
   AppendedToStream,
@@ -195,7 +196,9 @@ const readHistory = (
     validated(() => {
       const { direction, limit, ...query } = checkRead(entityId, options)
       if (limit > 1000) {
-        throw new ValidationError(`The limit of a history must be an integer from 1 to 1000, got ${limit}`)
+        throw new ValidationError(
+          `The limit of a history must be an integer from 1 to 1000, got ${show(limit)}`
+        )
       }
       return {
         ...query,

@@ -104,8 +104,10 @@ const logWorker = (
     const ids = functions.slice(0, 20).map(({ id }) => id)
     const more = functions.length > ids.length ? ` and ${functions.length - ids.length} more` : ""
     const line =
-      `Worker ${workerId} has connected from ${hostname}: ${maxConcurrentJobs} turns at once, ` +
-      (ids.length === 0 ? "no functions" : `functions ${ids.join(", ")}${more}`)
+      `Worker ${workerId} has connected from ${hostname}: ${maxConcurrentJobs === 1 ? "1 turn" : `${maxConcurrentJobs} turns`} at once, ` +
+      (ids.length === 0
+        ? "no functions"
+        : `${ids.length === 1 ? "function" : "functions"} ${ids.join(", ")}${more}`)
     return annotate(how === "in this process" ? Effect.logDebug(line) : Effect.logInfo(line), fields)
   }
   if (how === "lost") {

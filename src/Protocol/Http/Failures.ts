@@ -159,10 +159,15 @@ export const readFailure = (status: number, text: string, what: string, sender?:
       : errorWithCode(status, code, message, retryable, serialized.data?.["details"])
   }
   const summary = `${what} failed with status ${status}`
-  const message = isForeignAnswer(status, text)
-    ? foreignAnswerMessage(status, text, what, sender)
-    : ((isObject(body) ? (textOf(body.message) ?? textOf(body.error) ?? textOf(body.code)) : undefined) ??
-      (text.trim() === "" ? summary : text.slice(0, 1000)))
+  const said = isObject(body)
+    ? (textOf(body.message) ?? textOf(body.error) ?? textOf(body.code))
+    : text.trim() === ""
+      ? undefined
+      : `${summary}: ${text.slice(0, 1000)}`
+  const message =
+    said === undefined || isForeignAnswer(status, text)
+      ? foreignAnswerMessage(status, text, what, sender)
+      : said
   switch (status) {
     case 401:
       return new UnauthenticatedError(message)

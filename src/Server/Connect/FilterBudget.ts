@@ -23,7 +23,8 @@ export class FilterBudget {
         "The total length of the filters of one connection",
         total,
         MAX_FILTERS,
-        "characters"
+        "characters",
+        { advice: "Shorten the filters, or use another connection" }
       )
     }
     this.#lengths.set(connection, total)

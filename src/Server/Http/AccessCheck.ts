@@ -110,7 +110,7 @@ export class AccessCheck {
     if (headers["user-agent"]?.startsWith("Mozilla/") !== true) return
     if (headers.origin !== undefined || headers["sec-fetch-site"] !== undefined) return
     throw new UnauthorizedError(
-      "This engine refuses this request of a browser, because it has no `Origin` header: use `fetch` on a page of one of `corsOrigins`"
+      "This engine refuses this request of a browser, because it has no `Origin` header: send it with `fetch` from a page whose origin is in `corsOrigins`"
     )
   }
 

@@ -122,7 +122,7 @@ const triggerSync = (
           Effect.fail(
             new TimeoutError(
               `Event ${eventId} is stored, but not all of its runs (${runIds.join(", ")}) have ended within ${showMs(timeoutMs)}. ` +
-                "Only the wait has ended: `getRun` shows what has become of each run",
+                "Only the wait is over: `getRun` shows what has become of each run",
               timeoutMs,
               { details: { eventId, runIds } }
             )

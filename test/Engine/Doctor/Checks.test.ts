@@ -205,7 +205,7 @@ describe("Postgres", () => {
   it("may have tables to which a newer version has only added", () => {
     const tables = checkPostgres({ ...well, tablesVersion: 3 }).find(({ name }) => name === "tables")
     assert.strictEqual(tables?.status, "ok")
-    assert.include(tables?.message, "They are at version 3. This package knows version 2")
+    assert.include(tables?.message, "The tables are at version 3. This package knows version 2")
   })
 
   it("says which engines use it", () => {
