@@ -32,7 +32,7 @@ export const commandsOf =
       readonly text: (answer: A, input: Input<Config>) => string
     }
   ) =>
-    // without `takes`, the type `Config` has no members
+    // without `parameters`, the type `Config` has no members
     Command.make(name, parameters ?? ({} as Config), (input) =>
       Effect.flatMap(
         callService(service, (api) => call(api, input)),

@@ -68,7 +68,7 @@ const readMode = (text: Option.Option<string>): Effect.Effect<number | undefined
  * Makes the engine report that it is not ready, and waits before the engine stops, so that load balancers can
  * send calls elsewhere. The engine still answers calls meanwhile. A signal ends the wait.
  */
-const drainWait = (ms: number, begin: Effect.Effect<void>): Effect.Effect<void> =>
+const waitForDrain = (ms: number, begin: Effect.Effect<void>): Effect.Effect<void> =>
   begin.pipe(
     Effect.andThen(
       Console.error(
@@ -270,7 +270,7 @@ export const serve = Command.make(
         ),
         drainMs === 0
           ? Effect.never
-          : Effect.onInterrupt(Effect.never, () => drainWait(drainMs, server.drain))
+          : Effect.onInterrupt(Effect.never, () => waitForDrain(drainMs, server.drain))
       )
     )
   })

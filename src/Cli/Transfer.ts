@@ -13,7 +13,7 @@ import { textFlag } from "./TextFlag.ts"
 
 const loadTransfer = Effect.promise(() => import("../Engine/Store/Transfer/Transfer.ts"))
 
-const locationOf = ({ data, databaseSchema, databaseUrl }: Parameters<typeof databaseOf>[0]) =>
+const placeOf = ({ data, databaseSchema, databaseUrl }: Parameters<typeof databaseOf>[0]) =>
   Effect.flatMap(
     databaseOf({ ...(data === undefined ? {} : { data }), databaseSchema, databaseUrl }),
     (database): Effect.Effect<Place, ValidationError> =>
@@ -40,7 +40,7 @@ export const exportAll = Command.make(
     ...databaseFlags
   },
   Effect.fnUntraced(function* ({ file, ...flags }) {
-    const place = yield* locationOf(flags)
+    const place = yield* placeOf(flags)
     const { exportStore } = yield* loadTransfer
     const info = yield* exportStore(place, file)
     yield* print(
@@ -73,7 +73,7 @@ export const importAll = Command.make(
     ...databaseFlags
   },
   Effect.fnUntraced(function* ({ file, ...flags }) {
-    const place = yield* locationOf(flags)
+    const place = yield* placeOf(flags)
     const { importStore } = yield* loadTransfer
     const info = yield* importStore(file, place)
     yield* print(

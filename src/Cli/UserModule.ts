@@ -31,13 +31,13 @@ export interface Definitions {
 export const loadDefinitions = async (file: string): Promise<Definitions> => {
   const absolute = path.resolve(file)
   checkFile(file)
-  const sources = new Sources()
-  sources.registerHooks()
+  const loadedFiles = new LoadedFiles()
+  loadedFiles.registerHooks()
   let exports: { readonly [name: string]: unknown }
   try {
     exports = await import(pathToFileURL(absolute).href)
   } catch (error) {
-    throw loadError(file, error, sources)
+    throw loadError(file, error, loadedFiles)
   }
   const exported = Object.values(exports).flat()
   const functions = [...new Set(exported.filter(isFunctionDefinition))]
@@ -85,7 +85,7 @@ const isEventDefinitionRegistry = (value: unknown): value is EventDefinitionRegi
 const TYPESCRIPT = /\.[cm]?ts$/
 
 /** The hooks that load the user's files, and the files that they have loaded. */
-class Sources {
+class LoadedFiles {
   readonly #files: Array<string> = []
 
   registerHooks(): void {
@@ -136,15 +136,15 @@ const displayPath = (url: string): string => {
   return relative.startsWith("..") ? fileURLToPath(url) : relative
 }
 
-const loadError = (file: string, error: unknown, sources: Sources): IronflowError => {
+const loadError = (file: string, error: unknown, loadedFiles: LoadedFiles): IronflowError => {
   const message = error instanceof Error ? error.message : String(error)
   const code = error instanceof Error && "code" in error ? error.code : undefined
   const place = placeIn(error)
-  const at = place === undefined ? "" : ` at ${place}`
+  const location = place === undefined ? "" : ` at ${place}`
   if (code === "ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX") {
-    return invalidModuleError(`${file} cannot be loaded: ${message}${at}. ${NEEDS_TSX}`, error)
+    return invalidModuleError(`${file} cannot be loaded: ${message}${location}. ${NEEDS_TSX}`, error)
   }
-  const decorated = error instanceof SyntaxError && at === "" ? sources.findDecorated() : undefined
+  const decorated = error instanceof SyntaxError && location === "" ? loadedFiles.findDecorated() : undefined
   if (decorated !== undefined) {
     return invalidModuleError(
       `${file} cannot be loaded: ${decorated} uses decorators, or has a syntax error. ${NEEDS_TSX}`,
@@ -158,7 +158,7 @@ const loadError = (file: string, error: unknown, sources: Sources): IronflowErro
         ? ". Install it with npm"
         : ". Import your own files with their ending: ./orders.ts, or ./orders.js"
       : ""
-  return invalidModuleError(`${file} cannot be loaded: ${name}${message}${at}${advice}`, error)
+  return invalidModuleError(`${file} cannot be loaded: ${name}${message}${location}${advice}`, error)
 }
 
 const NEEDS_TSX =

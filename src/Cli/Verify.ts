@@ -58,13 +58,13 @@ export const verify = Command.make(
       },
       catch: toError
     })
-    const recorded = yield* histories(data, Option.getOrUndefined(run))
+    const recordedHistories = yield* histories(data, Option.getOrUndefined(run))
     // imported here, since other commands run no handlers
     const { verifyUntyped } = yield* Effect.promise(() => import("../Testing/Verify.ts"))
     const divergences: Array<Divergence> = []
     const withoutFunction: Array<string> = []
     const needServices: Array<{ readonly runId: string; readonly message: string }> = []
-    for (const history of recorded) {
+    for (const history of recordedHistories) {
       const { runId } = history
       const divergence = yield* Effect.catch(
         verifyUntyped(history, functions, { eventDefinitions }),
@@ -76,7 +76,7 @@ export const verify = Command.make(
       )
       if (divergence !== undefined) divergences.push(divergence)
     }
-    const verified = recorded.length - withoutFunction.length - needServices.length
+    const verified = recordedHistories.length - withoutFunction.length - needServices.length
     yield* print({ verified, divergences, withoutFunction, needServices }, () =>
       [
         ...[...divergences, ...needServices].map(({ message }) => oneLine(message)),

@@ -83,8 +83,8 @@ export const worker = Command.make(
 )
 
 /**
- * Runs a worker, `work`. The first signal, which interrupts the effect, makes the worker drain; the second makes
- * the worker stop. A supervised process ends when its supervisor is gone.
+ * Runs the worker that `work` starts. The first signal, which interrupts the effect, makes the worker drain; the second
+ * makes the worker stop. A supervised process ends when its supervisor is gone.
  */
 const untilSignalled = (
   supervised: boolean,

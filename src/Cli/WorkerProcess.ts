@@ -69,7 +69,7 @@ export const runWorker = async (options: WorkerProcessOptions): Promise<void> =>
     if (!options.stop.aborted) {
       options.onReady({
         workerId: worker.workerId,
-        functions: withFailureHandlers(functions).map(describe),
+        functions: withFailureHandlers(functions).map(describeFunction),
         projections: projections.map(({ config }) => config.name)
       })
     }
@@ -92,7 +92,7 @@ const whenAborted = (signal: AbortSignal, act: () => void): void => {
   else signal.addEventListener("abort", act, { once: true })
 }
 
-const describe = ({ config }: AnyFunction): WorkerProcessInfo["functions"][number] => ({
+const describeFunction = ({ config }: AnyFunction): WorkerProcessInfo["functions"][number] => ({
   id: config.id,
   events: config.triggers.flatMap(({ event }) => (event === undefined ? [] : [event]))
 })

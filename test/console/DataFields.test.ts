@@ -12,8 +12,8 @@ const text = { type: "string" }
 
 /** The fields as `name: kind`, with a star when they are required. */
 const describeFields = (fields: ReadonlyArray<DataField>): ReadonlyArray<string> =>
-  fields.flatMap(({ fields: inner, isNeeded, kind, path, values }) => [
-    `${path.join(".")}${isNeeded ? "*" : ""}: ${kind}${values === undefined ? "" : ` ${values.join("|")}`}`,
+  fields.flatMap(({ fields: inner, isRequired, kind, path, values }) => [
+    `${path.join(".")}${isRequired ? "*" : ""}: ${kind}${values === undefined ? "" : ` ${values.join("|")}`}`,
     ...describeFields(inner ?? [])
   ])
 

@@ -292,15 +292,15 @@ const Roles = ({
                   confirm={`The policies that you choose apply at once, to all keys with the role ${name}.`}
                   fields={<PolicyChoice policies={policies} current={policy_ids} />}
                   act={async (entered) => {
-                    const chosenPolicies = entered.getAll("policy").map(String)
-                    for (const policy of chosenPolicies.filter((one) => !policy_ids.includes(one)))
-                      await ask(assignPolicy, { variables: { id }, body: { policy_id: policy } })
-                    for (const policyId of policy_ids.filter((one) => !chosenPolicies.includes(one)))
+                    const chosenPolicyIds = entered.getAll("policy").map(String)
+                    for (const policyId of chosenPolicyIds.filter((one) => !policy_ids.includes(one)))
+                      await ask(assignPolicy, { variables: { id }, body: { policy_id: policyId } })
+                    for (const policyId of policy_ids.filter((one) => !chosenPolicyIds.includes(one)))
                       await ask(removePolicy, { variables: { id, policyId } })
                     refreshAll()
-                    return chosenPolicies.length === 0
+                    return chosenPolicyIds.length === 0
                       ? `The role ${name} has no policies: it allows nothing.`
-                      : `The role ${name} has ${chosenPolicies.map((one) => nameOf(policies, one)).join(", ")}.`
+                      : `The role ${name} has ${chosenPolicyIds.map((one) => nameOf(policies, one)).join(", ")}.`
                   }}
                 />{" "}
                 <Action

@@ -283,9 +283,9 @@ const EmitFields = ({
   const [schemaTrigger, setSchemaTrigger] = useState<FunctionTrigger | undefined>(undefined)
   const lookedUpName = useRef("")
   // the current content of the form, for code that runs later, when an answer arrives
-  const current = useRef({ text, filledFrom: filledEvent })
-  current.current = { text, filledFrom: filledEvent }
-  const isWritten = () => current.current.text !== "" && current.current.filledFrom === ""
+  const currentForm = useRef({ text, filledEvent })
+  currentForm.current = { text, filledEvent }
+  const isWritten = () => currentForm.current.text !== "" && currentForm.current.filledEvent === ""
   const functions = useFunctions().value
   const names = [
     ...new Set(functions?.flatMap(({ triggers }) => triggers.flatMap(({ event }) => event ?? [])) ?? [])

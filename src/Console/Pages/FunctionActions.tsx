@@ -63,7 +63,7 @@ export const FunctionActions = ({ fn: { id, paused } }: { readonly fn: FunctionI
 )
 
 /** When and by whom the function was paused, and why. */
-export const Paused = ({ fn: { paused } }: { readonly fn: FunctionInfo }) =>
+export const PausedNotice = ({ fn: { paused } }: { readonly fn: FunctionInfo }) =>
   paused === undefined ? null : (
     <p class="why">
       <Status state="paused" /> since <Time at={paused.at} exactly /> by {paused.by}

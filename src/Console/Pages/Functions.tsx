@@ -13,7 +13,7 @@ import { Time } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
 import { Emit, latestOf } from "./Events.tsx"
 import { FunctionFigures } from "./FunctionFigures.tsx"
-import { FunctionActions, Paused } from "./FunctionActions.tsx"
+import { FunctionActions, PausedNotice } from "./FunctionActions.tsx"
 import { History, LiveVersions } from "./FunctionVersions.tsx"
 
 const triggersOf = ({ triggers }: FunctionInfo): string =>
@@ -95,7 +95,7 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
         {error === undefined ? <Loading /> : <Failure error={error} retry={refresh} />}
       </>
     )
-  const event = fn.triggers.find(
+  const eventName = fn.triggers.find(
     (trigger) => trigger.event !== undefined && !/[*>]/.test(trigger.event)
   )?.event
   return (
@@ -104,7 +104,7 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
         <h1>{fn.name}</h1>
         <div class="actions">
           <FunctionActions fn={fn} />
-          {event !== undefined && <EmitLatest name={event} />}
+          {eventName !== undefined && <EmitLatest name={eventName} />}
           <Action
             label="Delete"
             isDangerous
@@ -119,7 +119,7 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
         </div>
       </div>
       {error !== undefined && <Failure error={error} retry={refresh} />}
-      <Paused fn={fn} />
+      <PausedNotice fn={fn} />
       <Facts
         facts={[
           ["Function", <span class="mono">{fn.id}</span>],
@@ -147,7 +147,7 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
       <Triggers fn={fn} />
       <FailedRuns {...fn} />
       <RecentRuns id={id} />
-      <WorkersOf id={id} />
+      <FunctionWorkers id={id} />
       <LiveVersions id={id} />
       <History id={id} />
     </>
@@ -277,7 +277,7 @@ const RecentRuns = ({ id }: { readonly id: string }) => {
   )
 }
 
-const WorkersOf = ({ id }: { readonly id: string }) => {
+const FunctionWorkers = ({ id }: { readonly id: string }) => {
   const { error, refresh, value } = useWorkers()
   const workersOfFunction = value?.filter(({ functionIds }) => functionIds.includes(id))
   return (

@@ -55,8 +55,8 @@ const bucketColumns: ReadonlyArray<Column<KVBucketInfo>> = [
   }
 ]
 
-const HISTORY = "Revisions that are kept of each key"
-const TTL = "Seconds after which a key expires"
+const HISTORY_LABEL = "Revisions that are kept of each key"
+const TTL_LABEL = "Seconds after which a key expires"
 
 const wholeNumber = (entered: FormData, name: string, label: string): number | undefined => {
   const text = readEntry(entered, name)
@@ -83,15 +83,15 @@ export const Buckets = () => (
             <>
               <Field name="name" label="Name" placeholder="sessions" isRequired />
               <Field name="description" label="Description" />
-              <Field name="history" label={HISTORY} value="1" />
-              <Field name="ttl" label={TTL} placeholder="never" />
+              <Field name="history" label={HISTORY_LABEL} value="1" />
+              <Field name="ttl" label={TTL_LABEL} placeholder="never" />
             </>
           }
           act={async (entered) => {
             const name = readRequiredEntry(entered, "name", "the name of the bucket")
             const description = readEntry(entered, "description")
-            const history = wholeNumber(entered, "history", HISTORY)
-            const ttlSeconds = wholeNumber(entered, "ttl", TTL)
+            const history = wholeNumber(entered, "history", HISTORY_LABEL)
+            const ttlSeconds = wholeNumber(entered, "ttl", TTL_LABEL)
             await ask(createBucket, {
               body: bucketBody({
                 name,
@@ -301,9 +301,9 @@ const valueIn = (entered: FormData): Pick<Change, "value" | "contentType"> => {
   }
 }
 
-const base64Of = (all: Uint8Array): string => {
+const base64Of = (input: Uint8Array): string => {
   let binary = ""
-  for (const byte of all) binary += String.fromCharCode(byte)
+  for (const byte of input) binary += String.fromCharCode(byte)
   return btoa(binary)
 }
 
@@ -317,16 +317,16 @@ interface ShownValue {
 const shownValueOf = ({ contentType = "", value }: StoredEntry): ShownValue => {
   if (typeof value !== "string") return { type: "json", text: JSON.stringify(value, null, 2), json: value }
   const type = contentType.toLowerCase()
-  let all: Uint8Array
+  let decoded: Uint8Array
   try {
-    all = Uint8Array.from(atob(value), (letter) => letter.charCodeAt(0))
+    decoded = Uint8Array.from(atob(value), (character) => character.charCodeAt(0))
   } catch {
     return { type: "text", text: value }
   }
   if (type.includes("charset=binary")) return { type: "bytes", text: value }
   let text: string
   try {
-    text = new TextDecoder("utf-8", { fatal: true }).decode(all)
+    text = new TextDecoder("utf-8", { fatal: true }).decode(decoded)
   } catch {
     return { type: "bytes", text: value }
   }
@@ -380,10 +380,10 @@ export const Key = ({ variables: { bucket = "", key = "" } }: { readonly variabl
                 </KeepInitial>
               }
               act={async (entered) => {
-                const isPurge = entered.get("purge") === "on"
+                const deletesRevisions = entered.get("purge") === "on"
                 await ask(deleteKey, {
                   variables,
-                  ...(isPurge
+                  ...(deletesRevisions
                     ? { query: { purge: "true" } }
                     : { headers: { "if-match": String(entered.get("revision")) } })
                 })

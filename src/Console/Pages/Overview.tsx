@@ -280,12 +280,12 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
       const byFunction = new Map<string, FailingFunction>()
       for (const { error, functionId } of failed.runs) {
         const reported = reportedError(error)
-        const before = byFunction.get(functionId)
+        const previous = byFunction.get(functionId)
         byFunction.set(functionId, {
           functionId,
-          runs: (before?.runs ?? 0) + 1,
+          runs: (previous?.runs ?? 0) + 1,
           message:
-            before?.message ?? (reported === undefined ? "" : thrownError(reported).message.slice(0, 300))
+            previous?.message ?? (reported === undefined ? "" : thrownError(reported).message.slice(0, 300))
         })
       }
       return {
@@ -296,7 +296,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
     },
     { everyMs: 5000 }
   )
-  const givenUp = useDeadLetters(samples)
+  const deadLetterCounts = useDeadLetters(samples)
   const stuck = sumOf(samples, "ironflow_runs_stuck")
   const waitingLong = samples.filter(
     ({ labels, name, value }) =>
@@ -309,7 +309,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
     live.value.failing.length === 0 &&
     live.value.paused === 0 &&
     stuck === 0 &&
-    givenUp.length === 0 &&
+    deadLetterCounts.length === 0 &&
     waitingLong.length === 0
   return (
     <section aria-label="What needs attention">
@@ -356,7 +356,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
               <span class="quiet">{message}</span>
             </li>
           ))}
-          {givenUp.map(({ count: many, name, query, to }) => (
+          {deadLetterCounts.map(({ count: many, name, query, to }) => (
             <li key={to}>
               <Status state="dead">
                 <Link to={to} query={query}>

@@ -38,7 +38,7 @@ const ENDED_MS = 10_000
 /** How often the explanation, audit and logs of an unfinished run are requested. */
 const DETAILS_MS = 2000
 /** Why a run is in its current state. */
-interface Why {
+interface Explanation {
   readonly code: string
   readonly message: string
   readonly details: { readonly [name: string]: unknown }
@@ -51,9 +51,9 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
   const id = variables["id"] ?? ""
   const [hasEnded, setEnded] = useState(false)
   const detailsInterval = { everyMs: hasEnded ? ENDED_MS : DETAILS_MS }
-  const lastWhy = useRef<{ readonly state: string; readonly at: number; readonly why: Why } | undefined>(
-    undefined
-  )
+  const lastExplanation = useRef<
+    { readonly state: string; readonly at: number; readonly why: Explanation } | undefined
+  >(undefined)
   const live = useLive(
     `run ${id}`,
     async (signal) => {
@@ -63,13 +63,13 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
       // While the state stays the same, the explanation is requested less often. It may still change, for example
       // while the run waits for a worker.
       const state = `${run.id} ${run.state ?? run.status}`
-      const last = lastWhy.current
+      const last = lastExplanation.current
       if (last?.state !== state || performance.now() - last.at > DETAILS_MS - 500) {
         const why = await ask(explainRun, { variables: { id }, signal })
-        lastWhy.current = { state, at: performance.now(), why }
+        lastExplanation.current = { state, at: performance.now(), why }
       }
       setEnded(run.endedAt !== undefined)
-      return { run, steps, why: lastWhy.current!.why }
+      return { run, steps, why: lastExplanation.current!.why }
     },
     hasEnded ? { everyMs: ENDED_MS } : {}
   )
@@ -183,21 +183,21 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
  * The message of the explanation. For a paused run, the code of the reason is left out, and so is the name of the call
  * that the button Resume makes.
  */
-const reasonText = ({ code, message }: Why): string =>
+const reasonText = ({ code, message }: Explanation): string =>
   code === "PAUSED"
     ? message.replace(/^It is paused \(\w+\): /, "It is paused: ").replace(" Resume it with resumeRun.", "")
     : message.replace(/ with (moveRun|resumeFunction)\b/, "")
 
 /** The details of the explanation, with links to what they name. */
 const WhyDetails = ({ details }: { readonly details: { readonly [name: string]: unknown } }) => {
-  const child = details["childRunId"]
+  const childRunId = details["childRunId"]
   const facts = Object.entries(details).filter(([, value]) => value !== undefined && value !== null)
   if (facts.length === 0) return null
   return (
     <>
-      {typeof child === "string" && (
+      {typeof childRunId === "string" && (
         <p>
-          <Link to={`runs/${encodeURIComponent(child)}`}>To the run that this run waits for</Link>
+          <Link to={`runs/${encodeURIComponent(childRunId)}`}>To the run that this run waits for</Link>
         </p>
       )}
       <details>
@@ -209,7 +209,7 @@ const WhyDetails = ({ details }: { readonly details: { readonly [name: string]: 
 }
 
 const Facts = ({ run }: { readonly run: WireRun }) => {
-  const parent = run.parentRunId ?? run.invokedBy
+  const parentRunId = run.parentRunId ?? run.invokedBy
   const facts: ReadonlyArray<readonly [string, ComponentChildren]> = [
     ["Created", <Time at={run.createdAt} />],
     ["Started", <Time at={run.startedAt} />],
@@ -219,12 +219,14 @@ const Facts = ({ run }: { readonly run: WireRun }) => {
       : []),
     ["Attempt", `${run.attempt} of ${run.maxAttempts}`],
     // a run that was invoked has the id of an event that does not exist
-    ...(parent === undefined
+    ...(parentRunId === undefined
       ? ([["Event", <Link to={`events/${encodeURIComponent(run.eventId)}`}>{run.eventId}</Link>]] as const)
       : []),
-    ...(parent === undefined
+    ...(parentRunId === undefined
       ? []
-      : ([["Invoked by", <Link to={`runs/${encodeURIComponent(parent)}`}>{parent}</Link>]] as const)),
+      : ([
+          ["Invoked by", <Link to={`runs/${encodeURIComponent(parentRunId)}`}>{parentRunId}</Link>]
+        ] as const)),
     ...(run.traceId === undefined
       ? []
       : ([
@@ -347,10 +349,10 @@ const Logs = ({
       )}
       {lines.length > 0 && (
         <ol class="logs" tabIndex={0} aria-label="Lines">
-          {lines.map(({ at, data, level, message, number, step: of }) => (
+          {lines.map(({ at, data, level, message, number, step: stepName }) => (
             <li key={number} class={level}>
               <Time at={at} exactly /> <span class="level">{level}</span>{" "}
-              {of !== undefined && <span class="quiet">{of}</span>} {message}
+              {stepName !== undefined && <span class="quiet">{stepName}</span>} {message}
               {data !== undefined && (
                 <span class="quiet mono">
                   {" "}
@@ -371,7 +373,7 @@ const Logs = ({
  */
 const RunAsTest = ({ run, steps }: { readonly run: WireRun; readonly steps: ReadonlyArray<WireStep> }) => {
   const [test, setTest] = useState<string | undefined>(undefined)
-  const make = async (): Promise<void> => {
+  const makeTest = async (): Promise<void> => {
     const event = await ask(getEvent, { body: { id: run.eventId } }).catch((cause: unknown) => {
       if (cause instanceof CallError) return undefined
       throw cause
@@ -380,7 +382,7 @@ const RunAsTest = ({ run, steps }: { readonly run: WireRun; readonly steps: Read
   }
   return (
     <>
-      <button type="button" class="small" onClick={() => void make()}>
+      <button type="button" class="small" onClick={() => void makeTest()}>
         Copy as test
       </button>
       {test !== undefined && (

@@ -17,7 +17,7 @@ import { Action } from "../Parts/Elements.tsx"
 import { refreshAll } from "../Parts/Live.ts"
 import { Fork, Move } from "./RunForks.tsx"
 
-const reason = (
+const reasonField = (
   <label>
     Reason, which is kept with the run
     <input name="reason" autoComplete="off" />
@@ -52,7 +52,7 @@ export const RunActions = ({
         <Action
           label="Pause"
           confirm="The run pauses before its next step, until somebody resumes it. A step that runs now is not interrupted."
-          fields={reason}
+          fields={reasonField}
           act={(entered) =>
             callAndRefresh(
               ask(pauseRun, { body: { id, ...readReason(entered) } }),
@@ -71,7 +71,7 @@ export const RunActions = ({
         <Action
           label="Retry"
           confirm="The run is tried again. Finished steps keep their results; if you choose a step, that step and all later ones run again."
-          fields={<FromStep steps={steps} />}
+          fields={<FromStepChoice steps={steps} />}
           act={(entered) => {
             const fromStep = String(entered.get("fromStep") ?? "")
             return callAndRefresh(
@@ -88,7 +88,7 @@ export const RunActions = ({
           label="Cancel"
           isDangerous
           confirm="The run is cancelled, with the runs that it waits for. Compensations do not run. A cancelled run can be retried."
-          fields={reason}
+          fields={reasonField}
           act={(entered) =>
             callAndRefresh(ask(cancelRun, { body: { id, ...readReason(entered) } }), "The run is cancelled.")
           }
@@ -98,7 +98,7 @@ export const RunActions = ({
   )
 }
 
-const FromStep = ({ steps }: { readonly steps: ReadonlyArray<WireStep> }) => (
+const FromStepChoice = ({ steps }: { readonly steps: ReadonlyArray<WireStep> }) => (
   <label>
     From
     <select name="fromStep">
@@ -121,8 +121,8 @@ export const PatchStep = ({ step }: { readonly step: WireStep }) => (
     confirm="This value replaces the result of the step, as if its code had returned it. Resume or retry the run afterwards."
     fields={
       <>
-        <NewValue before={JSON.stringify(step.output ?? null, null, 2)} />
-        {reason}
+        <NewValueField before={JSON.stringify(step.output ?? null, null, 2)} />
+        {reasonField}
       </>
     }
     act={(entered) => {
@@ -136,7 +136,7 @@ export const PatchStep = ({ step }: { readonly step: WireStep }) => (
 )
 
 /** A field for a new value. Below it are the differences from the old value. */
-const NewValue = ({ before }: { readonly before: string }) => {
+const NewValueField = ({ before }: { readonly before: string }) => {
   const [after, setAfter] = useState(before)
   return (
     <>

@@ -56,23 +56,23 @@ export const Fork = ({ run, steps }: { readonly run: WireRun; readonly steps: Re
       </KeepInitial>
     }
     act={async (entered) => {
-      const from = readEntry(entered, "from")
+      const fromStepId = readEntry(entered, "from")
       const data = readJsonEntry(entered, "data", "The data")
-      const patched = readEntry(entered, "patched")
+      const patchedStepId = readEntry(entered, "patched")
       const result = readJsonEntry(entered, "result", "The result")
-      if (patched === undefined && result !== undefined) {
+      if (patchedStepId === undefined && result !== undefined) {
         throw new CallError("Choose the step that gets this result.", 400, "")
       }
-      if (patched !== undefined && result === undefined) {
+      if (patchedStepId !== undefined && result === undefined) {
         throw new CallError("Enter the result of the step. It may be null.", 400, "")
       }
-      const isNew = data !== undefined && textOf(data) !== textOf(run.input)
+      const isDataChanged = data !== undefined && textOf(data) !== textOf(run.input)
       const fork = await ask(forkRun, {
         variables: { id: run.id },
         body: {
-          ...(from === undefined ? {} : { from }),
-          ...(patched === undefined ? {} : { steps: { [patched]: result } }),
-          ...(isNew ? { data } : {})
+          ...(fromStepId === undefined ? {} : { from: fromStepId }),
+          ...(patchedStepId === undefined ? {} : { steps: { [patchedStepId]: result } }),
+          ...(isDataChanged ? { data } : {})
         }
       })
       refreshAll()

@@ -10,14 +10,14 @@ export const testOf = (
   steps: ReadonlyArray<WireStep>,
   event: LoggedEvent | undefined
 ): string => {
-  const name = camelCase(run.functionId)
-  const byName = new Map<string, Array<WireStep>>()
+  const functionName = camelCase(run.functionId)
+  const stepsByName = new Map<string, Array<WireStep>>()
   for (const step of steps) {
     if (step.status !== "completed" && step.status !== "failed") continue
     const key = `${step.kind === "invokeAsync" ? "invoke" : step.kind} ${step.name}`
-    byName.set(key, [...(byName.get(key) ?? []), step])
+    stepsByName.set(key, [...(stepsByName.get(key) ?? []), step])
   }
-  const stubs = [...byName.values()].flatMap((sameSteps) => stubLines(sameSteps))
+  const stubs = [...stepsByName.values()].flatMap((sameSteps) => stubLines(sameSteps))
   const hasFailedSteps = steps.some(({ status }) => status === "failed")
   const hasFailed = run.state === "failed"
   const assertions = hasFailed
@@ -25,20 +25,20 @@ export const testOf = (
         `  assert.equal(run.status, "failed")`,
         `  assert.match(String(run.error), /${escapeText(messageOf(run.error))}/)`
       ]
-    : [`  assert.equal(run.status, "completed")`, `  assert.deepEqual(run.output, ${code(run.output)})`]
+    : [`  assert.equal(run.status, "completed")`, `  assert.deepEqual(run.output, ${codeOf(run.output)})`]
   return [
     `import assert from "node:assert/strict"`,
     `import { test } from "node:test"`,
     ...(hasFailedSteps ? [`import { NonRetryableError } from "@ironflow/node"`] : []),
     `import { createTestClient } from "@ironflow/node/test"`,
     `// change this to the file with the function "${run.functionId}"`,
-    `import { ${name} } from "./functions.ts"`,
+    `import { ${functionName} } from "./functions.ts"`,
     ``,
     `test(${JSON.stringify(`${run.functionId} does what it did in ${run.id}`)}, async () => {`,
-    `  const t = createTestClient({ functions: [${name}] })`,
+    `  const t = createTestClient({ functions: [${functionName}] })`,
     ...stubs.map((line) => `  ${line}`),
     ``,
-    `  const run = await t.emit(${JSON.stringify(event?.name ?? "the.event")}, ${code(event?.data ?? run.input ?? {})})`,
+    `  const run = await t.emit(${JSON.stringify(event?.name ?? "the.event")}, ${codeOf(event?.data ?? run.input ?? {})})`,
     ``,
     ...assertions,
     `})`,
@@ -49,24 +49,24 @@ export const testOf = (
 /** The lines that stub all steps of one kind and name. `sameSteps` has these steps, in their order. */
 const stubLines = (sameSteps: ReadonlyArray<WireStep>): ReadonlyArray<string> => {
   const [{ kind, name } = { kind: "", name: "" }] = sameSteps
-  const quoted = JSON.stringify(name)
+  const quotedName = JSON.stringify(name)
   switch (kind) {
     case "run":
     case "invoke":
     case "invokeAsync": {
-      const mock = kind === "run" ? "mockStep" : "mockInvoke"
+      const mockMethod = kind === "run" ? "mockStep" : "mockInvoke"
       const results = sameSteps.map(resultOf)
-      if (new Set(results).size === 1) return [`t.${mock}(${quoted}, () => ${results[0]})`]
-      const list = camelCase(`results of ${name}`)
+      if (new Set(results).size === 1) return [`t.${mockMethod}(${quotedName}, () => ${results[0]})`]
+      const resultsName = camelCase(`results of ${name}`)
       return [
-        `const ${list} = [${results.map((result) => `() => ${result}`).join(", ")}]`,
-        `t.${mock}(${quoted}, () => ${list}.shift()!())`
+        `const ${resultsName} = [${results.map((result) => `() => ${result}`).join(", ")}]`,
+        `t.${mockMethod}(${quotedName}, () => ${resultsName}.shift()!())`
       ]
     }
     case "waitForEvent":
       return sameSteps.flatMap(({ output }) =>
         isRecord(output) && typeof output["name"] === "string"
-          ? [`t.sendEvent(${JSON.stringify(output["name"])}, ${code(output["data"])})`]
+          ? [`t.sendEvent(${JSON.stringify(output["name"])}, ${codeOf(output["data"])})`]
           : []
       )
     default:
@@ -79,15 +79,15 @@ const resultOf = ({ error, output, status }: WireStep): string =>
   status === "failed"
     ? `{ throw new NonRetryableError(${JSON.stringify(messageOf(error))}) }`
     : typeof output === "object" && output !== null && !Array.isArray(output)
-      ? `(${code(output)})`
-      : code(output)
+      ? `(${codeOf(output)})`
+      : codeOf(output)
 
 const messageOf = (error: unknown): string => {
   const reported = reportedError(error)
   return reported === undefined ? "" : thrownError(reported).message
 }
 
-const code = (value: unknown): string =>
+const codeOf = (value: unknown): string =>
   value === undefined ? "undefined" : JSON.stringify(value, null, 2).replaceAll("\n", "\n  ")
 
 const escapeText = (text: string): string =>
@@ -97,6 +97,6 @@ const escapeText = (text: string): string =>
     .replaceAll("\n", "\\n")
 
 const camelCase = (text: string): string => {
-  const name = text.replace(/[^A-Za-z\d]+(.)?/g, (_, letter: string = "") => letter.toUpperCase())
-  return /^[A-Za-z]/.test(name) ? name : `fn${name}`
+  const identifier = text.replace(/[^A-Za-z\d]+(.)?/g, (_, letter: string = "") => letter.toUpperCase())
+  return /^[A-Za-z]/.test(identifier) ? identifier : `fn${identifier}`
 }

@@ -47,15 +47,19 @@ export const RunTimeline = ({
   const bars = steps.map((step): Bar => {
     const from = epochMsOf(step.startedAt) ?? epochMsOf(step.endedAt) ?? endedAt ?? now.value
     const to = epochMsOf(step.endedAt) ?? endedAt ?? now.value
-    const due = endedAt === undefined && step.status === "waiting" ? epochMsOf(step.dueAt) : undefined
-    return { from, to: Math.max(from, to), dueAt: due !== undefined && due > now.value ? due : undefined }
+    const dueAt = endedAt === undefined && step.status === "waiting" ? epochMsOf(step.dueAt) : undefined
+    return {
+      from,
+      to: Math.max(from, to),
+      dueAt: dueAt !== undefined && dueAt > now.value ? dueAt : undefined
+    }
   })
   const end = Math.max(createdAt + 1, endedAt ?? now.value, ...bars.map(({ to }) => to))
   // workers have their own clocks: if a step seems to begin before the run was created, it is drawn as if it began with
   // the run
-  const at = (ms: number): string =>
+  const leftOf = (ms: number): string =>
     `${(Math.min(1, Math.max(0, (ms - createdAt) / (end - createdAt))) * 100).toFixed(3)}%`
-  const width = (from: number, to: number): string =>
+  const widthOf = (from: number, to: number): string =>
     `${((Math.max(0, to - Math.max(from, createdAt)) / (end - createdAt)) * 100).toFixed(3)}%`
   const retries = audit.filter(({ type }) => type === "step.retrying")
   return (
@@ -64,9 +68,9 @@ export const RunTimeline = ({
         <span role="columnheader">Step</span>
         <span role="columnheader" class="track">
           <span class="ticks" aria-hidden="true">
-            {[0, 0.25, 0.5, 0.75].map((part) => (
-              <span key={part} style={{ left: `${part * 100}%` }}>
-                {part === 0 ? "0" : duration((end - createdAt) * part)}
+            {[0, 0.25, 0.5, 0.75].map((fraction) => (
+              <span key={fraction} style={{ left: `${fraction * 100}%` }}>
+                {fraction === 0 ? "0" : duration((end - createdAt) * fraction)}
               </span>
             ))}
           </span>
@@ -83,7 +87,7 @@ export const RunTimeline = ({
         <span role="cell" class="track" title={`Created ${exactTime(createdAt)}`}>
           <span
             class="bar queue"
-            style={{ left: at(createdAt), width: width(createdAt, startedAt ?? end) }}
+            style={{ left: leftOf(createdAt), width: widthOf(createdAt, startedAt ?? end) }}
           />
         </span>
         <span role="cell" class="number">
@@ -124,7 +128,7 @@ export const RunTimeline = ({
             <span role="cell" class="track" title={description}>
               <span
                 class={`bar ${barClassOf(step)}`}
-                style={{ left: at(bar.from), width: width(bar.from, bar.to) }}
+                style={{ left: leftOf(bar.from), width: widthOf(bar.from, bar.to) }}
               />
               {retries
                 .filter(({ stepName }) => stepName === step.name)
@@ -132,7 +136,7 @@ export const RunTimeline = ({
                   <span
                     key={retry.at}
                     class="mark"
-                    style={{ left: at(Date.parse(retry.at)) }}
+                    style={{ left: leftOf(Date.parse(retry.at)) }}
                     title={`an attempt failed ${exactTime(Date.parse(retry.at))}`}
                   />
                 ))}

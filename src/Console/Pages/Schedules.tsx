@@ -6,7 +6,7 @@ import { Truncated, Listing, pathTo } from "../Parts/Rows.tsx"
 import { now } from "../Parts/Clock.ts"
 import { Time } from "../Parts/Time.tsx"
 
-interface Row extends FunctionSchedule {
+interface ScheduleRow extends FunctionSchedule {
   readonly next: string | undefined
   readonly afterNext: string | undefined
 }
@@ -17,7 +17,7 @@ export const Schedules = () => {
   const computedAt = Math.floor(now.value / 5000) * 5000
   const rows = functions.value
     ?.flatMap(schedulesOf)
-    .map((schedule): Row => {
+    .map((schedule): ScheduleRow => {
       const [next, afterNext] = nextFires(schedule, computedAt, 2)
       return { ...schedule, next, afterNext }
     })

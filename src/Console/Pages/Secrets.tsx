@@ -26,12 +26,12 @@ const SetSecret = ({ name }: { readonly name?: string }) => (
       </>
     }
     act={async (entered) => {
-      const secret = name ?? readRequiredEntry(entered, "name", "the name of the secret")
+      const secretName = name ?? readRequiredEntry(entered, "name", "the name of the secret")
       const value = entered.get("value")
       if (typeof value !== "string" || value === "") throw new CallError("Enter the value.", 400, "")
-      await ask(setSecret, { body: { name: secret, value } })
+      await ask(setSecret, { body: { name: secretName, value } })
       refreshAll()
-      return `The secret ${secret} is set.`
+      return `The secret ${secretName} is set.`
     }}
   />
 )

@@ -12,7 +12,7 @@ import { command } from "../Parts/ShellCommand.ts"
 import { Time } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
 
-const PAGE = 200
+const PAGE_SIZE = 200
 
 const columns: ReadonlyArray<Column<StreamSummary>> = [
   {
@@ -42,7 +42,7 @@ export const Streams = () => {
     async (offset, signal) => {
       const from = Number(offset ?? 0)
       const page = await ask(listStreams, {
-        body: { entityType, limit: PAGE, offset: from },
+        body: { entityType, limit: PAGE_SIZE, offset: from },
         ...(signal === undefined ? {} : { signal })
       })
       const end = from + page.streams.length

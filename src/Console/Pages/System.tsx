@@ -132,7 +132,7 @@ const About = () => {
 
 const Store = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => {
   const commits = sumOf(samples, "ironflow_store_commit_seconds_count")
-  const seconds = sumOf(samples, "ironflow_store_commit_seconds_sum")
+  const commitSeconds = sumOf(samples, "ironflow_store_commit_seconds_sum")
   return (
     <section>
       <h2>Store</h2>
@@ -140,7 +140,10 @@ const Store = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => {
         facts={[
           ["Size of the database", bytes(sumOf(samples, "ironflow_database_bytes"))],
           ["Commits", count(commits)],
-          ["Average time of a commit", commits === 0 ? undefined : duration((seconds / commits) * 1000)],
+          [
+            "Average time of a commit",
+            commits === 0 ? undefined : duration((commitSeconds / commits) * 1000)
+          ],
           ["Operations", count(sumOf(samples, "ironflow_store_operations_total"))]
         ]}
       />
@@ -153,7 +156,7 @@ const Store = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => {
 
 const Guarantees = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => {
   const violations = sumOf(samples, "ironflow_invariant_violations_total")
-  const refused = samples.filter(({ name }) => name === "ironflow_stale_writes_refused_total")
+  const refusals = samples.filter(({ name }) => name === "ironflow_stale_writes_refused_total")
   const conditions = sumOf(samples, "ironflow_policy_condition_failures_total")
   return (
     <section>
@@ -172,7 +175,7 @@ const Guarantees = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) =>
       </p>
       <Facts
         facts={[
-          ...refused.map(
+          ...refusals.map(
             ({ labels, value }) => [`Late writes refused: ${labels["kind"] ?? ""}`, count(value)] as const
           ),
           ["Policy conditions that failed", count(conditions)]
@@ -183,7 +186,7 @@ const Guarantees = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) =>
 }
 
 /** The histograms that are shown, with their titles. */
-const histograms = [
+const SHOWN_HISTOGRAMS = [
   ["ironflow_run_wait_to_start_seconds", "The wait of a run until a worker starts it"],
   ["ironflow_turn_duration_seconds", "A turn: a stretch of a run between two waits"],
   ["ironflow_step_duration_seconds", "The last attempt of a step"],
@@ -193,11 +196,13 @@ const histograms = [
 ] as const
 
 const Durations = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => {
-  const rows = histograms.flatMap(([name, what]) => {
+  const rows = SHOWN_HISTOGRAMS.flatMap(([name, what]) => {
     const total = sumOf(samples, `${name}_count`)
     if (total === 0) return []
-    const share = upperEndOf(samples, name, total)
-    return [{ what, total, mean: sumOf(samples, `${name}_sum`) / total, half: share(0.5), high: share(0.95) }]
+    const quantile = quantileOf(samples, name, total)
+    return [
+      { what, total, mean: sumOf(samples, `${name}_sum`) / total, half: quantile(0.5), high: quantile(0.95) }
+    ]
   })
   if (rows.length === 0) return null
   return (
@@ -225,7 +230,7 @@ const seconds = (value: number): string => (Number.isFinite(value) ? duration(va
  * Returns the smallest upper end of a bucket such that at least `share` of the `total` values of the histogram are not
  * above it.
  */
-const upperEndOf =
+const quantileOf =
   (samples: ReadonlyArray<Sample>, name: string, total: number) =>
   (share: number): number => {
     const buckets = new Map<number, number>()

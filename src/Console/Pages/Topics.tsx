@@ -53,7 +53,7 @@ const GroupLink = ({ group: { name, namespace, pattern } }: { readonly group: Co
   </Link>
 )
 
-const number = (value: number) => <span class="number">{count(value)}</span>
+const numberCell = (value: number) => <span class="number">{count(value)}</span>
 
 const groupColumns: ReadonlyArray<Column<ConsumerGroup>> = [
   {
@@ -66,16 +66,16 @@ const groupColumns: ReadonlyArray<Column<ConsumerGroup>> = [
     )
   },
   { title: "Group", width: "minmax(6rem, 1.2fr)", cell: (group) => <GroupLink group={group} /> },
-  { title: "Lag", width: "4rem", isExtra: true, cell: ({ lag }) => number(lag) },
+  { title: "Lag", width: "4rem", isExtra: true, cell: ({ lag }) => numberCell(lag) },
   {
     title: "Dead letters",
     width: "6rem",
     cell: ({ deadLetters }) =>
       deadLetters === 0 ? <span class="quiet">0</span> : <Status state="dead">{count(deadLetters)}</Status>
   },
-  { title: "In flight", width: "5rem", isExtra: true, cell: ({ inFlight }) => number(inFlight) },
-  { title: "Retrying", width: "5rem", isExtra: true, cell: ({ retrying }) => number(retrying) },
-  { title: "Members", width: "5rem", isExtra: true, cell: ({ memberCount }) => number(memberCount) },
+  { title: "In flight", width: "5rem", isExtra: true, cell: ({ inFlight }) => numberCell(inFlight) },
+  { title: "Retrying", width: "5rem", isExtra: true, cell: ({ retrying }) => numberCell(retrying) },
+  { title: "Members", width: "5rem", isExtra: true, cell: ({ memberCount }) => numberCell(memberCount) },
   {
     title: "Pattern",
     width: "minmax(6rem, 1fr)",
@@ -270,7 +270,7 @@ export const Group = ({ variables: { name = "" } }: { readonly variables: Variab
           />
         )}
       </section>
-      <Letters name={name} namespace={namespace} pattern={pattern} total={group.deadLetters} />
+      <GroupDeadLetters name={name} namespace={namespace} pattern={pattern} total={group.deadLetters} />
       {group.metadata !== undefined && (
         <section>
           <h2>Metadata</h2>
@@ -328,7 +328,7 @@ const GroupActions = ({ group: { name, namespace, pattern, status } }: { readonl
   )
 }
 
-const Letters = ({
+const GroupDeadLetters = ({
   total,
   name,
   namespace,

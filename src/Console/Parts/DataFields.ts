@@ -7,7 +7,7 @@ export interface DataField {
   /** The names of the members that lead to the value of the field in the data. */
   readonly path: ReadonlyArray<string>
   readonly kind: "text" | "number" | "integer" | "choice" | "group" | "json"
-  readonly isNeeded: boolean
+  readonly isRequired: boolean
   readonly hint?: string
   /** The values to choose from, for a choice. */
   readonly values?: ReadonlyArray<PlainValue>
@@ -22,7 +22,7 @@ type Schema = Readonly<Record<string, unknown>>
 /** How deep fields are nested. Values that are nested deeper are entered as JSON. */
 const MAX_DEPTH = 3
 const MAX_FIELDS = 40
-const MAX_VALUES = 100
+const MAX_CHOICES = 100
 /** Maximum number of references that are followed in a row. */
 const MAX_REFERENCES = 8
 
@@ -42,7 +42,7 @@ const membersOf = (schema: Schema, root: Schema, path: ReadonlyArray<string>): R
         {
           name,
           path: [...path, name],
-          isNeeded: Array.isArray(required) && required.includes(name),
+          isRequired: Array.isArray(required) && required.includes(name),
           ...(typeof description === "string" ? { hint: description.slice(0, 300) } : {}),
           ...kindOf(memberSchema, root, [...path, name])
         }
@@ -56,7 +56,7 @@ const kindOf = (
   path: ReadonlyArray<string>
 ): Pick<DataField, "kind" | "values" | "fields"> => {
   const values = valuesOf(schema)
-  if (values !== undefined && values.length <= MAX_VALUES) return { kind: "choice", values }
+  if (values !== undefined && values.length <= MAX_CHOICES) return { kind: "choice", values }
   const type = Array.isArray(schema.type) ? schema.type.filter((one) => one !== "null") : [schema.type]
   if (type.length !== 1) return { kind: "json" }
   switch (type[0]) {
@@ -79,15 +79,17 @@ const valuesOf = ({
   enum: listed,
   oneOf
 }: Schema): ReadonlyArray<PlainValue> | undefined => {
-  if (constant !== undefined) return isPlain(constant) ? [constant] : undefined
-  if (Array.isArray(listed)) return listed.length > 0 && listed.every(isPlain) ? listed : undefined
-  const parts: unknown = anyOf ?? oneOf
-  if (!Array.isArray(parts)) return undefined
-  const values = parts.map((part) => (isObject(part) ? valuesOf(part) : undefined))
+  if (constant !== undefined) return isPlainValue(constant) ? [constant] : undefined
+  if (Array.isArray(listed)) return listed.length > 0 && listed.every(isPlainValue) ? listed : undefined
+  const alternatives: unknown = anyOf ?? oneOf
+  if (!Array.isArray(alternatives)) return undefined
+  const values = alternatives.map((alternative) =>
+    isObject(alternative) ? valuesOf(alternative) : undefined
+  )
   return values.every((one) => one !== undefined) ? values.flat() : undefined
 }
 
-const isPlain = (value: unknown): value is PlainValue =>
+const isPlainValue = (value: unknown): value is PlainValue =>
   typeof value === "string" || typeof value === "number" || typeof value === "boolean"
 
 /**
@@ -98,14 +100,17 @@ const resolveSchema = (schema: Schema, root: Schema, depth = 0): Schema => {
   if (depth > MAX_REFERENCES) return {}
   const { $ref, allOf, anyOf, oneOf } = schema
   if (typeof $ref === "string") {
-    const [, place = "", name = ""] = /^#\/(\$defs|definitions)\/([^/]+)$/.exec($ref) ?? []
-    const all = Object.hasOwn(root, place) ? root[place] : undefined
-    const definition = isObject(all) && Object.hasOwn(all, name) ? all[name] : undefined
+    const [, section = "", name = ""] = /^#\/(\$defs|definitions)\/([^/]+)$/.exec($ref) ?? []
+    const definitions = Object.hasOwn(root, section) ? root[section] : undefined
+    const definition =
+      isObject(definitions) && Object.hasOwn(definitions, name) ? definitions[name] : undefined
     return isObject(definition) ? resolveSchema(definition, root, depth + 1) : {}
   }
-  const parts: unknown = anyOf ?? oneOf ?? (schema.type === undefined ? allOf : undefined)
-  if (!Array.isArray(parts)) return schema
-  const candidates = parts.filter((part) => isObject(part) && part.type !== "null" && !isNonFinite(part))
+  const alternatives: unknown = anyOf ?? oneOf ?? (schema.type === undefined ? allOf : undefined)
+  if (!Array.isArray(alternatives)) return schema
+  const candidates = alternatives.filter(
+    (alternative) => isObject(alternative) && alternative.type !== "null" && !isNonFinite(alternative)
+  )
   return candidates.length === 1 ? resolveSchema(candidates[0], root, depth + 1) : schema
 }
 
@@ -115,9 +120,10 @@ const isNonFinite = ({ enum: listed }: Schema): boolean =>
 
 /** The value at the path; `undefined` when there is none. */
 export const valueAt = (data: unknown, path: ReadonlyArray<string>): unknown => {
-  let at = data
-  for (const name of path) at = isObject(at) && Object.hasOwn(at, name) ? at[name] : undefined
-  return at
+  let current = data
+  for (const name of path)
+    current = isObject(current) && Object.hasOwn(current, name) ? current[name] : undefined
+  return current
 }
 
 /** A copy of the data with `value` at the path. The value `undefined` removes what is there. */
@@ -125,14 +131,14 @@ export const withValue = (data: unknown, path: ReadonlyArray<string>, value: unk
   const [name, ...rest] = path
   if (name === undefined) return value
   const members = isObject(data) && !Array.isArray(data) ? data : {}
-  const inner = withValue(Object.hasOwn(members, name) ? members[name] : undefined, rest, value)
+  const changedMember = withValue(Object.hasOwn(members, name) ? members[name] : undefined, rest, value)
   // a group that becomes empty is removed too
-  const isGone = value === undefined && isObject(inner) && Object.keys(inner).length === 0
-  const member = isGone ? undefined : inner
-  const isThere = Object.hasOwn(members, name)
+  const isEmptied = value === undefined && isObject(changedMember) && Object.keys(changedMember).length === 0
+  const member = isEmptied ? undefined : changedMember
+  const hasMember = Object.hasOwn(members, name)
   return Object.fromEntries(
-    [...Object.entries(members), ...(isThere ? [] : [[name, member] as const])].flatMap(([key, old]) =>
-      key !== name ? [[key, old]] : member === undefined ? [] : [[key, member]]
+    [...Object.entries(members), ...(hasMember ? [] : [[name, member] as const])].flatMap(
+      ([key, oldMember]) => (key !== name ? [[key, oldMember]] : member === undefined ? [] : [[key, member]])
     )
   )
 }
@@ -141,6 +147,6 @@ export const withValue = (data: unknown, path: ReadonlyArray<string>, value: unk
 export const missingPaths = (data: unknown, fields: ReadonlyArray<DataField>): ReadonlyArray<string> =>
   fields.flatMap((field) => {
     const value = valueAt(data, field.path)
-    if (value === undefined) return field.isNeeded ? [field.path.join(".")] : []
+    if (value === undefined) return field.isRequired ? [field.path.join(".")] : []
     return missingPaths(data, field.fields ?? [])
   })

@@ -92,7 +92,7 @@ const Fields = ({ fields, ...props }: FieldsProps & { readonly fields: ReadonlyA
   </>
 )
 
-const nameOf = ({ isNeeded, name }: DataField): string => (isNeeded ? name : `${name} (optional)`)
+const nameOf = ({ isRequired, name }: DataField): string => (isRequired ? name : `${name} (optional)`)
 
 const Input = ({ data, field, isLocked, onValue }: FieldsProps & { readonly field: DataField }) => {
   const { kind, path, values = [] } = field
@@ -161,7 +161,7 @@ const DraftInput = ({
   readonly onValue: (value: unknown) => void
 }) => {
   const [draft, setDraft] = useState<string | undefined>(undefined)
-  const isWrong = isJson && draft !== undefined && parseText(draft) === NOT_JSON
+  const isInvalid = isJson && draft !== undefined && parseText(draft) === NOT_JSON
   const storedText =
     value === undefined || (!isJson && typeof value !== "number") ? "" : JSON.stringify(value)
   return (
@@ -171,7 +171,7 @@ const DraftInput = ({
         {...(isJson ? { type: "text", class: "mono", placeholder: "JSON" } : { type: "number", step })}
         disabled={isLocked}
         autoComplete="off"
-        aria-invalid={isWrong}
+        aria-invalid={isInvalid}
         value={draft ?? storedText}
         onInput={({ currentTarget }) => {
           setDraft(currentTarget.value)
@@ -180,10 +180,10 @@ const DraftInput = ({
           if (next !== NOT_JSON) onValue(next)
         }}
         onBlur={() => {
-          if (!isWrong) setDraft(undefined)
+          if (!isInvalid) setDraft(undefined)
         }}
       />
-      {isWrong && <span role="alert">This is not JSON.</span>}
+      {isInvalid && <span role="alert">This is not JSON.</span>}
     </>
   )
 }

@@ -48,7 +48,7 @@ const diffBetween = (
     for (const text of newLines) lines.push({ sign: "+", text })
     return lines
   }
-  // `common[i][j]`: how many lines `old` from `i` on and `now` from `j` on have in common
+  // `common[i][j]`: how many lines `oldLines` from `i` on and `newLines` from `j` on have in common
   const common = Array.from({ length: oldLines.length + 1 }, () => new Uint16Array(newLines.length + 1))
   for (let i = oldLines.length - 1; i >= 0; i--) {
     for (let j = newLines.length - 1; j >= 0; j--) {
@@ -79,11 +79,11 @@ const CONTEXT_LINES = 2
 
 export const Diff = ({ after, before }: { readonly before: string; readonly after: string }) => {
   const lines = diffOf(before, after)
-  const changed = lines.flatMap(({ sign }, i) => (sign === " " ? [] : [i]))
-  if (changed.length === 0) return <p class="quiet">Nothing is changed.</p>
+  const changedLines = lines.flatMap(({ sign }, i) => (sign === " " ? [] : [i]))
+  if (changedLines.length === 0) return <p class="quiet">Nothing is changed.</p>
   const nearChanges = lines
     .map((line, i) => ({ ...line, i }))
-    .filter(({ i }) => changed.some((at) => Math.abs(at - i) <= CONTEXT_LINES))
+    .filter(({ i }) => changedLines.some((at) => Math.abs(at - i) <= CONTEXT_LINES))
   return (
     <pre class="diff" tabIndex={0} aria-label="What is changed">
       {nearChanges.map(({ i, sign, text }) => (

@@ -70,8 +70,8 @@ export const Choice = ({
   <label>
     {label}
     <select name={name}>
-      {choices.map(([one, text]) => (
-        <option key={one} value={one} selected={one === value}>
+      {choices.map(([choiceValue, text]) => (
+        <option key={choiceValue} value={choiceValue} selected={choiceValue === value}>
           {text}
         </option>
       ))}

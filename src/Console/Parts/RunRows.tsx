@@ -44,14 +44,14 @@ export const toRunRow = (run: WireRun): RunRow => ({
   ...(run.workerId === undefined ? {} : { workerId: run.workerId })
 })
 
-export interface SomeRuns {
+export interface NewestRuns {
   readonly runs: ReadonlyArray<RunRow>
   readonly total: number
   readonly isTotalExact: boolean
 }
 
 /** The newest runs that match, kept up to date. */
-export const useRuns = (key: string, filters: ListRuns): Live<SomeRuns> =>
+export const useRuns = (key: string, filters: ListRuns): Live<NewestRuns> =>
   useLive(
     `some runs ${key}`,
     async (signal) => {
@@ -115,7 +115,7 @@ export const RunTable = ({
   live
 }: {
   readonly label: string
-  readonly live: Live<SomeRuns>
+  readonly live: Live<NewestRuns>
   readonly isOfOneFunction?: boolean
   /** The filters with which the page of runs shows all of these runs. */
   readonly all?: Query

@@ -75,16 +75,16 @@ export const VirtualList = <A,>({
     if (last >= items.length - EXTRA_ROWS) callbacks.current.onEnd?.()
   }, [last, items.length])
 
-  const wide = columns.flatMap(({ isShort, width }) => (isShort === true ? [] : [width])).join(" ")
+  const wideColumns = columns.flatMap(({ isShort, width }) => (isShort === true ? [] : [width])).join(" ")
   // on narrow screens the list is no wider than the screen; a text that is cut can be read on the page of the
   // row
-  const narrow = columns
+  const narrowColumns = columns
     .flatMap(({ isExtra, narrow: narrowWidth, width }) =>
       isExtra === true ? [] : [narrowWidth ?? width.replace(/minmax\(([^,]+),/, "minmax(min($1, 22vw),")]
     )
     .join(" ")
   return (
-    <div class="list" style={{ "--columns": wide, "--columns-narrow": narrow }}>
+    <div class="list" style={{ "--columns": wideColumns, "--columns-narrow": narrowColumns }}>
       <div
         class="rows"
         role="table"
