@@ -119,8 +119,8 @@ const session = (
     const dial: Connect =
       "dial" in source
         ? source.dial
-        : (opened) => {
-            opened(source.wire())
+        : (onOpened) => {
+            onOpened(source.wire())
             return () => undefined
           }
     return new SubscriptionSession(

@@ -46,7 +46,7 @@ const encodeGiven = <Given extends GivenEvent>(given: Given): Effect.Effect<Name
     ? fromValidation(() => {
         const codecOf = codecOfEvent(given.event)
         return codecOf instanceof Promise
-          ? codecOf.then((loaded) => encodeEvent(given, loaded))
+          ? codecOf.then((loadedCodecOf) => encodeEvent(given, loadedCodecOf))
           : encodeEvent(given, codecOf)
       })
     : Effect.succeed(given as Given & Named<Given>)

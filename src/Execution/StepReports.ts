@@ -69,11 +69,12 @@ export const encodeExit = (
 
 /** A failure in the form of the journal. `site` is the place where the step was called. */
 export const storedFailure = ({ encoded, error }: FailedExit, site: string): SerializedError => {
-  const thrown = serializeError(error)
-  const stack = withCallSite(thrown.stack ?? `${thrown.name}: ${thrown.message}`, site)
+  const thrownError = serializeError(error)
+  const stack = withCallSite(thrownError.stack ?? `${thrownError.name}: ${thrownError.message}`, site)
   // a thrown value that is no error has no stack of its own; when the call site is unknown too, none is stored
-  const stored = thrown.stack === undefined && site === "" ? thrown : { ...thrown, stack }
-  return withEncoding(stored, encoded)
+  const errorWithSite =
+    thrownError.stack === undefined && site === "" ? thrownError : { ...thrownError, stack }
+  return withEncoding(errorWithSite, encoded)
 }
 
 /** The error, with the typed failure in encoded form if there is one. */

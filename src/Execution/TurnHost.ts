@@ -32,7 +32,7 @@ export interface TurnHost {
    * Called when the handler has continued after its turn was suspended: the turn was judged quiet too early. `stepName`
    * is the name of the step that the handler called, or "the end of the handler" when it has ended.
    */
-  readonly late: (stepName: string) => void
+  readonly onLate: (stepName: string) => void
   /**
    * Whether only a later turn will know the outcome of the op, since the engine cannot answer before this turn has
    * ended, for example. The turn then wraps up, see {@link TurnHandle.wrapUp}.

@@ -119,8 +119,8 @@ interface StartBulk {
  * Throws `ValidationError` for a member that is null, and for a blank name of a step or version. If such a member were
  * ignored, the operation could change more runs than intended, or change runs that it should only count (`dryRun`).
  */
-export const refuseBlankBulkOptions = (given: object): void => {
-  for (const [name, value] of Object.entries(given)) {
+export const refuseBlankBulkOptions = (options: object): void => {
+  for (const [name, value] of Object.entries(options)) {
     const isNamed = name === "fromStep" || name === "from_step" || name === "version"
     if (value !== null && !(isNamed && typeof value === "string" && value.trim() === "")) continue
     throw new ValidationError(
@@ -174,12 +174,12 @@ export const listBulk = operation("GET /api/v1/bulk", {
 })
 export const getBulk = operation("GET /api/v1/bulk/:id", {
   answer: Operation,
-  missing: BulkNotFoundError,
+  notFoundError: BulkNotFoundError,
   onlyOurEngine: true
 })
 export const cancelBulk = operation("POST /api/v1/bulk/:id/cancel", {
   answer: Operation,
-  missing: BulkNotFoundError,
+  notFoundError: BulkNotFoundError,
   repeats: true,
   onlyOurEngine: true
 })

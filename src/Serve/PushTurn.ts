@@ -91,7 +91,7 @@ export const runTurn = (
               wrapUpWhenDue()
             },
             defers: session.defers,
-            late: (stepName) => void fork(Effect.ignore(session.late(stepName))),
+            onLate: (stepName) => void fork(Effect.ignore(session.late(stepName))),
             ...(eventDefinitions === undefined
               ? {}
               : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) })

@@ -111,7 +111,7 @@ export const replay = (
           ...(eventDefinitions === undefined
             ? {}
             : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) }),
-          late: () => undefined,
+          onLate: () => undefined,
           report: (op, onAck) => {
             movements++
             // an op that only an engine can answer stays unanswered

@@ -328,7 +328,7 @@ class TestExecution {
           ...host,
           report,
           logger: createNoopLogger(),
-          late: () => undefined,
+          onLate: () => undefined,
           probe: { begin: this.#begin }
         },
         resolve

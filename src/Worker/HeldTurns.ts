@@ -16,7 +16,7 @@ export interface TurnsOptions {
   readonly functions: ReadonlyMap<string, AnyFunction>
   readonly reporter: Reporter
   /** The part of `TurnHost` that is the same for all turns of the worker. */
-  readonly host: Omit<TurnHost, "report" | "late" | "keepLine">
+  readonly host: Omit<TurnHost, "report" | "onLate" | "keepLine">
   /** Called when a handler has gone on after its turn was suspended; see `TurnHost.late`. */
   readonly late: (runId: string, stepName: string, lingerMs: number) => void
   /** Asks the engine for `n` more jobs; a negative `n` withdraws the request for `-n` jobs. */
@@ -87,7 +87,7 @@ export class HeldTurns {
         ...host,
         report: (op, onAck) => turn.outbox.report(op, onAck),
         keepLine: (line) => turn.outbox.log(line),
-        late: (stepName) => late(runId, stepName, lingerMs)
+        onLate: (stepName) => late(runId, stepName, lingerMs)
       },
       () => this.#end(job.jobId)
     )

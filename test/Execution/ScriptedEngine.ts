@@ -168,7 +168,7 @@ export class ScriptedEngine {
       alarm: this.#alarm,
       logger: { debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error") },
       context: this.#context,
-      late: (stepName) => void this.late.push(stepName),
+      onLate: (stepName) => void this.late.push(stepName),
       ...(this.defers === undefined ? {} : { defers: this.defers }),
       mayBegin: () => this.mayBegin?.() ?? true,
       ...(this.pace === undefined ? {} : { pace: this.pace }),

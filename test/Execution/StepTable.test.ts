@@ -44,7 +44,7 @@ const placeOf = (job: Partial<Job> = {}): Place => {
       alarm: { at: () => quiet },
       logger: { debug: quiet, info: quiet, warn: quiet, error: quiet },
       context: Context.empty(),
-      late: quiet
+      onLate: quiet
     },
     { loopTurnsToDrain: 1, abandonsSilently: true, interruptHandler: quiet, onEnd: quiet }
   )

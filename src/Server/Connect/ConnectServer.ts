@@ -212,13 +212,13 @@ class ConnectStream {
     this.#input.setHeld(heldBytes)
   }
 
-  #pause(why: "calls" | "memory"): void {
-    this.#pauseReasons.add(why)
+  #pause(reason: "calls" | "memory"): void {
+    this.#pauseReasons.add(reason)
     this.#stream.pause()
   }
 
-  #resume(why: "calls" | "memory"): void {
-    if (this.#pauseReasons.delete(why) && this.#pauseReasons.size === 0) this.#stream.resume()
+  #resume(reason: "calls" | "memory"): void {
+    if (this.#pauseReasons.delete(reason) && this.#pauseReasons.size === 0) this.#stream.resume()
   }
 
   #onMessage(message: Data): void {
