@@ -66,8 +66,8 @@ export interface CreateAPIKeyInput {
   /** Display name. */
   readonly name: string
   /**
-   * The environment of the key: its name, `env_` and its name, or `*` for all environments; by default that of
-   * the client. The first key of a server always spans all environments.
+   * The environment of the key: the name of the environment, with or without the prefix `env_`, or `*` for all
+   * environments. By default the environment of the client. The first key of a server always spans all environments.
    */
   readonly envId?: string
   /** Another name of `envId`. */

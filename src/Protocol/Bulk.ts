@@ -62,8 +62,8 @@ export interface BulkOperation {
   /** Id of the API key that started the operation, or `local` without a key. */
   readonly by: string
   /**
-   * Number of matching runs so far: those of `done` and of `skipped`. Runs that the key may not see or change do
-   * not count if they match filters; if their ids were given, they count as skipped.
+   * Number of matching runs so far: the sum of `done` and `skipped`. A run that the key may not see or change is not
+   * counted if filters have selected it; it counts as skipped if its id was given.
    */
   readonly matched: number
   /** Number of runs that were changed; in a dry run, of runs that would be changed. */

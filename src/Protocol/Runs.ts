@@ -107,7 +107,10 @@ export interface ListRunsResult {
   readonly nextCursor?: string
   /** Set when the time for the page was up: the next page continues with runs created before this time. ISO string. */
   readonly lookedBackTo?: string
-  /** ISO string: the time back to which the runs are indexed, if a filter uses an attribute whose index is still being built. */
+  /**
+   * Only if a filter uses an attribute whose index is still being built: the time back to which this index has the
+   * runs, as an ISO string.
+   */
   readonly filledBackTo?: string
 }
 
@@ -174,7 +177,7 @@ export interface RunLogLine {
   readonly data?: unknown
   /** Name of the step that logged it; absent outside steps. */
   readonly step?: string
-  /** Attempt of the step if there is one, else of the run. */
+  /** Attempt of the step that logged the line; outside steps, attempt of the run. */
   readonly attempt?: number
   /** Id of the worker; absent for push handlers. */
   readonly worker?: string

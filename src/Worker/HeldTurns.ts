@@ -17,7 +17,7 @@ export interface TurnsOptions {
   readonly reporter: Reporter
   /** The part of `TurnHost` that is the same for all turns of the worker. */
   readonly host: Omit<TurnHost, "report" | "onLate" | "keepLine">
-  /** Called when a handler has gone on after its turn was suspended; see `TurnHost.late`. */
+  /** Called when a handler has gone on after its turn was suspended; see `TurnHost.onLate`. */
   readonly late: (runId: string, stepName: string, lingerMs: number) => void
   /** Asks the engine for `n` more jobs; a negative `n` withdraws the request for `-n` jobs. */
   readonly makeRoom: (n: number) => void

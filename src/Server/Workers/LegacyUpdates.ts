@@ -16,15 +16,15 @@ import { LEGACY_LEASE_MS } from "../../Engine/Workers/LegacyWorker.ts"
 import { checked } from "../../CheckAsEffect.ts"
 
 /**
- * Applies an update of a job. Fails with `ValidationError` when the update cannot be read. With `boundTo`, jobs of
- * other environments are refused.
+ * Applies an update of a job. Fails with `ValidationError` when the update cannot be read. With `keyEnvironment`, jobs
+ * of other environments are refused.
  */
 export const applyUpdate = (
   engine: EngineService,
   environment: string,
   job: Pick<Job, "jobId" | "runId">,
   update: Update,
-  boundTo?: string,
+  keyEnvironment?: string,
   caller?: Caller
 ): Effect.Effect<TurnAck, IronflowError> =>
   Effect.gen(function* () {
@@ -37,10 +37,10 @@ export const applyUpdate = (
       (error) => Effect.succeed(failTooLargeOps(error))
     )
     const { answered, reports } = permittedReports(caller, environment, [{ ...job, ops }])
-    const [ack] = answered(yield* engine.turns.report(reports, boundTo))
+    const [ack] = answered(yield* engine.turns.report(reports, keyEnvironment))
     // only an update that changed something proves that its sender has the job, and so extends the lease
     if (update.status === "progress" && ack?._tag === "Accepted") {
-      yield* engine.turns.extend([job.jobId], LEGACY_LEASE_MS, boundTo)
+      yield* engine.turns.extend([job.jobId], LEGACY_LEASE_MS, keyEnvironment)
     }
     return ack ?? (yield* new ConnectionError("The engine did not answer the update"))
   })

@@ -98,8 +98,8 @@ export class Flow {
   }
 
   /**
-   * Notes the size of a backlog, and returns the size that it counts as. When memory is short, that is at least the
-   * largest backlog that any subscription accepts, so that nothing more is sent.
+   * Notes the size of a backlog, and returns the size that the backlog counts as. When memory is short, the returned
+   * size is at least the largest backlog that any subscription accepts, so that nothing more is sent.
    */
   weigh(bytes: number): number {
     this.#sendBuffer.set(bytes > SMALL_BYTES ? bytes : 0)
