@@ -1,6 +1,7 @@
 /**
  * Brings outcomes to the handler. Each outcome is reported, gets its place in the journal, and is delivered in the
- * order of the journal. An event that a wait has received also limits which earlier events a later wait accepts: see `UnseenEvents.ts`.
+ * order of the journal. An event that a wait has received also limits which earlier events a later wait accepts: see
+ * `UnseenEvents.ts`.
  */
 import type { SerializedError } from "../Errors.ts"
 import type { Job, Outcome, TurnOp } from "../Protocol/Worker.ts"

@@ -264,7 +264,10 @@ export type TurnOp =
     }
   /**
    * Waits for an event. `match` is a dotted path whose values in the awaited event and in the triggering event must be
-   * equal, or a CEL expression over `event` (the awaited one) and `trigger`. The wait also accepts events from before it began: those after the triggering event, and after the last event that an earlier wait of the same branch (`scope`) has received for the same `event` and `match`. Waits of the steps in `unseen` do not count as earlier waits.
+   * equal, or a CEL expression over `event` (the awaited one) and `trigger`. The wait also accepts events from before
+   * it began: those after the triggering event, and after the last event that an earlier wait of the same branch
+   * (`scope`) has received for the same `event` and `match`. Waits of the steps in `unseen` do not count as earlier
+   * waits.
    */
   | {
       /** Kind of the op. */
