@@ -147,7 +147,7 @@ const wrap = <S extends object>(
   const wrappedMethods: Record<string, Method> = {}
   for (const [name, [argumentKeys, errorTags]] of Object.entries({ ...methods, ...streams })) {
     const method = (service as Record<string, Method>)[name]!
-    const narrow = narrowErrors({ ...clientErrorTags, ...errorTags })
+    const narrowError = narrowErrors({ ...clientErrorTags, ...errorTags })
     const isStream = Object.hasOwn(streams, name)
     wrappedMethods[name] = (...args) => {
       try {
@@ -165,8 +165,8 @@ const wrap = <S extends object>(
       const result = method.apply(service, args)
       // every method in `streams` returns a `Stream`, and every other one an `Effect`
       return isStream
-        ? Stream.mapError(result as Stream.Stream<unknown, IronflowError>, narrow)
-        : Effect.mapError(result as Effect.Effect<unknown, IronflowError>, narrow)
+        ? Stream.mapError(result as Stream.Stream<unknown, IronflowError>, narrowError)
+        : Effect.mapError(result as Effect.Effect<unknown, IronflowError>, narrowError)
     }
   }
   // the wrapped methods have the arguments, results and errors of `S`: the tables list the errors that `S` declares

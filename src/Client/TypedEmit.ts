@@ -41,7 +41,7 @@ const codecOfEvent = ({ schema }: EventDefinition): CodecOf | Promise<CodecOf> =
 
 /** The event with its name and encoded data. An event that was given by name is returned unchanged. */
 const encodeGiven = <Given extends GivenEvent>(given: Given): Effect.Effect<Named<Given>, ValidationError> =>
-  // an event without definition and name is returned unchanged too, and is refused where names are checked
+  // an event with neither definition nor name is returned unchanged too: the check of names refuses it
   isDefined(given)
     ? fromValidation(() => {
         const codecOf = codecOfEvent(given.event)

@@ -76,7 +76,7 @@ export const runBranches = (
   const isVerdictRecorded = failFast && turn.steps.addRecordedCall(verdictCall, entry)
 
   const startMore = (): void => {
-    // a branch may end inside `begin`: the loop below then starts the next one
+    // a branch may end inside `begin`: the loop below then starts the next branch
     if (isStarting) return
     isStarting = true
     while (

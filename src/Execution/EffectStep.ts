@@ -457,8 +457,8 @@ export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService =>
       input?: unknown,
       options: EffectInvokeOptions<unknown, unknown> = {}
     ) => {
-      const declared = declarationsOf(target)
-      const { error: errorSchema = declared.error, success = declared.success } = options
+      const declarations = declarationsOf(target)
+      const { error: errorSchema = declarations.error, success = declarations.success } = options
       return callStep(place, stepRows.invoke, invokedId(target), {
         makeArguments: () => ({ target, input, options }),
         convertResult: (value, { name }) =>

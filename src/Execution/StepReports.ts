@@ -83,14 +83,14 @@ export const withEncoding = (stored: SerializedError, encoded: unknown): Seriali
 
 /**
  * The op of a wait for an event, as it is reported. A wait also accepts earlier events: those after the last event that
- * an equal wait has received. The op names the waits of `call.unseen` that are in the journal by now: for the engine,
+ * an equal wait has received. The op names the waits of `call.unseenWaits` that are in the journal by now: for the engine,
  * those waits have received nothing.
  */
 export const waitToReport = (call: StepCall, op: WaitOp): WaitOp => {
-  const unseen = call.unseen
+  const unseen = call.unseenWaits
     ?.filter(({ pendingOutcome }) => pendingOutcome !== undefined)
     .map(({ key }) => key)
-  call.unseen = undefined
+  call.unseenWaits = undefined
   return unseen === undefined || unseen.length === 0 ? op : { ...op, unseen }
 }
 

@@ -3,7 +3,7 @@
  * ended, another turn follows. That turn finds in the journal the steps that earlier turns have recorded.
  */
 import type { IronflowEvent } from "../Event.ts"
-import { type HandledEvent, validateEvent } from "../EventData.ts"
+import { type HandledEvent as PreparedEvent, validateEvent } from "../EventData.ts"
 import { type AnyFunction, isEffectFunction } from "../Function.ts"
 import { decodeJson } from "../Json.ts"
 import type { Job } from "../Protocol/Worker.ts"
@@ -61,9 +61,9 @@ export const startTurn = (
     return turn
   }
 
-  const start = (eventForHandler: HandledEvent): void => {
+  const start = (preparedEvent: PreparedEvent): void => {
     if (turn.isOver) return
-    const event = eventOf(job, eventForHandler, storedEvent.metadata)
+    const event = makeEvent(job, preparedEvent, storedEvent.metadata)
     const run = {
       id: job.runId,
       functionId: job.functionId,
@@ -79,10 +79,10 @@ export const startTurn = (
   }
 
   try {
-    const eventForHandler = handledEvent(fn, job, storedEvent.data, host)
-    if (eventForHandler instanceof Promise)
-      eventForHandler.then(start).catch((error: unknown) => turn.handlerFailed(error))
-    else start(eventForHandler)
+    const preparedEvent = prepareEvent(fn, job, storedEvent.data, host)
+    if (preparedEvent instanceof Promise)
+      preparedEvent.then(start).catch((error: unknown) => turn.handlerFailed(error))
+    else start(preparedEvent)
   } catch (error) {
     turn.handlerFailed(error)
   }
@@ -104,17 +104,21 @@ const decodeEvent = ({ event }: Job): StoredJson => ({
  * The event for the handler, with its data upcast and validated. The result is a promise when the schema is
  * asynchronous.
  */
-const handledEvent = (
+const prepareEvent = (
   fn: AnyFunction,
   { event }: Job,
   data: unknown,
   host: TurnHost
-): HandledEvent | Promise<HandledEvent> => {
+): PreparedEvent | Promise<PreparedEvent> => {
   const latestData = host.upcast === undefined ? data : host.upcast(event.name, data, event.version)
   return validateEvent(fn, event.name, latestData)
 }
 
-const eventOf = (job: Job, { data, name }: HandledEvent, metadata: StoredJson["metadata"]): IronflowEvent => {
+const makeEvent = (
+  job: Job,
+  { data, name }: PreparedEvent,
+  metadata: StoredJson["metadata"]
+): IronflowEvent => {
   const { event } = job
   return {
     id: event.id,

@@ -251,8 +251,9 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   }
 
   /**
-   * Awaits the running steps of a handler, and the journal's outcomes for its calls, before it calls `onClosed`. The
-   * handler has failed, or has registered the compensations of an earlier turn again.
+   * Called when the handler has failed, or has registered the compensations of an earlier turn again. Calls `onClosed`
+   * once the running steps of the handler have ended, and the handler has received the journal's outcomes for its
+   * calls.
    */
   #closeHandler(onClosed: () => void): void {
     this.#phase = "closing"

@@ -295,9 +295,9 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
 
   #begin(call: StepCall): void {
     const wasCaughtUp = this.outcomes.isCaughtUp
-    // `unseen` is computed now, and not when the call begins: the call may be held, and the handler may see events
+    // `unseenWaits` is computed now, and not when the call begins: the call may be held, and the handler may see events
     // meanwhile.
-    if (isWait(call.work)) call.unseen = call.scope.eventWaits?.unseenBefore(call, call.work)
+    if (isWait(call.work)) call.unseenWaits = call.scope.eventWaits?.unseenBefore(call, call.work)
     if (this.#gate.mayBegin(call)) this.#start(call)
     else this.#gate.keep(call)
     if (!wasCaughtUp || !this.#gate.beginsCode) this.outcomes.pump()

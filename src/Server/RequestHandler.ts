@@ -148,7 +148,7 @@ export const makeRequestHandler = (
             query
           )
         )
-      const answered =
+      const untracedReply =
         visitor !== undefined && route.isCacheable === true && acceptsCached(incoming)
           ? responseCache.share(
               { caller: visitor.caller, environment, method, url: incoming.url, body },
@@ -156,7 +156,9 @@ export const makeRequestHandler = (
             )
           : runRoute()
       const reply =
-        parentSpan === undefined ? answered : Effect.provideService(answered, Tracer.ParentSpan, parentSpan)
+        parentSpan === undefined
+          ? untracedReply
+          : Effect.provideService(untracedReply, Tracer.ParentSpan, parentSpan)
       return visitor !== undefined && mayWait
         ? waitingCalls.run(
             incoming.connection,

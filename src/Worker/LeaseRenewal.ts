@@ -4,7 +4,7 @@
  */
 import type * as Clock from "effect/Clock"
 import * as Turns from "../Protocol/Http/Turns.ts"
-import { reportAfterMs, type RunningTurn } from "../Protocol/RunningSteps.ts"
+import { REPORT_AFTER_MS, type RunningTurn } from "../Protocol/RunningSteps.ts"
 import type { LeaseFreshness } from "../Protocol/Worker.ts"
 import { monotonicMs } from "./ServerLink.ts"
 
@@ -71,7 +71,7 @@ export class LeaseRenewal {
     if (!isDue) return ""
     this.#renewedAt = now
     const holding = `,"holding":${JSON.stringify(this.heldJobs())}`
-    const running = this.active.size === 0 ? [] : this.#options.running(reportAfterMs)
+    const running = this.active.size === 0 ? [] : this.#options.running(REPORT_AFTER_MS)
     return running.length === 0 ? holding : `${holding},"running":${JSON.stringify(running)}`
   }
 

@@ -282,7 +282,7 @@ export class LegacyStream {
         )
       )
     }
-    const applied = Effect.flatMap(
+    const report = Effect.flatMap(
       applyUpdate(engine, environment, job, update, environment, this.#options.caller),
       (ack) =>
         ack._tag === "Accepted"
@@ -293,10 +293,10 @@ export class LegacyStream {
     )
     return endsJob
       ? Effect.ensuring(
-          applied,
+          report,
           Effect.sync(() => this.#forget(job.jobId))
         )
-      : applied
+      : report
   }
 }
 

@@ -38,7 +38,7 @@ const PRESENCE_MS = 5000
 /** The longest wait of a request, in milliseconds. */
 const WAIT_MS = 10_000
 
-/** How many claims may be in the table of last extensions. */
+/** Maximum number of claims for which the time of the last extension is remembered. */
 const MAX_REMEMBERED_CLAIMS = 10_000
 
 export const projectionOwnerRoutes = (

@@ -33,12 +33,13 @@ export const applyUpdate = (
     const ops = yield* Effect.catchIf(
       checked(() => readUpdate(job.runId, update, attempts, now)),
       (error) => error instanceof LimitExceededError,
-      // the worker drops the job whatever the answer is, so a result that cannot be stored ends the run
+      // the worker drops the job, whatever the answer is: so the run ends if its result cannot be stored
       (error) => Effect.succeed(failTooLargeOps(error))
     )
     const { answered, reports } = permittedReports(caller, environment, [{ ...job, ops }])
     const [ack] = answered(yield* engine.turns.report(reports, keyEnvironment))
-    // only an update that changed something proves that its sender has the job, and so extends the lease
+    // only an update that has changed something proves that its sender has the job; so no other update extends the
+    // lease
     if (update.status === "progress" && ack?._tag === "Accepted") {
       yield* engine.turns.extend([job.jobId], LEGACY_LEASE_MS, keyEnvironment)
     }
