@@ -86,7 +86,7 @@ export const watchOf = <A extends { readonly revision: number }, B>(
     readonly change: (frame: A) => B
   }
 ): Stream.Stream<B, IronflowError> => {
-  const { answer, missing } = operation
+  const { answer, notFoundError } = operation
   const read = reader<A>(answer!)
   return Stream.unwrap(
     Effect.map(
@@ -101,10 +101,12 @@ export const watchOf = <A extends { readonly revision: number }, B>(
           what,
           fromRevision,
           onOpen,
-          notFound: () => new missing!(subject),
+          notFound: () => new notFoundError!(subject),
           read: (frame) => {
-            const found = read({ ...requestMembers, ...frame })
-            return found === undefined ? undefined : { revision: found.revision, change: change(found) }
+            const sentFrame = read({ ...requestMembers, ...frame })
+            return sentFrame === undefined
+              ? undefined
+              : { revision: sentFrame.revision, change: change(sentFrame) }
           }
         })
     )
@@ -171,11 +173,14 @@ const follow = <A>(
                 const { frame } = signal
                 const opening = readWatching(frame)
                 if (opening !== undefined) reportOpen(opening.revision)
-                const read = options.read(frame)
-                if (read !== undefined && (lastRevision === undefined || read.revision > lastRevision)) {
-                  reportOpen(read.revision)
-                  lastRevision = read.revision
-                  yield* Queue.offer(queue, read.change)
+                const sentChange = options.read(frame)
+                if (
+                  sentChange !== undefined &&
+                  (lastRevision === undefined || sentChange.revision > lastRevision)
+                ) {
+                  reportOpen(sentChange.revision)
+                  lastRevision = sentChange.revision
+                  yield* Queue.offer(queue, sentChange.change)
                 }
               }
             }

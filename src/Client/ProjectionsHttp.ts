@@ -222,9 +222,9 @@ const resultOf = (answer: unknown, partition: string): ProjectionStateResult | u
   // the member `state` of the answer is a row, and the member `state` of the row is the state of the projection; if
   // the row lacks that member, the answer cannot be read
   if (isObject(answer) && isObject(answer.state) && !("state" in answer.state)) return undefined
-  const read = readState(answer)
-  if (read === undefined) return undefined
-  const { state: row, ...rest } = read
+  const sentState = readState(answer)
+  if (sentState === undefined) return undefined
+  const { state: row, ...rest } = sentState
   return {
     ...rest,
     partition: row?.partitionKey || partition,

@@ -356,9 +356,9 @@ const failedInvocation = (
   schema: Schema.Codec<unknown, unknown> | undefined,
   error: SerializedError
 ): Effect.Effect<never, unknown> => {
-  const restored = storedError(turn, call, error)
-  if (schema === undefined || !(restored instanceof InvokeError)) return Effect.fail(restored)
-  const fail = (failure: unknown) => Effect.fail(withFailure(restored, failure))
+  const restoredError = storedError(turn, call, error)
+  if (schema === undefined || !(restoredError instanceof InvokeError)) return Effect.fail(restoredError)
+  const fail = (failure: unknown) => Effect.fail(withFailure(restoredError, failure))
   if (error.data !== undefined && encodedFailure in error.data) {
     const what = `Failure of ${invokedLabel(turn, call.name)}`
     return Effect.flatMap(decode(schema, error.data[encodedFailure], what), fail)
@@ -366,10 +366,10 @@ const failedInvocation = (
   // There is no encoded failure when the function has no `error` schema, when the error did not fit that schema, or
   // when a test stub failed in place of the function. The fields of the error may fit the caller's schema all the same.
   const fields = error.cause?.data
-  if (fields === undefined) return Effect.fail(restored)
+  if (fields === undefined) return Effect.fail(restoredError)
   return Effect.matchEffect(decodeFromJson(schema, fields), {
     onSuccess: fail,
-    onFailure: () => Effect.fail(restored)
+    onFailure: () => Effect.fail(restoredError)
   })
 }
 
@@ -457,8 +457,8 @@ export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService =>
       input?: unknown,
       options: EffectInvokeOptions<unknown, unknown> = {}
     ) => {
-      const declared = declarationsOf(target)
-      const { error: errorSchema = declared.error, success = declared.success } = options
+      const declarations = declarationsOf(target)
+      const { error: errorSchema = declarations.error, success = declarations.success } = options
       return callStep(place, stepRows.invoke, invokedId(target), {
         makeArguments: () => ({ target, input, options }),
         convertResult: (value, { name }) =>

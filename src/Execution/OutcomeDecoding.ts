@@ -21,9 +21,9 @@ export const storedError = (turn: TurnMachine, call: StepCall, stored: Serialize
 
 /** The error that a failed step rejects with. */
 export const stepError = (turn: TurnMachine, call: StepCall, error: SerializedError): StepError => {
-  const thrown = withoutEncoding(error)
-  const cause = storedError(turn, call, thrown)
-  return new StepError(messageOf(thrown), {
+  const thrownError = withoutEncoding(error)
+  const cause = storedError(turn, call, thrownError)
+  return new StepError(messageOf(thrownError), {
     stepId: stepId(turn.job.runId, call.key),
     stepName: call.name,
     retryable: false,

@@ -285,7 +285,7 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
                 data: validate(asStandard(schema), event.data, `Data of event "${event.name}"`)
               })
             }),
-        onAwait: (call) => call.scope.waits?.see(call)
+        onAwait: (call) => call.scope.eventWaits?.see(call)
       })
     } as StepClient["waitForEvent"],
 

@@ -23,23 +23,23 @@ export const nondeterminismPause = (
   plan: FunctionPlan,
   runId: string,
   call: StepCall,
-  recorded: StepKind,
+  recordedKind: StepKind,
   entry: Function
 ): TurnPause => {
   const site = callSite(entry)
-  const recordedSite = callSiteOf(plan, recorded, call.name)
+  const recordedSite = callSiteOf(plan, recordedKind, call.name)
   const inParentheses = (place: string) => (place === "" ? "" : ` (${place})`)
   return {
     code: "NONDETERMINISM",
     message:
       `Function "${plan.functionId}", run ${runId}: step "${call.name}" (${call.key}) was recorded as ` +
-      `"${recorded}"${inParentheses(recordedSite)} and is now called as "${call.kind}"${inParentheses(site)}. The handler must call the same ` +
+      `"${recordedKind}"${inParentheses(recordedSite)} and is now called as "${call.kind}"${inParentheses(site)}. The handler must call the same ` +
       "steps in every turn. Roll the code back and resume the run, give the changed step a new name and patch or fork " +
       "the run, or keep what depends on time, chance or the outside world inside steps",
     details: {
       stepKey: call.key,
       stepName: call.name,
-      recordedKind: recorded,
+      recordedKind: recordedKind,
       calledKind: call.kind,
       ...(recordedSite === "" ? {} : { recordedSite }),
       ...(site === "" ? {} : { callSite: site })

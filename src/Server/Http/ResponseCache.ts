@@ -77,8 +77,8 @@ export class ResponseCache {
     }
     const previous = this.#keptReplies.get(key)
     if (text === undefined || status !== 200) return
-    // a reply to a call that began later is newer, although that call ended earlier; but a reply from the future is due
-    // to a jump of the clock
+    // keep a stored reply whose call began later than this one, even if it ended earlier; but a reply from the future
+    // is due to a jump of the clock
     if (previous !== undefined && previous.startedAt > startedAt && previous.startedAt <= now) return
     if (previous !== undefined) this.#drop(key, previous)
     const bytes = Buffer.from(text)

@@ -11,23 +11,23 @@ import { answerRoute, listRoute, replyRoute } from "./CallRoute.ts"
 import { checkReport } from "../../Protocol/TurnReports.ts"
 import { show } from "../../Show.ts"
 
-/** Makes the routes. `closing` succeeds when the server is about to stop. Waiting calls then end. */
-export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>): ReadonlyArray<Route> => [
+/** Makes the routes. `stopSignal` succeeds when the server is about to stop. Waiting calls then end. */
+export const pushRoutes = (engine: EngineService, stopSignal: Effect.Effect<void>): ReadonlyArray<Route> => [
   replyRoute(callSpecs.pushTurn, (call) =>
     Effect.gen(function* () {
       const jobId = variable(call, "jobId")
-      const read = yield* checked(() => readUpdate(call, jobId))
-      const environment = yield* environmentOfRun(engine.runs, call, read.runId, "*")
+      const requested = yield* checked(() => readUpdate(call, jobId))
+      const environment = yield* environmentOfRun(engine.runs, call, requested.runId, "*")
       const { answered, reports } = permittedReports(call.caller, environment, [
-        { jobId, runId: read.runId, ops: read.ops }
+        { jobId, runId: requested.runId, ops: requested.ops }
       ])
-      const update = { ...read, ops: reports[0]?.ops ?? [] }
+      const update = { ...requested, ops: reports[0]?.ops ?? [] }
       // a report is stored even if the client hangs up; a call that only waits for notices ends when the client hangs up
       const updated = yield* update.ops.length > 0
         ? Effect.uninterruptible(engine.push.update(jobId, update, keyEnvironment(call)))
         : Effect.raceFirst(
             engine.push.update(jobId, update, keyEnvironment(call)),
-            Effect.as(closing, { ack: { _tag: "Accepted" as const, outcomes: [] }, notices: [] })
+            Effect.as(stopSignal, { ack: { _tag: "Accepted" as const, outcomes: [] }, notices: [] })
           )
       return json({ ...updated, ack: answered([updated.ack])[0] })
     })
@@ -59,7 +59,7 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
         const url = readUrl(call.query.get("url"))
         const endpoint = engine.push
           .list(call.environment)
-          .find((one) => one.url === (URL.parse(url)?.href ?? url))
+          .find((listed) => listed.url === (URL.parse(url)?.href ?? url))
         for (const id of endpoint?.functionIds ?? []) {
           call.caller?.check("function:register", `function:${id}`, call.environment)
         }

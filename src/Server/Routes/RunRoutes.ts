@@ -85,15 +85,15 @@ export const runRoutes = (
         options,
         visibleTo(call.caller, call.environment)
       )
-      const shown = page.runs.filter(({ id }) => call.shows(id))
+      const shownRuns = page.runs.filter(({ id }) => call.shows(id))
       const shownDamaged = damaged.filter(({ id }) => call.shows(id))
-      const hidden = page.runs.length - shown.length + (damaged.length - shownDamaged.length)
-      const runs = yield* hideDeniedInputs(call, shown)
+      const hiddenCount = page.runs.length - shownRuns.length + (damaged.length - shownDamaged.length)
+      const runs = yield* hideDeniedInputs(call, shownRuns)
       return {
         ...page,
         runs: runs.map(encodeRun),
         ...(shownDamaged.length === 0 ? {} : { damaged: shownDamaged }),
-        totalCount: page.totalCount - hidden
+        totalCount: page.totalCount - hiddenCount
       }
     })
 

@@ -20,5 +20,5 @@ export const checkSeal = ({ seals }: WorkerConnection, isSealed: boolean): void 
 }
 
 /** The response, with a seal if the worker seals its messages. */
-export const sealAnswer = ({ seals }: WorkerConnection, answer: JsonText, about?: string): JsonText =>
-  seals ? seal(answer, about) : answer
+export const sealAnswer = ({ seals }: WorkerConnection, answer: JsonText, sealContext?: string): JsonText =>
+  seals ? seal(answer, sealContext) : answer

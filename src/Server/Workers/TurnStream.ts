@@ -104,8 +104,8 @@ export class TurnStream {
   }
 
   /** The message, with a seal if the worker seals. For a transport that does not seal its frames itself. */
-  seal(text: JsonText, about?: string): JsonText {
-    return this.#worker === undefined ? text : sealAnswer(this.#worker, text, about)
+  seal(text: JsonText, sealContext?: string): JsonText {
+    return this.#worker === undefined ? text : sealAnswer(this.#worker, text, sealContext)
   }
 
   /** Whether there is something to push. */
