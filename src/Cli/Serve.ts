@@ -257,11 +257,11 @@ export const serve = Command.make(
                 data: where,
                 pid: process.pid,
                 ...(server.consoleUrl === undefined ? {} : { console: server.consoleUrl }),
-                keysRequired: engine.access.required
+                keysRequired: engine.access.needsKey
               })
             : `Ironflow listens at ${server.url}, data in ${where}. Ctrl-C stops it.\n` +
                 (server.consoleUrl === undefined ? "" : `Its console: ${consolePlace(server.consoleUrl)}\n`) +
-                (engine.access.required
+                (engine.access.needsKey
                   ? "Every call needs an API key."
                   : "There are no API keys: the engine answers everybody who can reach it. `ironflow apikeys create` makes a key.")
         ),

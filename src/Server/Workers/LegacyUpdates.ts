@@ -36,8 +36,8 @@ export const applyUpdate = (
       // the worker drops the job whatever the answer is, so a result that cannot be stored ends the run
       (error) => Effect.succeed(failTooLarge(error))
     )
-    const { answered, reports } = permittedReports(caller, environment, [{ ...job, ops }])
-    const [ack] = answered(yield* engine.turns.report(reports, boundTo))
+    const { toAnswers, reports } = permittedReports(caller, environment, [{ ...job, ops }])
+    const [ack] = toAnswers(yield* engine.turns.report(reports, boundTo))
     // only an update that changed something proves that its sender has the job, and so extends the lease
     if (update.status === "progress" && ack?._tag === "Accepted") {
       yield* engine.turns.extend([job.jobId], LEGACY_LEASE_MS, boundTo)
