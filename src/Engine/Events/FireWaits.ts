@@ -1,13 +1,14 @@
 /**
  * Delivers events to the waits that they satisfy.
  *
- * Any number of runs may wait for one event. The transaction that stores the event delivers it to as many waits as it has room for.
- * If waits are left, this is noted in `fan_outs`, and later transactions continue the delivery, even after a restart.
+ * Any number of runs may wait for one event. The transaction that stores the event delivers it to as many waits as the budget of
+ * the transaction allows. If waits are left, a row of `fan_outs` says so, and later transactions continue the delivery, even after
+ * a restart.
  *
- * Waits are indexed by event name; waits with a pattern share a reserved name. Events under one name are delivered one by one, in
- * log order, so that a wait gets the first event that it accepts. A wait that is opened during the deliveries is not among their
- * waits: when it is opened, it looks back over all of these events. A wait whose timeout is due still gets an event that was stored
- * before, if there is one (see `FireDue.ts`).
+ * Waits are indexed by event name; in the index, all waits with a pattern have the same reserved name. Events under one name are
+ * delivered one by one, in log order, so that a wait gets the first event that it accepts. A wait that is opened while such events
+ * are left looks back over all of them when it is opened, and is not given them again. A wait whose timeout is due still gets an
+ * event that was stored before, if there is one (see `FireDue.ts`).
  */
 import { evaluateExpression } from "../../Expression.ts"
 import { matchesPattern } from "../../Pattern.ts"
