@@ -398,7 +398,7 @@ export class AccessService {
       if (key !== undefined) this.keys.set(id, { ...key, lastUsedAt: at })
     }
     this.#uses.clear()
-    return Effect.catch(this.#store.write(KeyRows.storeLastUses(uses)), (error) =>
+    return Effect.catch(this.#store.write(KeyRows.touchApiKeys(uses)), (error) =>
       Effect.logWarning("The times at which API keys were last used could not be stored", error)
     )
   })

@@ -181,7 +181,7 @@ const UPDATE_LAST_USE = statement(
 )
 
 /** Stores when keys were last used. Deleted keys are skipped. */
-export const storeLastUses = acrossEnvironments(
+export const touchApiKeys = acrossEnvironments(
   "touchApiKeys",
   function* (
     _tx: Transaction,

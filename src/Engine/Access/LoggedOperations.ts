@@ -82,7 +82,7 @@ const runFunction = inEnvironment(
   (_, functionId) => `start a run of function "${functionId}"`
 )
 
-const forkAndLogRun = inEnvironment(
+const forkRunFor = inEnvironment(
   "forkRunFor",
   function* (
     tx: Transaction,
@@ -111,7 +111,7 @@ const forkAndLogRun = inEnvironment(
   (_, runId) => `fork run ${runId}`
 )
 
-const moveAndLogRun = inEnvironment(
+const moveRunFor = inEnvironment(
   "moveRunFor",
   function* (
     tx: Transaction,
@@ -198,7 +198,7 @@ const make = (store: StoreService, environment: string, caller?: Caller): Operat
           Effect.andThen(
             // the caller must also be allowed to read the run, since the fork has copies of its steps and input
             checked(() => caller?.check("run:read", `run:${runId}`, environment)),
-            store.write(forkAndLogRun(environment, runId, by, fork))
+            store.write(forkRunFor(environment, runId, by, fork))
           )
       ),
     moveRun: (runId, { version } = {}) =>
@@ -207,7 +207,7 @@ const make = (store: StoreService, environment: string, caller?: Caller): Operat
           Limits.checkName("run id", runId)
           return version === undefined ? undefined : Limits.checkName("version", version)
         }),
-        (checkedVersion) => store.write(moveAndLogRun(environment, runId, by, checkedVersion))
+        (checkedVersion) => store.write(moveRunFor(environment, runId, by, checkedVersion))
       )
   }
 }

@@ -695,9 +695,9 @@ CREATE INDEX runs_system_event ON runs (system_event) WHERE system_event IS NOT 
 export interface Migration {
   readonly sql: string
   /**
-   * Set for a migration that lets engines of older versions go on beside newer engines, and be restarted. Such a migration only
-   * adds. The columns that it adds have defaults, older engines can ignore the tables that it adds, and it locks no table for more
-   * than a moment.
+   * Set for a migration that lets engines of older versions go on beside newer engines, and be restarted. Such a migration removes
+   * nothing. The columns that it adds have defaults, older engines can ignore the tables that it adds, and it locks no table for
+   * more than a moment.
    */
   readonly isAddition?: true
 }

@@ -47,7 +47,7 @@ export const accessSuite = (test: ShopTest): void => {
       const key = yield* store.write(KeyRows.createApiKey(newKey("h1"), "local"))
       assert.deepStrictEqual(told, ["Key"])
       yield* store.write(KeyRows.rotateApiKey(key.id, { hash: "h2", prefix: "ifk_xyz" }, "key_1"))
-      yield* store.write(KeyRows.storeLastUses([{ id: key.id, at: 5 }]))
+      yield* store.write(KeyRows.touchApiKeys([{ id: key.id, at: 5 }]))
       assert.deepInclude((yield* store.read(AccessRows.readAccess())).keys[0], {
         hash: "h2",
         prefix: "ifk_xyz",
