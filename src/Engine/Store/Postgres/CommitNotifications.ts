@@ -60,11 +60,11 @@ export interface CommitNotificationsOptions {
   readonly scheduleTimeout: ScheduleTimeout
   /** A monotonic clock, milliseconds. */
   readonly monotonicMs: () => number
-  /** What the listeners of this engine want to hear from other engines. */
+  /** What the listeners of this engine want to be told by other engines. */
   readonly wants: () => Wants
   /** Whether the worker is connected to this engine, which then gives the worker the notices for its turns. */
   readonly isConnectedHere: (workerId: string) => boolean
-  /** Called with what the listeners of other engines want to hear from this engine, when that may have changed. */
+  /** Called with what the listeners of other engines want to be told by this engine, when that may have changed. */
   readonly onOtherWants: (wants: Wants) => void
   readonly warn: (message: string) => void
 }
