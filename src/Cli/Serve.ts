@@ -258,13 +258,13 @@ export const serve = Command.make(
                 data: databaseText,
                 pid: process.pid,
                 ...(server.consoleUrl === undefined ? {} : { console: server.consoleUrl }),
-                keysRequired: engine.access.required
+                keysRequired: engine.access.needsKey
               })
             : `Ironflow listens at ${server.url}, data in ${databaseText}. Ctrl-C stops it.\n` +
                 (server.consoleUrl === undefined
                   ? ""
                   : `Its console: ${consoleAddress(server.consoleUrl)}\n`) +
-                (engine.access.required
+                (engine.access.needsKey
                   ? "Every call needs an API key."
                   : "There are no API keys: the engine answers everybody who can reach it. `ironflow apikeys create` makes a key.")
         ),

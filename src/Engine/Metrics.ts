@@ -135,7 +135,7 @@ export const layer: Layer.Layer<
       ...functionCountersOf(stats),
       ...durationsOf(stats),
       hooks.family(),
-      ...commitsOf(store.commits?.()),
+      ...commitsOf(store.commitFigures?.()),
       ...loadOf({ ...workers.load(), subscriptions: subscriptions.count() })
     ]
     const families = oneAtATime.withPermits(1)(

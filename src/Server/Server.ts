@@ -120,7 +120,7 @@ export const make = (
     yield* engine.management.putBootstrapKey
     // reads changes by other engines, one of which may have stored the same key a moment ago
     if (engine.access.freshness !== undefined) yield* engine.access.freshness.refresh
-    yield* validated(() => checkHost(resolved, engine.access.required))
+    yield* validated(() => checkHost(resolved, engine.access.needsKey))
     const accessCheck = new AccessCheck(engine.access, {
       ...resolved,
       exposed: !isLoopback(resolved.host),

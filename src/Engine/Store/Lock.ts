@@ -43,8 +43,8 @@ export const acquireLock = (
 }
 
 /**
- * Who holds the lock of a database file, in brackets, for a message after "another engine". `""` when the lock is held and its
- * holder is unknown. `undefined` when the lock is free.
+ * Who holds the lock of a database file: a text in brackets, for a message after "another engine". `""` when the lock is held and
+ * the holder is unknown; `undefined` when the lock is free.
  */
 export const lockHolderOf = (path: string): string | undefined => {
   if (!existsSync(`${path}.lock`)) return undefined

@@ -165,7 +165,7 @@ export const layer: Layer.Layer<
           makeRoom: (n) => session.makeRoom(n),
           report: (reports) => session.report(reports),
           late: (late) => session.late(late),
-          ...(store.touch === undefined ? {} : { leaseFreshness: store.touch }),
+          ...(store.leaseFreshness === undefined ? {} : { leaseFreshness: store.leaseFreshness }),
           projections: projections.feed(registration.environment, registration.workerId)
         }
       })

@@ -110,7 +110,7 @@ export class ResponseCache {
     let callerId = this.#callerIds.get(caller)
     if (callerId === undefined) this.#callerIds.set(caller, (callerId = ++this.#lastCallerId))
     // `undefined` cannot be written as JSON
-    return `${callerId} ${caller.changes} ${environment} ${method} ${url} ${body === undefined ? "" : JSON.stringify(body)}`
+    return `${callerId} ${caller.changeCount} ${environment} ${method} ${url} ${body === undefined ? "" : JSON.stringify(body)}`
   }
 }
 

@@ -6,7 +6,7 @@
 import type { IncomingMessage } from "node:http"
 import type { TLSSocket } from "node:tls"
 import * as Effect from "effect/Effect"
-import { keyNeeded } from "../../Engine/Access/KeyErrors.ts"
+import { keyNeededError } from "../../Engine/Access/KeyErrors.ts"
 import type { AccessService, Caller } from "../../Engine/Access/Access.ts"
 import { UnsupportedError } from "../../Errors.ts"
 import { CONSOLE_PATH, type ConsoleSession, pages, sessions } from "../../Protocol/Console.ts"
@@ -89,7 +89,7 @@ export const consoleRoutes = ({ access, base, readFiles }: ConsoleOptions): Read
         const key = bearer(request.headers.authorization)
         if (caller?.key === undefined) return sessionReply(access, caller, undefined)
         // a session starts with a key, and not with another session
-        if (key === undefined) throw keyNeeded()
+        if (key === undefined) throw keyNeededError()
         const now = access.now()
         const endsAt = Math.min(now + SESSION_MS, caller.endsAt ?? Number.POSITIVE_INFINITY)
         const { name, value } = cookies.start(key, endsAt)
@@ -118,7 +118,7 @@ const sessionReply = (
 ): Reply => {
   const key = caller?.key
   const session: ConsoleSession = {
-    keysRequired: access.required,
+    keysRequired: access.needsKey,
     ...(key === undefined
       ? {}
       : {

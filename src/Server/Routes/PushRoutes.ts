@@ -18,7 +18,7 @@ export const pushRoutes = (engine: EngineService, stopSignal: Effect.Effect<void
       const jobId = variable(call, "jobId")
       const requested = yield* checked(() => readUpdate(call, jobId))
       const environment = yield* environmentOfRun(engine.runs, call, requested.runId, "*")
-      const { answered, reports } = permittedReports(call.caller, environment, [
+      const { toAnswers, reports } = permittedReports(call.caller, environment, [
         { jobId, runId: requested.runId, ops: requested.ops }
       ])
       const update = { ...requested, ops: reports[0]?.ops ?? [] }
@@ -29,7 +29,7 @@ export const pushRoutes = (engine: EngineService, stopSignal: Effect.Effect<void
             engine.push.update(jobId, update, keyEnvironment(call)),
             Effect.as(stopSignal, { ack: { _tag: "Accepted" as const, outcomes: [] }, notices: [] })
           )
-      return json({ ...updated, ack: answered([updated.ack])[0] })
+      return json({ ...updated, ack: toAnswers([updated.ack])[0] })
     })
   ),
   answerRoute(callSpecs.registerPushEndpoint, (call) =>

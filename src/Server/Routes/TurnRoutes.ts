@@ -55,9 +55,9 @@ export const turnRoutes = (workers: RemoteWorkers): ReadonlyArray<Route> => {
       Effect.map(worker.poll(request, watchedConnection(call.request.socket)), encodeDelivered)
     ),
     turnRoute(callSpecs.reportTurns, readReports, (worker, request, call) => {
-      const { answered, reports } = permittedReports(call.caller, worker.environment, request.reports)
+      const { toAnswers, reports } = permittedReports(call.caller, worker.environment, request.reports)
       return Effect.map(worker.report({ ...request, reports }), (acks) =>
-        JSON.stringify({ acks: answered(acks) })
+        JSON.stringify({ acks: toAnswers(acks) })
       )
     }),
     turnRoute(callSpecs.lateTurn, readLate, (worker, request) => worker.late(request))

@@ -36,8 +36,8 @@ export const applyUpdate = (
       // the worker drops the job, whatever the answer is: so the run ends if its result cannot be stored
       (error) => Effect.succeed(failTooLargeOps(error))
     )
-    const { answered, reports } = permittedReports(caller, environment, [{ ...job, ops }])
-    const [ack] = answered(yield* engine.turns.report(reports, keyEnvironment))
+    const { toAnswers, reports } = permittedReports(caller, environment, [{ ...job, ops }])
+    const [ack] = toAnswers(yield* engine.turns.report(reports, keyEnvironment))
     // only an update that has changed something proves that its sender has the job; so no other update extends the
     // lease
     if (update.status === "progress" && ack?._tag === "Accepted") {

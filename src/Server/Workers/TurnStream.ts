@@ -129,14 +129,14 @@ export class TurnStream {
           return Effect.flatMap(
             checked(() => readReports(body)),
             (request) => {
-              const { answered, reports } = permittedReports(
+              const { toAnswers, reports } = permittedReports(
                 this.#streamConnection.caller,
                 worker.environment,
                 request.reports
               )
               return Effect.map(
                 worker.report({ ...request, reports }),
-                (acks) => `{"acks":${JSON.stringify(answered(acks))}}`
+                (acks) => `{"acks":${JSON.stringify(toAnswers(acks))}}`
               )
             }
           )
