@@ -4,7 +4,7 @@
  */
 import { createHash } from "node:crypto"
 import { isObject, safeJsonParse } from "../../Json.ts"
-import { shortestRetentionMs } from "../Functions/KeptRuns.ts"
+import { shortestRetentionMs } from "../Functions/FunctionRetention.ts"
 import { acrossEnvironments, all, get, type Program, statement } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 

@@ -87,7 +87,7 @@ const readTopic = inEnvironment(
 /** How many consumer groups one call of {@link readLagOfTopic} reads at most. */
 const GROUPS_PER_CALL = 1000
 /** Maximum number of these groups whose lag one call counts. Counting takes a few milliseconds. */
-const COUNTED_PER_CALL = 4
+const MAX_COUNTED_PER_CALL = 4
 
 const LIST_GROUPS = statement(
   "TopicRows.listGroups",
@@ -118,12 +118,12 @@ const readLagOfTopic = inEnvironment(
     if (key === undefined) return { lag: 0 }
     const groups = yield* all(LIST_GROUPS, key, after, GROUPS_PER_CALL)
     let lag = 0
-    let counted = 0
+    let countedGroups = 0
     for (const group of groups) {
       if (group.kind === LogKind.event || !matchesPattern(String(group.names), topic)) continue
       const row = yield* get(COUNT_WAITING_MESSAGES, key, topic, group.cursor!, group.key!)
       lag = Math.max(lag, Number(row?.lag))
-      if (++counted === COUNTED_PER_CALL) return { lag, next: Number(group.key) }
+      if (++countedGroups === MAX_COUNTED_PER_CALL) return { lag, next: Number(group.key) }
     }
     return { lag, ...(groups.length < GROUPS_PER_CALL ? {} : { next: Number(groups.at(-1)!.key) }) }
   },

@@ -1,4 +1,4 @@
-/** Counts unfinished runs, and what they wait for. Each turn of the event loop counts one slice of the runs. */
+/** Counts the unfinished runs, and their waits by kind. Each turn of the event loop counts one slice of the runs. */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import { registryOf } from "../Functions/Registry.ts"

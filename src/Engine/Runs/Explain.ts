@@ -121,7 +121,7 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
     : readyReason(situation, workers, now)
 }
 
-/** After how many milliseconds without a sign of life an engine may be gone: a live engine shows itself more often. */
+/** An engine without a sign of life for this many milliseconds may be gone: a live engine shows itself more often. */
 const SILENT_MS = 5000
 
 /**

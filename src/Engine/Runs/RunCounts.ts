@@ -33,7 +33,7 @@ const DEFAULT_GROUPS = 20
 const DEFAULT_TIME_GROUPS = 1000
 /** How many runs the first slice has. The size of later slices is adjusted, because rows that are far apart are slow to read. */
 const FIRST_SLICE = 1000
-/** In how many milliseconds a later slice should be read. */
+/** How long it should take to read a later slice, in milliseconds. */
 const SLICE_MS = 20
 /** Maximum number of groups that are kept in memory. Counting stops when there are more. */
 const MAX_GROUPS = 50_000

@@ -10,7 +10,7 @@ import {
   acrossEnvironments
 } from "../Store/Program.ts"
 import { isTerminal } from "../../RunStatus.ts"
-import { retentionMs, shortestRetentionMs } from "../Functions/KeptRuns.ts"
+import { retentionMs, shortestRetentionMs } from "../Functions/FunctionRetention.ts"
 import { statusIn } from "./StatusRows.ts"
 import type { DeletedRuns } from "./RunRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"

@@ -142,7 +142,7 @@ const DELETE_ACTORS_OF_FUNCTION = statement(
   "DELETE FROM actors WHERE worker = ? AND function = ?"
 )
 
-/** Unbinds the actors of a worker; with `functionIds`, only those of functions that the worker no longer has. */
+/** Unbinds the actors of a worker. `functionIds` are functions that the worker still has, whose actors stay bound. */
 export function* unbindActors(
   tx: Transaction,
   environment: string,

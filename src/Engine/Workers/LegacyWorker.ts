@@ -22,7 +22,7 @@ export interface LegacyWorkerOptions {
   /** Whether another worker has the function and speaks the turn protocol. */
   readonly hasTurnWorker: (functionId: string) => boolean
   readonly now: () => number
-  /** Called when the session is over. For a worker with a stream. */
+  /** Called when the session is over. Only for a worker with a stream. */
   readonly onEnd?: () => void
 }
 
@@ -96,10 +96,10 @@ export class LegacyWorker {
     )
   }
 
-  /** Ends the session. `lost` means that the worker has died. */
-  end(lost: boolean): Effect.Effect<void> {
+  /** Ends the session. `hasDied` means that the worker has died. */
+  end(hasDied: boolean): Effect.Effect<void> {
     this.#options.onEnd?.()
-    return Effect.catch(this.#engine.close(lost), (error) =>
+    return Effect.catch(this.#engine.close(hasDied), (error) =>
       Effect.logWarning(
         `The runs of worker ${this.workerId} could not be released: no other worker gets them until their leases expire`,
         error

@@ -25,7 +25,7 @@ export const encodeWorker = (worker: ConnectedWorker, functions: ReadonlyMap<str
   JSON.stringify({
     ...infoOf(worker),
     codeVersions: [...functions],
-    pins: worker.pins,
+    pins: worker.pinsRuns,
     ...(worker.leaseMs === undefined ? {} : { leaseMs: worker.leaseMs }),
     ...(worker.turnLimits === undefined ? {} : { turnLimits: [...worker.turnLimits] }),
     ...(worker.problem === undefined ? {} : { problem: worker.problem.slice(0, MAX_PROBLEM_LENGTH) })

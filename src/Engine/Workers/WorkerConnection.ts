@@ -287,11 +287,11 @@ export class WorkerConnection {
     earlier: WorkerConnection | undefined
   ): Effect.Effect<void, StoreError> {
     this.#since = since
-    const { dropping } = this.#deliveries
+    const { droppingJobs } = this.#deliveries
     // the worker need not drop jobs of an earlier worker with its id
-    for (const jobId of leftAlone) dropping.delete(jobId)
-    for (const jobId of lost) dropping.set(jobId, 0)
-    const before = earlier === undefined ? [] : [...earlier.#deliveries.dropping.keys()]
+    for (const jobId of leftAlone) droppingJobs.delete(jobId)
+    for (const jobId of lost) droppingJobs.set(jobId, 0)
+    const before = earlier === undefined ? [] : [...earlier.#deliveries.droppingJobs.keys()]
     return this.#dropped(before.filter((jobId) => !this.#activeJobIds.has(jobId)))
   }
 
@@ -322,13 +322,13 @@ export class WorkerConnection {
    * seen the notice or has named the job before. Any other job may still be in transit, and may yet begin.
    */
   #newlyDropped(holding: ReadonlyArray<string>, seen: number | undefined): ReadonlyArray<string> {
-    const { dropping } = this.#deliveries
+    const { droppingJobs } = this.#deliveries
     const before = this.#activeJobIds
     this.#activeJobIds = new Set(holding)
-    const dropped = [...dropping]
+    const dropped = [...droppingJobs]
       .filter(([jobId, seq]) => !this.#activeJobIds.has(jobId) && ((seen ?? -1) >= seq || before.has(jobId)))
       .map(([jobId]) => jobId)
-    for (const jobId of dropped) dropping.delete(jobId)
+    for (const jobId of dropped) droppingJobs.delete(jobId)
     return dropped
   }
 
@@ -336,7 +336,7 @@ export class WorkerConnection {
     if (jobIds.length === 0) return Effect.void
     return Effect.tapError(this.#engine.noteDropped(jobIds), () =>
       // the engine is told of these jobs again with the next renewal
-      Effect.sync(() => jobIds.forEach((jobId) => this.#deliveries.dropping.set(jobId, 0)))
+      Effect.sync(() => jobIds.forEach((jobId) => this.#deliveries.droppingJobs.set(jobId, 0)))
     )
   }
 
@@ -358,9 +358,9 @@ export class WorkerConnection {
     return Effect.fail(new WorkerUnknownError(text))
   }
 
-  /** Ends the session. `lost` means that the worker has died. Jobs that were never sent to it do not count as lost. */
-  end(lost: boolean): Effect.Effect<void> {
-    return this.#end(Effect.suspend(() => this.#engine.close(lost)))
+  /** Ends the session. `hasDied` means that the worker has died. Jobs that were never sent to it do not count as lost. */
+  end(hasDied: boolean): Effect.Effect<void> {
+    return this.#end(Effect.suspend(() => this.#engine.close(hasDied)))
   }
 
   /**
