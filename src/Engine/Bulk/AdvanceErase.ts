@@ -227,20 +227,20 @@ function* advance(
     }
     case "follow": {
       const { isLate, of } = place
-      const late = isLate === undefined ? {} : { isLate }
+      const lateMark = isLate === undefined ? {} : { isLate }
       const items =
         of === undefined ? yield* all(LIST_ITEMS_TO_FOLLOW, operation, 0) : [{ kind: EVENT, key: of.event }]
       for (const { key, kind } of items) {
         if (kind === EVENT) {
-          const more = yield* followEvent(operation, Number(key), environment, of)
-          if (more !== undefined) return { phase: "follow", ...late, of: more }
+          const followed = yield* followEvent(operation, Number(key), environment, of)
+          if (followed !== undefined) return { phase: "follow", ...lateMark, of: followed }
         } else {
           const row = yield* runRow(Number(key), environment)
           if (row !== undefined) yield* followRun(operation, row)
         }
         yield* write(MARK_FOLLOWED, operation, kind!, key!)
       }
-      if (items.length > 0) return { phase: "follow", ...late }
+      if (items.length > 0) return { phase: "follow", ...lateMark }
       return isLate ? { phase: "erase" } : { phase: "check", after: 0, live: 0 }
     }
     case "check":
@@ -450,9 +450,9 @@ function* eraseNextKeys(
   place: Extract<ErasePlace, { readonly phase: "keys" }>
 ): Program<ErasePlace> {
   const { dryRun, erase = {} } = record.request
-  const named = erase.keys?.[place.index]
-  if (named !== undefined) {
-    const next = yield* eraseKeys(tx, record, named, place.after, tally)
+  const keysToErase = erase.keys?.[place.index]
+  if (keysToErase !== undefined) {
+    const next = yield* eraseKeys(tx, record, keysToErase, place.after, tally)
     return next === undefined
       ? { phase: "keys", index: place.index + 1 }
       : { phase: "keys", index: place.index, after: next }

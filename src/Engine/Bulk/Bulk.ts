@@ -78,13 +78,13 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
         /** Waits until the operation has ended, and returns it. */
         const awaitEnd = (id: string): Effect.Effect<BulkRecord, EngineError> =>
           Effect.suspend(() => {
-            const ended = Deferred.makeUnsafe<void>()
+            const endSignal = Deferred.makeUnsafe<void>()
             // listens before it reads, because the operation may end in between
-            const stopListening = endings.listen([id], () => void Deferred.doneUnsafe(ended, Exit.void))
+            const stopListening = endings.listen([id], () => void Deferred.doneUnsafe(endSignal, Exit.void))
             return Effect.ensuring(
               Effect.flatMap(get(id), (record) =>
                 record.status === "running"
-                  ? Effect.andThen(Deferred.await(ended), awaitEnd(id))
+                  ? Effect.andThen(Deferred.await(endSignal), awaitEnd(id))
                   : Effect.succeed(record)
               ),
               Effect.sync(stopListening)

@@ -413,12 +413,12 @@ export function* findUnfinishedRunOf(
   if (started !== undefined) return String(started.id)
   yield* write(ADD_STARTED_RUNS, operation, position, environment)
   for (const { findRemaining } of receiverQueries) {
-    for (let more = true; more;) {
+    for (let mayHaveMore = true; mayHaveMore;) {
       const rows = yield* all(findRemaining, position, environment, operation)
       const open = rows.find(({ ended_at }) => ended_at === null)
       if (open !== undefined) return String(open.id)
       for (const { key } of rows) yield* write(INSERT_RUN_ITEM, operation, key!)
-      more = rows.length === RECEIVERS_PER_PAGE
+      mayHaveMore = rows.length === RECEIVERS_PER_PAGE
     }
   }
   return undefined

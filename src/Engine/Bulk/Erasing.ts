@@ -129,12 +129,12 @@ export const makeErasing = (store: StoreService): Erasing => {
     ids: ReadonlyArray<string>
   ): Effect.Effect<EraseFound & { readonly missing: ReadonlyArray<string> }, EngineError> =>
     Effect.gen(function* () {
-      const began = yield* Clock.currentTimeMillis
+      const beganAt = yield* Clock.currentTimeMillis
       let found = yield* find(record, ids)
       while (
         found.place.phase === "find" &&
         found.events.length + found.runs.length + found.missing.length === 0 &&
-        (yield* Clock.currentTimeMillis) - began < PROGRESS_INTERVAL_MS
+        (yield* Clock.currentTimeMillis) - beganAt < PROGRESS_INTERVAL_MS
       ) {
         yield* yieldToEventLoop
         found = yield* find({ ...record, place: found.place }, ids)

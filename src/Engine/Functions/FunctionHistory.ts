@@ -57,13 +57,15 @@ export const functionHistory = inEnvironment(
     const registrations = rows.map((row) => parseStored(String(row.registration)) as FunctionRegistration)
     return rows.map((row, i): FunctionVersion => {
       const registration = registrations[i]!
-      const before = registrations[i + 1]
+      const registrationBefore = registrations[i + 1]
       const codeVersion = codeVersionOf(registration)
       return {
         version: Number(row.version),
         at: new Date(Number(row.at)).toISOString(),
         codeVersion,
-        ...(before === undefined ? {} : { changed: changedFields(before, registration) }),
+        ...(registrationBefore === undefined
+          ? {}
+          : { changed: changedFields(registrationBefore, registration) }),
         liveRuns: liveRunsByVersion.get(codeVersion) ?? 0,
         // all of the registration is JSON
         registration: { ...registration }

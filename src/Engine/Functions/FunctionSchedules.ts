@@ -35,12 +35,12 @@ export function* putSchedules(
   registration: FunctionRegistration
 ): Program<void> {
   const now = tx.now()
-  const kept = new Set<string>()
+  const keptSchedules = new Set<string>()
   for (const trigger of registration.triggers) {
     if (trigger.cron === undefined) continue
     const timezone = trigger.timezone ?? UTC
     const nextAt = nextFire(parseSchedule(trigger.cron, timezone), now)
-    kept.add(JSON.stringify([trigger.cron, timezone]))
+    keptSchedules.add(JSON.stringify([trigger.cron, timezone]))
     yield* write(
       PUT_SCHEDULE,
       functionKey,
@@ -53,7 +53,7 @@ export function* putSchedules(
     tx.markDue(nextAt)
   }
   for (const row of yield* all(LIST_SCHEDULES_OF_FUNCTION, functionKey)) {
-    if (kept.has(JSON.stringify([row.cron, row.timezone]))) {
+    if (keptSchedules.has(JSON.stringify([row.cron, row.timezone]))) {
       // with another `overlap`, the waiting fires may no longer have to wait
       if (row.queue !== null) tx.markDue(now)
       continue

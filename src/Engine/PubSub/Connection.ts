@@ -195,7 +195,7 @@ class Connection implements ConnectionSink {
   #end(): void {
     if (this.isClosed) return
     this.isClosed = true
-    for (const one of this.#byId.values()) this.#close(one)
+    for (const entry of this.#byId.values()) this.#close(entry)
     this.#byId.clear()
     this.#byPattern.clear()
     this.#filterLengths.clear()

@@ -296,11 +296,11 @@ export class Subscriber implements OpenSubscription, Listener {
         const page = yield* this.#read(this.#cursor)
         if (this.#isClosed) return
         if (hasGap(page, this.#format)) this.onGap()
-        const before = expressionSteps()
+        const stepsBefore = expressionSteps()
         const stoppedEarly = page.items.some((item) => {
           if (!this.#hasRoom) return true
           // filters may take long: the rest of the page is read again when other work has had its turn
-          if (expressionSteps() - before > MAX_EXPRESSION_STEPS) return true
+          if (expressionSteps() - stepsBefore > MAX_EXPRESSION_STEPS) return true
           this.#cursor = item.position
           if (accepts(this.#format, item) && this.#isAllowed(item)) this.#deliver(item, 1)
           return false

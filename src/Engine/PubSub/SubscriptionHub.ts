@@ -119,14 +119,14 @@ export class SubscriptionHub {
 
   /** The position up to which every subscription to the log has got its items, by environment. */
   get deliveredPositions(): { readonly [environment: string]: number } {
-    const delivered: { [environment: string]: number } = {}
+    const positions: { [environment: string]: number } = {}
     for (const connection of this.#connections) {
       const { environment } = connection
       const feed = this.#feeds.get(JSON.stringify(["log", environment]))
       const position = Math.min(connection.slowestPosition(), feed?.position ?? this.#head)
-      delivered[environment] = Math.min(delivered[environment] ?? position, position)
+      positions[environment] = Math.min(positions[environment] ?? position, position)
     }
-    return delivered
+    return positions
   }
 
   /** The newest position of the source (the log or the system events) of a target. */

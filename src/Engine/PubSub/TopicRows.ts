@@ -191,24 +191,24 @@ export const deleteOldMessages = inEnvironment(
     const environmentKey = tx.findEnvironment(environment)
     if (environmentKey === undefined) return { deleted: 0 }
     const storedBefore = tx.settledNow() - limits.keepMs
-    let left = limit
-    let last = after
+    let remaining = limit
+    let lastTopic = after
     const topics = yield* all(LIST_TOPICS_WITH_MESSAGES, environmentKey, after, TOPICS_PER_SWEEP)
     for (const topic of topics) {
       let excess = Number(topic.bytes) - limits.topicBytes
-      const oldest = yield* all(LIST_OLDEST_MESSAGES, environmentKey, topic.name!, left)
+      const oldest = yield* all(LIST_OLDEST_MESSAGES, environmentKey, topic.name!, remaining)
       for (const { position, timestamp, bytes } of oldest) {
         if (Number(timestamp) >= storedBefore && excess <= 0) break
         yield* write(DELETE_MESSAGE, position!, environmentKey)
         yield* write(SUBTRACT_MESSAGE_FROM_TOPIC, bytes!, environmentKey, topic.name!)
         excess -= Number(bytes)
-        left--
+        remaining--
       }
       // the next call deletes the rest of this topic's messages
-      if (left === 0) return { deleted: limit, after: last }
-      last = String(topic.name)
+      if (remaining === 0) return { deleted: limit, after: lastTopic }
+      lastTopic = String(topic.name)
     }
-    return { deleted: limit - left, ...(topics.length < TOPICS_PER_SWEEP ? {} : { after: last }) }
+    return { deleted: limit - remaining, ...(topics.length < TOPICS_PER_SWEEP ? {} : { after: lastTopic }) }
   },
   () => "delete old messages"
 )

@@ -374,11 +374,11 @@ const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
     return { code: "READY", message: "It is about to be handed to a worker.", details: {} }
   }
   const others = waits.filter((other) => other !== wait && !other.fired)
-  const due =
+  const dueFields =
     wait.dueAt === undefined ? {} : { dueAt: iso(wait.dueAt), dueInMs: Math.max(0, wait.dueAt - now) }
   const details = {
     stepId: wait.stepId,
-    ...due,
+    ...dueFields,
     ...(others.length === 0 ? {} : { alsoWaitingFor: others.map(({ stepId, kind }) => ({ stepId, kind })) })
   }
   const at =

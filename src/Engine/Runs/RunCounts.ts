@@ -225,11 +225,14 @@ const sortedGroups = (
 ): { readonly groups: Array<RunGroup>; readonly groupCount: number } => {
   const byValue = ([a = ""]: Entry, [b = ""]: Entry): number => (a < b ? -1 : a > b ? 1 : 0)
   const sorted = [...groups].sort(isTime(by) ? byValue : (a, b) => b[1].total - a[1].total || byValue(a, b))
-  const listed = isTime(by)
+  const shownGroups = isTime(by)
     ? sorted.slice(-(limit ?? DEFAULT_TIME_GROUPS))
     : sorted.slice(0, limit ?? DEFAULT_GROUPS)
   return {
-    groups: listed.map(([value, group]) => ({ ...(value === undefined ? {} : { value }), ...group.count() })),
+    groups: shownGroups.map(([value, group]) => ({
+      ...(value === undefined ? {} : { value }),
+      ...group.count()
+    })),
     groupCount: groups.size
   }
 }

@@ -134,7 +134,7 @@ const readRunSlice = inEnvironment(
   function* (tx: Transaction, query: RunsBefore, place: Place | undefined): Program<Slice> {
     const filter = yield* filterWithIndex(tx, query)
     if (filter === undefined) return { runs: [], place: undefined, isLast: true }
-    const from = place ?? {
+    const start = place ?? {
       total: 0,
       oldestRead: Number.MAX_SAFE_INTEGER,
       isCounted: false,
@@ -145,7 +145,7 @@ const readRunSlice = inEnvironment(
       runsOnPage: 0,
       length: 0
     }
-    return yield* new Walk(tx, query, filter, from).processSlice()
+    return yield* new Walk(tx, query, filter, start).processSlice()
   },
   () => "list runs"
 )

@@ -71,8 +71,8 @@ export const deleteEndedRuns = acrossEnvironments(
 
 const retentionOf = (tx: Transaction, row: Row, keepMs: number): number => {
   const status = statusIn(row)
-  const ended = status !== undefined && isTerminal(status) ? status : undefined
-  return retentionMs(tx, Number(row.function), ended, keepMs)
+  const endStatus = status !== undefined && isTerminal(status) ? status : undefined
+  return retentionMs(tx, Number(row.function), endStatus, keepMs)
 }
 
 const DELETE_STEPS = statement("RunRetention.deleteSteps", "DELETE FROM steps WHERE run = ?")

@@ -63,16 +63,16 @@ export class Deliveries {
    */
   lateJobs(ms: number): ReadonlyArray<string> {
     if (this.#waiting.length === 0) return []
-    const before = this.now() - ms
+    const leasedBefore = this.now() - ms
     return this.#waiting.flatMap(({ job, leasedAt }) =>
-      job === undefined || leasedAt >= before ? [] : [job.jobId]
+      job === undefined || leasedAt >= leasedBefore ? [] : [job.jobId]
     )
   }
 
   /** Notes that the worker had the leases of these jobs at the time `at`. */
   noteLeased(jobIds: ReadonlyArray<string>, at: number): void {
-    for (const one of this.#waiting) {
-      if (one.job !== undefined && jobIds.includes(one.job.jobId)) one.leasedAt = at
+    for (const delivery of this.#waiting) {
+      if (delivery.job !== undefined && jobIds.includes(delivery.job.jobId)) delivery.leasedAt = at
     }
   }
 

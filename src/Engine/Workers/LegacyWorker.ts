@@ -64,15 +64,15 @@ export class LegacyWorker {
       for (let round = 0; round < MAX_CLAIMS; round++) {
         const jobs = yield* session.take(n)
         const usable: Array<Job> = []
-        const ended: Array<{ readonly job: Job; readonly op: TurnOp }> = []
+        const jobsToEnd: Array<{ readonly job: Job; readonly op: TurnOp }> = []
         for (const job of jobs) {
           const op = opForUnusable(job, options.hasTurnWorker)
           if (op === undefined) usable.push(job)
-          else ended.push({ job, op })
+          else jobsToEnd.push({ job, op })
         }
-        if (ended.length > 0) {
+        if (jobsToEnd.length > 0) {
           yield* session.report(
-            ended.map(({ job, op }) => ({ jobId: job.jobId, runId: job.runId, ops: [op] }))
+            jobsToEnd.map(({ job, op }) => ({ jobId: job.jobId, runId: job.runId, ops: [op] }))
           )
         }
         if (usable.length > 0 || jobs.length === 0) return usable

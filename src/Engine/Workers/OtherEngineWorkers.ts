@@ -37,17 +37,17 @@ export class OtherEngineWorkers {
 
   /** Replaces the workers. Returns whether any has come, gone or changed. */
   set(workers: ReadonlyArray<WorkerOfEngine>): boolean {
-    const before = this.#workers
+    const workersBefore = this.#workers
     this.#workers = new Map(
       workers.flatMap((worker) => {
-        const read = readWorker(worker)
-        return read === undefined ? [] : [[worker.workerId, read]]
+        const storedWorker = readWorker(worker)
+        return storedWorker === undefined ? [] : [[worker.workerId, storedWorker]]
       })
     )
     this.#pinning = [...this.#workers.values()].flatMap(demandOf)
     return (
-      before.size !== this.#workers.size ||
-      [...this.#workers].some(([id, { text }]) => before.get(id)?.text !== text)
+      workersBefore.size !== this.#workers.size ||
+      [...this.#workers].some(([id, { text }]) => workersBefore.get(id)?.text !== text)
     )
   }
 

@@ -62,10 +62,10 @@ export class Sessions {
     return {
       ...this.sessionOf(worker),
       setReachable: (reachable, problem) => {
-        const before = worker.problem
+        const problemBefore = worker.problem
         worker.reachable = reachable
         worker.problem = reachable ? undefined : problem
-        const hasChanged = (before === undefined) !== (worker.problem === undefined)
+        const hasChanged = (problemBefore === undefined) !== (worker.problem === undefined)
         if (hasChanged) this.#onProblem(worker)
         // pinned runs that wait for the worker's version may go to other workers now
         if (hasChanged || (reachable && worker.room > 0)) this.#dispatch.pokeIfReady()

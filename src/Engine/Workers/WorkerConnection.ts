@@ -291,8 +291,8 @@ export class WorkerConnection {
     // the worker need not drop jobs of an earlier worker with its id
     for (const jobId of leftAlone) droppingJobs.delete(jobId)
     for (const jobId of lost) droppingJobs.set(jobId, 0)
-    const before = earlier === undefined ? [] : [...earlier.#deliveries.droppingJobs.keys()]
-    return this.#dropped(before.filter((jobId) => !this.#activeJobIds.has(jobId)))
+    const earlierDropping = earlier === undefined ? [] : [...earlier.#deliveries.droppingJobs.keys()]
+    return this.#dropped(earlierDropping.filter((jobId) => !this.#activeJobIds.has(jobId)))
   }
 
   /** Checks late jobs. A worker that is no longer known here gets what is left to deliver without a check. */
@@ -323,10 +323,12 @@ export class WorkerConnection {
    */
   #newlyDropped(holding: ReadonlyArray<string>, seen: number | undefined): ReadonlyArray<string> {
     const { droppingJobs } = this.#deliveries
-    const before = this.#activeJobIds
+    const activeBefore = this.#activeJobIds
     this.#activeJobIds = new Set(holding)
     const dropped = [...droppingJobs]
-      .filter(([jobId, seq]) => !this.#activeJobIds.has(jobId) && ((seen ?? -1) >= seq || before.has(jobId)))
+      .filter(
+        ([jobId, seq]) => !this.#activeJobIds.has(jobId) && ((seen ?? -1) >= seq || activeBefore.has(jobId))
+      )
       .map(([jobId]) => jobId)
     for (const jobId of dropped) droppingJobs.delete(jobId)
     return dropped
