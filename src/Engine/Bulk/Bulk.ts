@@ -3,7 +3,8 @@
  * transactions with other work in between. After a restart, or at another engine, it goes on where it was. The caller does not
  * have to wait for it.
  *
- * An operation has the permissions of the API key of its caller. They are checked for each run just before the action: at that moment, the key must permit a single call with the same action.
+ * An operation has the permissions of the API key of its caller. They are checked for each run just before the action: at that
+ * moment, the key must permit a single call with the same action.
  */
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"

@@ -1,5 +1,6 @@
 /**
- * The active turns at a push endpoint, each with its request. Decides what is sent, how the answer ends the turn, and what the handler is told in between.
+ * The active turns at a push endpoint, each with its request. Decides what is sent, how the answer ends the turn, and what the
+ * handler is told in between.
  *
  * A turn whose request never arrived is given back without a loss. A turn that was lost when it may have begun counts as a loss
  * of its run, as with any worker. Neither uses up an attempt.

@@ -99,12 +99,12 @@ export function* deleteRun(key: number): Program<void> {
   yield* write(DELETE_RUN, key)
 }
 
-const LIST_RUNS_AFTER = statement(
+const OLD_AFTER = statement(
   "RunRetention.oldAfter",
   `${SELECT_RUNS} key > ? ORDER BY key LIMIT ${PAGE}`
 )
 
-const FIND_RUN = statement("RunRetention.oldOne", `${SELECT_RUNS} key = ?`)
+const OLD_ONE = statement("RunRetention.oldOne", `${SELECT_RUNS} key = ?`)
 
 /** Lists keys from the index of ids, which has all keys: the `+` makes SQLite read this index, and not the rows. */
 const LIST_KEYS_AFTER = statement(
@@ -116,10 +116,10 @@ const LIST_KEYS_AFTER = statement(
 /** A page of the runs after `last`, in order. When some runs are damaged, each run is read by a query of its own. */
 function* readPage(tx: Transaction, last: number): Program<ReadonlyArray<Row>> {
   if (tx.damage.except("run", "key") === "")
-    return yield* allIsolatingDamage(tx, "run", [LIST_KEYS_AFTER, last], LIST_RUNS_AFTER, last)
+    return yield* allIsolatingDamage(tx, "run", [LIST_KEYS_AFTER, last], OLD_AFTER, last)
   const rows: Array<Row> = []
   for (const { key } of yield* all(LIST_KEYS_AFTER, last)) {
-    const row = yield* isolateRow(tx, "run", Number(key), get(FIND_RUN, key!))
+    const row = yield* isolateRow(tx, "run", Number(key), get(OLD_ONE, key!))
     if (row !== undefined) rows.push(row)
   }
   return rows

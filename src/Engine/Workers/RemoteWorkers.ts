@@ -110,8 +110,9 @@ export class RemoteWorkers {
 
   readonly #now = (): number => Number(this.#options.clock.monotonicTimeNanosUnsafe()) / 1e6
 
-  // Closures that a worker keeps for life are created here, not in `announce` or `enlist`. A closure created there would keep its
-  // whole scope alive. That scope has the earlier worker with the same id, whose closures would keep the one before it, and so on.
+  // Closures that a worker keeps for life are created here, not in `registerTurnWorker` or `registerLegacyWorker`. A closure
+  // created there would keep its whole scope alive. That scope has the earlier worker with the same id, whose closures would keep
+  // the one before it, and so on.
   readonly #onDead = (dead: WorkerConnection): Effect.Effect<void> => this.#endDead(dead)
   readonly #onMoved = (workerId: string): void => void this.#options.fork(this.#endMoved(workerId))
   readonly #wallClock = (): number => this.#options.clock.currentTimeMillisUnsafe()
