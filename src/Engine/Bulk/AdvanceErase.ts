@@ -29,7 +29,7 @@ import {
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { BulkRecord } from "./BulkRecords.ts"
 import { endBulk, findBulk, forgetTarget, isOvertaken, logEnd, OVERTAKEN, Tally } from "./BulkRows.ts"
-import type { CheckedKeys, EraseFound, ErasePlace } from "./EraseRecords.ts"
+import type { CheckedKeys, FoundItems, ErasePlace } from "./EraseRecords.ts"
 import { sourcesOf } from "./EraseFinding.ts"
 import {
   eraseEvent,
@@ -122,7 +122,7 @@ export const advanceErase = inEnvironment(
     environment: string,
     id: string,
     from: BulkRecord,
-    found?: EraseFound & { readonly missing: ReadonlyArray<string> }
+    found?: FoundItems & { readonly missing: ReadonlyArray<string> }
   ): Program<BulkRecord | undefined | typeof OVERTAKEN> {
     const record = yield* findBulk(tx, environment, id)
     if (record?.status !== "running") return record
@@ -149,7 +149,7 @@ export const advanceErase = inEnvironment(
     }
     return yield* noteErase(tx, record, next, tally)
   },
-  (_, id, _from: BulkRecord, _found?: EraseFound & { readonly missing: ReadonlyArray<string> }) =>
+  (_, id, _from: BulkRecord, _found?: FoundItems & { readonly missing: ReadonlyArray<string> }) =>
     `continue bulk operation ${id}`
 )
 
@@ -214,7 +214,7 @@ interface StepContext {
 function* advance(
   tx: Transaction,
   at: StepContext,
-  found: (EraseFound & { readonly missing: ReadonlyArray<string> }) | undefined
+  found: (FoundItems & { readonly missing: ReadonlyArray<string> }) | undefined
 ): Program<ErasePlace | { readonly error: string }> {
   const { environment, operation, place, record, tally } = at
   switch (place.phase) {

@@ -16,7 +16,7 @@ import { all, get, type Program, statement, write } from "../Store/Program.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 import type { RunActivity } from "../Store/RunActivity.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
-import type { Followed } from "./EraseRecords.ts"
+import type { FollowPlace } from "./EraseRecords.ts"
 
 /** The mark that replaces erased data, as JSON text. */
 const markOf = (at: number): string => {
@@ -361,8 +361,8 @@ export function* followEvent(
   operation: number,
   position: number,
   environment: number,
-  from: Followed | undefined
-): Program<Followed | undefined> {
+  from: FollowPlace | undefined
+): Program<FollowPlace | undefined> {
   if (from === undefined) yield* write(ADD_STARTED_RUNS, operation, position, environment)
   for (const [way, { add, page }] of receiverQueries.entries()) {
     if (way < (from?.way ?? 0)) continue

@@ -21,7 +21,7 @@ import {
   functionsSearchableBy,
   searchRuns,
   type SearchPlace,
-  type Sum
+  type GroupSum
 } from "./RunSearchRows.ts"
 import { attributeOf } from "./SearchAttributes.ts"
 
@@ -70,7 +70,7 @@ export const countMatchingRuns = (
     const deadline = (yield* Clock.currentTimeMillis) + timeLimit
     const groups = new Map<string | undefined, Group>()
     const allRuns = new Group()
-    const add = (sum: Sum): void => {
+    const add = (sum: GroupSum): void => {
       let group = groups.get(sum.value)
       if (group === undefined) groups.set(sum.value, (group = new Group()))
       group.add(sum)
@@ -135,7 +135,7 @@ const sumOf = (
   found: FoundRun,
   { by, durations }: { readonly by: string; readonly durations: boolean },
   withAttribute: ReadonlySet<string> | undefined
-): Sum => {
+): GroupSum => {
   const { run } = found
   const durationMs =
     !durations || run.startedAt === undefined || run.endedAt === undefined
@@ -186,7 +186,7 @@ class Group {
   #retried = 0
   readonly #countsByDuration = new Map<number, number>()
 
-  add({ count, isRetried, status, tookMs }: Sum): void {
+  add({ count, isRetried, status, tookMs }: GroupSum): void {
     this.total += count
     this.#statuses.set(status, (this.#statuses.get(status) ?? 0) + count)
     if (isRetried) this.#retried += count

@@ -99,10 +99,7 @@ export function* deleteRun(key: number): Program<void> {
   yield* write(DELETE_RUN, key)
 }
 
-const OLD_AFTER = statement(
-  "RunRetention.oldAfter",
-  `${SELECT_RUNS} key > ? ORDER BY key LIMIT ${PAGE}`
-)
+const OLD_AFTER = statement("RunRetention.oldAfter", `${SELECT_RUNS} key > ? ORDER BY key LIMIT ${PAGE}`)
 
 const OLD_ONE = statement("RunRetention.oldOne", `${SELECT_RUNS} key = ?`)
 

@@ -120,7 +120,7 @@ export interface Grouping {
 }
 
 /** Counts the runs that are equal in all fields but `count`. */
-export interface Sum {
+export interface GroupSum {
   readonly value: string | undefined
   readonly status: RunStatus
   readonly isRetried: boolean
@@ -129,7 +129,7 @@ export interface Sum {
 }
 
 interface SumsSlice {
-  readonly sums: ReadonlyArray<Sum>
+  readonly sums: ReadonlyArray<GroupSum>
   readonly place: SearchPlace
   readonly isLast: boolean
 }
@@ -479,7 +479,7 @@ class Search {
       by,
       durations ? 1 : 0
     ]
-    const sums: Array<Sum> = []
+    const sums: Array<GroupSum> = []
     for (const { values } of lanes) {
       for (const row of yield* all(
         plan.sum,

@@ -40,7 +40,7 @@ interface Poll {
 }
 
 /** What a worker gets now. */
-export interface Delivered {
+export interface DeliveredBatch {
   /** Encoded as in `Deliveries`. */
   readonly deliveries: ReadonlyArray<string>
   /** Whether the engine is about to stop. */
@@ -181,7 +181,7 @@ export class WorkerConnection {
   }
 
   /** The new deliveries of a stream. A stream loses nothing, so they are not kept. */
-  takeNew(): Delivered {
+  takeNew(): DeliveredBatch {
     if (this.#closing) this.#wasToldOfStop = true
     return this.#answer(this.#deliveries.takeWithoutKeeping())
   }
@@ -192,7 +192,7 @@ export class WorkerConnection {
   }
 
   /** Takes the worker's free room and active jobs. Completes when the leases of these jobs are extended. */
-  room(request: RoomRequest): Effect.Effect<void, IronflowError> {
+  takeRoom(request: RoomRequest): Effect.Effect<void, IronflowError> {
     return Effect.suspend((): Effect.Effect<void, IronflowError> => {
       if (this.#abandoned) return this.#notHere
       this.#makeRoom(request)
@@ -201,8 +201,8 @@ export class WorkerConnection {
   }
 
   /** Waits until there is something to deliver, at most for as long as the worker asks. */
-  poll(request: PollRequest, connection: WatchedConnection): Effect.Effect<Delivered, IronflowError> {
-    return Effect.suspend((): Effect.Effect<Delivered, IronflowError> => {
+  poll(request: PollRequest, connection: WatchedConnection): Effect.Effect<DeliveredBatch, IronflowError> {
+    return Effect.suspend((): Effect.Effect<DeliveredBatch, IronflowError> => {
       this.#arrived(connection)
       this.#deliveries.confirm(request.seen)
       if (this.#abandoned) return this.#deliveries.isEmpty ? this.#notHere : this.#wait(request)
@@ -211,7 +211,7 @@ export class WorkerConnection {
     })
   }
 
-  #wait(request: PollRequest): Effect.Effect<Delivered, StoreError> {
+  #wait(request: PollRequest): Effect.Effect<DeliveredBatch, StoreError> {
     return Effect.suspend(() => {
       this.#answerPoll()
       if (!this.#deliveries.isEmpty || this.#closing)
@@ -438,7 +438,7 @@ export class WorkerConnection {
     Deferred.doneUnsafe(poll.woken, Exit.void)
   }
 
-  #answer(deliveries: ReadonlyArray<string>): Delivered {
+  #answer(deliveries: ReadonlyArray<string>): DeliveredBatch {
     return { deliveries, isClosing: this.#closing }
   }
 
@@ -494,4 +494,4 @@ export class WorkerConnection {
   })
 }
 
-const NOTHING: Delivered = { deliveries: [], isClosing: false }
+const NOTHING: DeliveredBatch = { deliveries: [], isClosing: false }
