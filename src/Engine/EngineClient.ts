@@ -67,9 +67,9 @@ export const make = Effect.gen(function* () {
       const workers = liveWorkers.workers(environment)
       const ids = id === undefined ? (yield* functions.list(environment)).map((fn) => fn.id) : [id]
       for (const functionId of ids) {
-        const counted = yield* yieldFirst(store.read(countPinned(environment, functionId)))
-        if (counted === undefined) return yield* new FunctionNotFoundError(functionId)
-        versions.push(...versionsOf(functionId, counted, workers))
+        const pinned = yield* yieldFirst(store.read(countPinned(environment, functionId)))
+        if (pinned === undefined) return yield* new FunctionNotFoundError(functionId)
+        versions.push(...versionsOf(functionId, pinned, workers))
       }
       return versions
     })

@@ -130,11 +130,11 @@ const runLine = (trouble: RunFailureEvent): Line => {
 const functionLines = (functions: ReadonlyArray<FunctionChange>): ReadonlyArray<Line> => {
   const byEnvironment = new Map<string, Array<{ readonly id: string; readonly what: string }>>()
   for (const { changed, deleted, environment, registration } of functions) {
-    const what = deleted === true ? "deleted" : changed
-    if (what === undefined) continue
+    const change = deleted === true ? "deleted" : changed
+    if (change === undefined) continue
     const described = byEnvironment.get(environment) ?? []
     byEnvironment.set(environment, described)
-    described.push({ id: registration.id, what })
+    described.push({ id: registration.id, what: change })
   }
   return Array.from(byEnvironment, ([environment, described]) => ({
     level: "Info",

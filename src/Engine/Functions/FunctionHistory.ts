@@ -7,7 +7,7 @@ import { codeVersionOf } from "../../Versioning.ts"
 import { all, inEnvironment, type Program, refuse, statement, write } from "../Store/Program.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 import type { Transaction } from "../Store/Transaction.ts"
-import { type Pinned, pinnedRuns } from "./Pins.ts"
+import { type PinnedVersion, pinnedRuns } from "./Pins.ts"
 import { registryOf } from "./Registry.ts"
 
 /** How many registrations of a function are kept. */
@@ -57,13 +57,15 @@ export const functionHistory = inEnvironment(
     const registrations = rows.map((row) => parseStored(String(row.registration)) as FunctionRegistration)
     return rows.map((row, i): FunctionVersion => {
       const registration = registrations[i]!
-      const before = registrations[i + 1]
+      const registrationBefore = registrations[i + 1]
       const codeVersion = codeVersionOf(registration)
       return {
         version: Number(row.version),
         at: new Date(Number(row.at)).toISOString(),
         codeVersion,
-        ...(before === undefined ? {} : { changed: changedFields(before, registration) }),
+        ...(registrationBefore === undefined
+          ? {}
+          : { changed: changedFields(registrationBefore, registration) }),
         liveRuns: liveRunsByVersion.get(codeVersion) ?? 0,
         // all of the registration is JSON
         registration: { ...registration }
@@ -98,7 +100,7 @@ export const countPinned = inEnvironment(
     tx: Transaction,
     environment: string,
     id: string
-  ): Program<{ readonly latest: string; readonly pinned: ReadonlyArray<Pinned> } | undefined> {
+  ): Program<{ readonly latest: string; readonly pinned: ReadonlyArray<PinnedVersion> } | undefined> {
     const fn = registryOf(tx).get(environment, id)
     if (fn === undefined) return undefined
     return { latest: codeVersionOf(fn.registration), pinned: yield* pinnedRuns(fn) }

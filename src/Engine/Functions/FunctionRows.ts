@@ -82,9 +82,9 @@ export const registerFunctions = acrossEnvironments(
       const isPinning = registration.versioning === "pin"
       const pins = isPinning || Number(row?.pins ?? 0) === 1
       let key: number
-      let changed: "new" | "changed" | undefined
+      let changeKind: "new" | "changed" | undefined
       if (row === undefined) {
-        changed = "new"
+        changeKind = "new"
         key = yield* insert(
           INSERT_FUNCTION,
           environment,
@@ -102,7 +102,7 @@ export const registerFunctions = acrossEnvironments(
         key = Number(row.key)
         const deleted = row.deleted_at !== null
         if (deleted) {
-          changed = "new"
+          changeKind = "new"
           yield* write(RESTORE_FUNCTION, key)
         }
         if (row.hash !== hash || (tx.damage.wasFound && registryOf(tx).byKey(key) === undefined)) {
@@ -115,7 +115,7 @@ export const registerFunctions = acrossEnvironments(
             keptIds.push(registration.id)
             continue
           }
-          changed ??= "changed"
+          changeKind ??= "changed"
           yield* putSearchPaths(key, registration, yield* storedRegistration(key))
           const version = Number(row.version) + 1
           yield* write(UPDATE_REGISTRATION, text, hash, since, version, now, pins ? 1 : 0, key)
@@ -136,7 +136,7 @@ export const registerFunctions = acrossEnvironments(
           ...pauseIn(row),
           ...(pins ? { pins } : {})
         },
-        changed
+        changeKind
       )
     }
     return keptIds

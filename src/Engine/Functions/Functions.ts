@@ -129,15 +129,15 @@ class KnownFunctions {
         { advice: "Delete the functions that are no longer in the code" }
       )
     }
-    const before = this.#lengths.get(environment) ?? 0
-    let after = before
+    const lengthBefore = this.#lengths.get(environment) ?? 0
+    let lengthAfter = lengthBefore
     for (const registration of registrations) {
-      after += lengthOf(registration) - lengthOf(functions?.get(registration.id)?.registration)
+      lengthAfter += lengthOf(registration) - lengthOf(functions?.get(registration.id)?.registration)
     }
-    if (after > before && after > Limits.functionsOfEnvironmentBytes) {
+    if (lengthAfter > lengthBefore && lengthAfter > Limits.functionsOfEnvironmentBytes) {
       throw new LimitExceededError(
         `The total length of the function registrations ${what}`,
-        after,
+        lengthAfter,
         Limits.functionsOfEnvironmentBytes,
         "characters",
         {

@@ -40,7 +40,7 @@ const codeIn = (body: unknown): unknown =>
   isObject(body) && isObject(body.error) ? body.error.code : undefined
 
 /** Why an endpoint with this answer accepts no turns now; `undefined` when it accepts them. */
-export const unavailability = ({ status }: PostAnswer, body: unknown): string | undefined => {
+export const unavailableReason = ({ status }: PostAnswer, body: unknown): string | undefined => {
   const code = codeIn(body)
   if (code === "FUNCTION_NOT_FOUND") return undefined
   const isProblem =
@@ -70,7 +70,7 @@ export const readDescription = (answer: PostAnswer): EndpointDescription | Ironf
   }
   const unknown = { turns: undefined, functions: [] }
   const problem =
-    unavailability(answer, body) ??
+    unavailableReason(answer, body) ??
     (answer.status >= 500 ? `it answered ${answer.status}${reasonIn(body)}` : undefined)
   if (problem === undefined) return unknown
   // an endpoint that does not know this request may fail, or say that it has no function with an empty name
@@ -83,18 +83,18 @@ export const readDescription = (answer: PostAnswer): EndpointDescription | Ironf
  * How a turn was requested. A handler of another package gets a segment of a turn, with the attempts that the engine knows.
  * Other handlers get the whole turn.
  */
-export type RequestedAs =
+export type RequestKind =
   { readonly turns: true } | { readonly turns: false; readonly attempts: Attempts | undefined }
 
 /** Reads the report in the answer to a turn. Throws `ValidationError` when the answer has no report. */
 export const readReport = (
   job: Job,
   body: unknown,
-  as: RequestedAs,
+  kind: RequestKind,
   nowMs: number
 ): Omit<TurnReport, "jobId" | "runId"> => {
   if (isIronflowError(body)) throw body
-  if (!as.turns) return { ops: readPushResponse(job.runId, body, as.attempts, nowMs) }
+  if (!kind.turns) return { ops: readPushResponse(job.runId, body, kind.attempts, nowMs) }
   const { logs, ops } = isObject(body) ? body : {}
   const report = { ops, ...(logs === undefined ? {} : { logs }) }
   checkReport({ jobId: job.jobId, runId: job.runId, ...report }, "The answer")

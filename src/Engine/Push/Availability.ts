@@ -40,11 +40,11 @@ export class Availability {
   readonly #options: AvailabilityOptions
   #runsTurns: boolean | undefined
   #problem: string | undefined = "it has not been checked yet"
-  #probing: Fiber.Fiber<void> | undefined
+  #probeFiber: Fiber.Fiber<void> | undefined
   /** The delay before the next probe, in milliseconds. */
   #probeMs = FIRST_PROBE_MS
   #isInDoubt = false
-  #ranSegment = false
+  #hasRunSegment = false
 
   constructor(options: AvailabilityOptions) {
     this.#options = options
@@ -91,7 +91,7 @@ export class Availability {
 
   /** Notes that the endpoint has answered a turn in the protocol of other packages. */
   noteSegmentAnswer(): void {
-    this.#ranSegment = true
+    this.#hasRunSegment = true
   }
 
   /** Marks the endpoint as unavailable, and probes it until it answers. */
@@ -111,13 +111,13 @@ export class Availability {
 
   /** Starts to probe the endpoint, unless it is available or is being probed. */
   start(): void {
-    if (this.#problem !== undefined && this.#probing === undefined) this.#probe(0)
+    if (this.#problem !== undefined && this.#probeFiber === undefined) this.#probe(0)
   }
 
   /** Stops probing the endpoint. */
   stop(): void {
-    this.#probing?.interruptUnsafe()
-    this.#probing = undefined
+    this.#probeFiber?.interruptUnsafe()
+    this.#probeFiber = undefined
   }
 
   /** Waits as long as another engine probes the endpoint. */
@@ -133,11 +133,11 @@ export class Availability {
       Math.max(FIRST_PROBE_MS, delayMs * (delayMs < 1000 ? 2 : 1.2)),
       LONGEST_PROBE_MS
     )
-    this.#probing = this.#options.fork(
+    this.#probeFiber = this.#options.fork(
       Effect.matchEffect(Effect.delay(Effect.andThen(this.#awaitOtherProbe, this.ask), delayMs), {
         onSuccess: (turns) =>
           Effect.suspend(() => {
-            this.#probing = undefined
+            this.#probeFiber = undefined
             this.noteAnswer(turns)
             // an answer to a probe does not show that the endpoint accepts turns: probes keep the longer delay until the endpoint
             // has answered a turn
@@ -170,7 +170,7 @@ export class Availability {
     Effect.flatMap(this.describe, ({ doubt, turns }) => {
       if (turns !== undefined) return Effect.succeed(turns)
       if (this.#runsTurns !== true) {
-        return Effect.succeed(doubt === undefined || this.#ranSegment ? false : undefined)
+        return Effect.succeed(doubt === undefined || this.#hasRunSegment ? false : undefined)
       }
       return Effect.fail(
         unavailableError(

@@ -260,14 +260,14 @@ export class PushEndpoints {
   ): Effect.Effect<ReadonlyArray<Notice> | undefined, StoreError> {
     const { store } = this.#options
     if (store.node === undefined) return Effect.succeed(undefined)
-    const read = Effect.gen(function* () {
+    const readNotices = Effect.gen(function* () {
       const [jobEnvironment = environment] = yield* store.read(ExtendLeases.environmentsOfJobs([jobId]))
       return jobEnvironment === undefined
         ? undefined
         : yield* store.read(PendingNotices.pendingNoticesOfJob(jobEnvironment, jobId))
     })
     const rounds = Math.ceil(Math.min(waitMs, LONGEST_WAIT_MS) / NOTICES_CHECK_MS)
-    return Effect.repeat(read, {
+    return Effect.repeat(readNotices, {
       schedule: Schedule.spaced(NOTICES_CHECK_MS),
       times: rounds,
       until: (notices) => notices === undefined || notices.length > 0

@@ -1,5 +1,6 @@
 /**
- * The active turns at a push endpoint, each with its request. Decides what is sent, how the answer ends the turn, and what the handler is told in between.
+ * The active turns at a push endpoint, each with its request. Decides what is sent, how the answer ends the turn, and what the
+ * handler is told in between.
  *
  * A turn whose request never arrived is given back without a loss. A turn that was lost when it may have begun counts as a loss
  * of its run, as with any worker. Neither uses up an attempt.
@@ -26,7 +27,7 @@ import type { RunningTurn } from "../../Protocol/RunningSteps.ts"
 import { ReportedSteps } from "../Workers/ReportedSteps.ts"
 import { StoreOutage } from "../Store/StoreOutage.ts"
 import type { RemoteSession } from "../Workers/RemoteSession.ts"
-import { type RequestedAs, bodyOf, readReport, reasonIn, unavailability } from "./Answers.ts"
+import { type RequestKind, bodyOf, readReport, reasonIn, unavailableReason } from "./Answers.ts"
 import type { Availability } from "./Availability.ts"
 import { type EndpointTarget, postTo } from "./EndpointRequest.ts"
 import { encodePushRequest, unsentFailureKinds } from "../../Protocol/LegacyHandlers.ts"
@@ -38,7 +39,7 @@ import type { PostAnswer } from "./HttpPost.ts"
  */
 export const LEASE_MS = 30_000
 /** How often the leases of active turns are extended, in milliseconds. */
-const TICK_MS = LEASE_MS / 3
+const RENEWAL_INTERVAL_MS = LEASE_MS / 3
 
 export interface TurnRequestsOptions extends EndpointTarget {
   readonly clock: Clock.Clock
@@ -96,7 +97,7 @@ export class PushTurnRequests {
     this.#leaseOutage = new StoreOutage(
       `Leases of turns at the endpoint ${url} cannot be extended`,
       `Leases of turns at the endpoint ${url} can be extended again`,
-      `every ${TICK_MS / 1000} s`
+      `every ${RENEWAL_INTERVAL_MS / 1000} s`
     )
   }
 
@@ -126,7 +127,7 @@ export class PushTurnRequests {
     this.#turns.set(job.jobId, turn)
     const removeTurn = Effect.sync(() => {
       this.#turns.delete(job.jobId)
-      wake(turn)
+      wakeWaiter(turn)
       this.#endpoint.session()?.makeRoom(1)
     })
     turn.fiber = this.#options.fork(
@@ -147,7 +148,7 @@ export class PushTurnRequests {
     const turn = this.#turns.get(notice.jobId)
     if (turn === undefined) return
     turn.notices.push(notice)
-    wake(turn)
+    wakeWaiter(turn)
     if (!endsLease(notice)) return
     // the handler sees that its request is aborted; a handler that asks for notices learns the reason
     turn.isGivenUp = true
@@ -189,7 +190,7 @@ export class PushTurnRequests {
   #keepLease(turn: TurnInFlight): Effect.Effect<void> {
     const { jobId } = turn.job
     return Effect.andThen(
-      Effect.sleep(TICK_MS),
+      Effect.sleep(RENEWAL_INTERVAL_MS),
       Effect.suspend(() => {
         // the lease is not extended any more: the handler has the rest of its time to drop the turn
         if (turn.isGivenUp) return Effect.never
@@ -287,7 +288,7 @@ export class PushTurnRequests {
 
   #handleAnswer(job: Job, answer: PostAnswer, turns: boolean): Effect.Effect<void> {
     const body = bodyOf(answer)
-    const problem = unavailability(answer, body)
+    const problem = unavailableReason(answer, body)
     if (problem !== undefined) return this.#postpone(job, problem)
     const { availability } = this.#endpoint
     availability.noteTurnAnswer()
@@ -298,7 +299,7 @@ export class PushTurnRequests {
         report = readReport(
           job,
           body,
-          this.#requestedAs(job, turns),
+          this.#requestKind(job, turns),
           this.#options.clock.currentTimeMillisUnsafe()
         )
         if (!turns) availability.noteSegmentAnswer()
@@ -325,7 +326,7 @@ export class PushTurnRequests {
     })
   }
 
-  #requestedAs({ attempt, functionId }: Job, turns: boolean): RequestedAs {
+  #requestKind({ attempt, functionId }: Job, turns: boolean): RequestKind {
     if (turns) return { turns }
     const { environment, findFunction } = this.#options
     const retry = findFunction(environment, functionId)?.retry
@@ -371,7 +372,7 @@ const notKnown = (runId: string): string =>
   `it did not say whether it is a handler of @ironflow/node, and only such a handler can continue run ${runId}. ` +
   "If it is another handler, it must answer `describe` requests with 400, or run a turn of another run first"
 
-const wake = (turn: TurnInFlight): void => {
+const wakeWaiter = (turn: TurnInFlight): void => {
   if (turn.nextNotice === undefined) return
   Deferred.doneUnsafe(turn.nextNotice, Exit.void)
   turn.nextNotice = undefined

@@ -205,7 +205,10 @@ const UPDATE_BATCH = variant(
   "UPDATE node_workers SET batch = ?, acks = ? WHERE worker = ? AND node = ? AND session = ?"
 )
 
-/** Maximum length of the answers that are stored for another engine, in characters. Longer answers are computed again there. */
+/**
+ * Maximum length of the answers that are stored for another engine, in characters. Longer answers are computed again by the other
+ * engine.
+ */
 const MAX_ACKS_CHARS = 64 * 1024
 
 /** Identifies a batch of reports. `number` counts the batches of the session. */

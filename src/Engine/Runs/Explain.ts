@@ -121,7 +121,7 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
     : readyReason(situation, workers, now)
 }
 
-/** After how many milliseconds without a sign of life an engine may be gone: a live engine shows itself more often. */
+/** An engine without a sign of life for this many milliseconds may be gone: a live engine shows itself more often. */
 const SILENT_MS = 5000
 
 /**
@@ -374,11 +374,11 @@ const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
     return { code: "READY", message: "It is about to be handed to a worker.", details: {} }
   }
   const others = waits.filter((other) => other !== wait && !other.fired)
-  const due =
+  const dueFields =
     wait.dueAt === undefined ? {} : { dueAt: iso(wait.dueAt), dueInMs: Math.max(0, wait.dueAt - now) }
   const details = {
     stepId: wait.stepId,
-    ...due,
+    ...dueFields,
     ...(others.length === 0 ? {} : { alsoWaitingFor: others.map(({ stepId, kind }) => ({ stepId, kind })) })
   }
   const at =

@@ -310,14 +310,14 @@ export const getRunSteps = (
 ) =>
   Effect.gen(function* () {
     const steps: Array<RunStep> = []
-    let from: number | undefined = 0
-    while (from !== undefined) {
-      if (from > 0) yield* yieldToEventLoop
+    let firstIndex: number | undefined = 0
+    while (firstIndex !== undefined) {
+      if (firstIndex > 0) yield* yieldToEventLoop
       const part: RunSteps = yield* store.read(
-        readRunSteps(environment, runId, { from, limit: -1, reported })
+        readRunSteps(environment, runId, { from: firstIndex, limit: -1, reported })
       )
       for (const step of part.steps) steps.push(step)
-      from = part.next
+      firstIndex = part.next
     }
     return steps
   })

@@ -7,7 +7,7 @@ import type { RunStep, Run, AuditEvent } from "../../Client/Client.ts"
 import type { RunStatus } from "../../RunStatus.ts"
 import type { StoredPause } from "../Store/Changes.ts"
 import type { Lease } from "./Stuck.ts"
-import type { HeldBack } from "../Functions/FunctionSchedules.ts"
+import type { HeldBackSchedule } from "../Functions/FunctionSchedules.ts"
 
 export interface RunSteps {
   readonly steps: ReadonlyArray<RunStep>
@@ -89,7 +89,7 @@ export interface RunSituation {
   /** The worker to which the run's actor is bound. */
   readonly actorWorkerId?: string
   /** The schedule that started the run. Only set when fires of this schedule wait, or are skipped, until the run ends. */
-  readonly heldBack?: HeldBack
+  readonly heldBack?: HeldBackSchedule
 }
 
 export interface AuditPage {

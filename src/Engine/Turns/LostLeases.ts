@@ -118,11 +118,11 @@ export const releaseWorker = inEnvironment(
   ): Program<number> {
     // the worker has moved to another engine with its turns
     if (session !== undefined && !(yield* endSession(tx, workerId, session))) return 0
-    const held = (yield* runsHeldBy(tx, environment, workerId)).filter((row) => !keptJobs.has(jobOf(row)))
-    for (const row of held) {
+    const heldRows = (yield* runsHeldBy(tx, environment, workerId)).filter((row) => !keptJobs.has(jobOf(row)))
+    for (const row of heldRows) {
       if (isRevoked(row)) yield* isolateRow(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
     }
-    const rows = held.filter((row) => !isRevoked(row))
+    const rows = heldRows.filter((row) => !isRevoked(row))
     if (hasDied) yield* loseRuns(tx, rows, () => `worker ${workerId} is gone`)
     else
       for (const row of rows) yield* isolateRow(tx, "run", Number(row.key), releaseRun(tx, Number(row.key)))
@@ -142,7 +142,7 @@ const DELETE_ACTORS_OF_FUNCTION = statement(
   "DELETE FROM actors WHERE worker = ? AND function = ?"
 )
 
-/** Unbinds the actors of a worker; with `functionIds`, only those of functions that the worker no longer has. */
+/** Unbinds the actors of a worker. `functionIds` are functions that the worker still has, whose actors stay bound. */
 export function* unbindActors(
   tx: Transaction,
   environment: string,
@@ -262,7 +262,7 @@ export function* environmentsOfExpired(tx: Transaction, limit: number): Program<
 /** Takes back the runs of one environment that are among the first `limit` expired leases of all environments. */
 export function* expireLeases(tx: Transaction, environment: number, limit: number): Program<number> {
   const now = tx.now()
-  const due = yield* allIsolatingDamage(
+  const dueRows = yield* allIsolatingDamage(
     tx,
     "run",
     [LIST_KEYS_OF_EXPIRED, now],
@@ -271,10 +271,10 @@ export function* expireLeases(tx: Transaction, environment: number, limit: numbe
     limit,
     environment
   )
-  for (const row of due) {
+  for (const row of dueRows) {
     if (isRevoked(row)) yield* isolateRow(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
   }
-  const rows = due.filter((row) => !isRevoked(row))
+  const rows = dueRows.filter((row) => !isRevoked(row))
   for (const row of rows) {
     tx.notify(String(row.worker), {
       _tag: "LeaseLost",
@@ -286,7 +286,7 @@ export function* expireLeases(tx: Transaction, environment: number, limit: numbe
   for (const worker of new Set(rows.map((row) => String(row.worker)))) {
     yield* unbindActors(tx, tx.environmentName(environment), worker)
   }
-  return due.length
+  return dueRows.length
 }
 
 const FIND_LEASED_RUN = statement(
@@ -332,8 +332,8 @@ function* loseRuns(tx: Transaction, rows: ReadonlyArray<Row>, why: (row: Row) =>
   )
   for (const row of rows) {
     const isWith = (other: Row): boolean => other !== row && other.worker === row.worker
-    const how = { isOnlySuspect: !possibleCauses.some(isWith), isWithOthers: rows.some(isWith) }
-    yield* isolateRow(tx, "run", Number(row.key), loseRun(tx, row, why(row), how))
+    const companions = { isOnlySuspect: !possibleCauses.some(isWith), isWithOthers: rows.some(isWith) }
+    yield* isolateRow(tx, "run", Number(row.key), loseRun(tx, row, why(row), companions))
   }
 }
 

@@ -40,7 +40,7 @@ export class ConnectedWorkers implements LiveWorkersService {
       onMoved: options.onMoved,
       functions,
       functionIds: new Set(functions.keys()),
-      pins: registration.functions.some(({ versioning }) => versioning === "pin"),
+      pinsRuns: registration.functions.some(({ versioning }) => versioning === "pin"),
       handlers,
       transport: options.transport,
       connectedAt: options.connectedAt,
@@ -51,7 +51,7 @@ export class ConnectedWorkers implements LiveWorkersService {
           ? new Map(registration.functions.map((fn) => [fn.id, fn.timeoutMs]))
           : undefined,
       length: registrationLength(registration),
-      active: new ShortLivedSet(),
+      activeJobIds: new ShortLivedSet(),
       earlierJobs: new Set(),
       isClaimed: false,
       storedFunctions: functions,
@@ -99,7 +99,7 @@ export class ConnectedWorkers implements LiveWorkersService {
       ...(worker.problem === undefined ? {} : { problem: worker.problem }),
       labels: worker.registration.labels,
       maxConcurrentJobs: worker.registration.maxConcurrentJobs,
-      activeJobs: worker.active.size
+      activeJobs: worker.activeJobIds.size
     }))
     return [...ownWorkers, ...this.otherEngineWorkers.live(environment)]
   }
@@ -153,7 +153,7 @@ export class ConnectedWorkers implements LiveWorkersService {
     let activeJobs = 0
     let credit = 0
     for (const worker of this.#workers.values()) {
-      activeJobs += worker.active.size
+      activeJobs += worker.activeJobIds.size
       credit += worker.room
     }
     return { workers: this.#workers.size, activeJobs, credit }

@@ -25,7 +25,7 @@ export const encodeWorker = (worker: ConnectedWorker, functions: ReadonlyMap<str
   JSON.stringify({
     ...infoOf(worker),
     codeVersions: [...functions],
-    pins: worker.pins,
+    pins: worker.pinsRuns,
     ...(worker.leaseMs === undefined ? {} : { leaseMs: worker.leaseMs }),
     ...(worker.turnLimits === undefined ? {} : { turnLimits: [...worker.turnLimits] }),
     ...(worker.problem === undefined ? {} : { problem: worker.problem.slice(0, MAX_PROBLEM_LENGTH) })
@@ -37,17 +37,17 @@ export class OtherEngineWorkers {
 
   /** Replaces the workers. Returns whether any has come, gone or changed. */
   set(workers: ReadonlyArray<WorkerOfEngine>): boolean {
-    const before = this.#workers
+    const workersBefore = this.#workers
     this.#workers = new Map(
       workers.flatMap((worker) => {
-        const read = readWorker(worker)
-        return read === undefined ? [] : [[worker.workerId, read]]
+        const storedWorker = readWorker(worker)
+        return storedWorker === undefined ? [] : [[worker.workerId, storedWorker]]
       })
     )
     this.#pinning = [...this.#workers.values()].flatMap(demandOf)
     return (
-      before.size !== this.#workers.size ||
-      [...this.#workers].some(([id, { text }]) => before.get(id)?.text !== text)
+      workersBefore.size !== this.#workers.size ||
+      [...this.#workers].some(([id, { text }]) => workersBefore.get(id)?.text !== text)
     )
   }
 

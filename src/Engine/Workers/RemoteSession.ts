@@ -54,8 +54,8 @@ export interface RemoteSession extends WorkerSession {
   ) => Effect.Effect<Omit<Adoption, "notices">, StoreError>
   /** Notes that the worker has dropped these jobs, as it was told to. */
   readonly noteDropped: (jobIds: ReadonlyArray<string>) => Effect.Effect<void, StoreError>
-  /** Ends the session. `lost` means that the worker has died, which counts as a loss of its runs. */
-  readonly close: (lost: boolean) => Effect.Effect<void, StoreError>
+  /** Ends the session. `hasDied` means that the worker has died, which counts as a loss of its runs. */
+  readonly close: (hasDied: boolean) => Effect.Effect<void, StoreError>
   /** Ends the session and leaves the leases as they are. */
   readonly detach: () => void
 }

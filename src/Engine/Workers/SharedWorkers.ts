@@ -135,12 +135,12 @@ const makeAmongOthers = (
       const { registration, session } = worker
       const { workerId } = registration
       if (!worker.isClaimed) return
-      const before = worker.storedFunctions
+      const functionsBefore = worker.storedFunctions
       runFork(
         Effect.matchEffect(store.write(EngineWorkers.updateWorkerInfo(workerId, session, nextInfo(worker))), {
           onSuccess: () => Effect.sync(callOthers),
           onFailure: (error) => {
-            worker.storedFunctions = before
+            worker.storedFunctions = functionsBefore
             return Effect.logWarning(
               `Other engines could not be told which runs worker ${workerId} can have: ${error.message}`
             )
@@ -153,7 +153,7 @@ const makeAmongOthers = (
     const claimHere: SharedWorkers["claimHere"] = (worker, { instance, number } = {}) => {
       const { registration, session } = worker
       const { environment, workerId } = registration
-      const here = {
+      const workerHere = {
         workerId,
         environment,
         session,
@@ -162,7 +162,7 @@ const makeAmongOthers = (
         ...(number === undefined ? {} : { number })
       }
       return Effect.flatMap(
-        store.write(EngineWorkers.connectWorker(here)),
+        store.write(EngineWorkers.connectWorker(workerHere)),
         (result): Effect.Effect<ClaimedWorker, ValidationError | StaleRequestError> => {
           if (result._tag === "Elsewhere") {
             return Effect.fail(

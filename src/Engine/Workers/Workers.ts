@@ -29,7 +29,7 @@ import type { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { Dispatch } from "./Dispatch.ts"
 import { RemoteWorkers } from "./RemoteWorkers.ts"
 import type { RemoteSession, RemoteWorkerOptions } from "./RemoteSession.ts"
-import { Sessions } from "./SessionApi.ts"
+import { Sessions } from "./Sessions.ts"
 import { makeSharedWorkers, MAX_LEAVING_MS } from "./SharedWorkers.ts"
 
 export interface WorkersService {

@@ -143,7 +143,7 @@ export class TurnStream {
         case "room":
           return Effect.flatMap(
             checked(() => readRoom(body)),
-            (request) => Effect.as(worker.room(request), DONE)
+            (request) => Effect.as(worker.takeRoom(request), DONE)
           )
         case "late":
           return Effect.flatMap(
