@@ -59,7 +59,7 @@ const readMode = (text: Option.Option<string>): Effect.Effect<number | undefined
     if (/^0?[0-7]{3}$/.test(text.value)) return Effect.succeed(Number.parseInt(text.value, 8))
     return Effect.fail(
       new ValidationError(
-        `${show(text.value)} is not a file mode: --file-mode takes three octal digits, such as 0640`
+        `${show(text.value)} is not a file mode: --file-mode takes three octal digits, such as 640`
       )
     )
   })

@@ -100,7 +100,7 @@ const checkUrl = (text: unknown, caller: string): string => {
     url === null
       ? "it is not a URL"
       : url.protocol !== "http:" && url.protocol !== "https:"
-        ? `its scheme is "${url.protocol.slice(0, -1)}"`
+        ? 'it does not begin with "http://" or "https://"'
         : url.username !== "" || url.password !== ""
           ? "it contains credentials; give the key as `apiKey`"
           : url.search !== "" || url.hash !== ""

@@ -36,7 +36,7 @@ export const acquireLock = (
     if (!isBusy(cause)) throw cause
     throw new StoreError(
       `Database "${filename}" is in use by another engine${holder}: one engine at a time may open a SQLite file. ` +
-        `Stop the other engine, or give this engine a file of its own`,
+        `Stop that engine, or name another file`,
       { code: "STORE_LOCKED", cause }
     )
   }
