@@ -14,7 +14,7 @@ import type * as Schema from "effect/Schema"
 import { sharedGetters } from "../SharedGetters.ts"
 import { type CalledFrom, calledFrom } from "../CallSite.ts"
 import { positiveDuration } from "../Duration.ts"
-import { asStandard, decodeFromJson } from "../EffectSchema.ts"
+import { decodeFromJson } from "../EffectSchema.ts"
 import {
   encodedFailure,
   InvokeError,
@@ -26,6 +26,7 @@ import {
 } from "../Errors.ts"
 import type { EventDefinition, IronflowEvent } from "../Event.ts"
 import { fromValidation } from "../EventEncoding.ts"
+import { isEventTooNew } from "../EventVersions.ts"
 import type { EffectFunction, EffectFunctionContext, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
 import { decodeResult } from "../ResultEncoding.ts"
@@ -75,7 +76,7 @@ import {
   type StepRow,
   steps
 } from "./StepTable.ts"
-import { storedError } from "./OutcomeDecoding.ts"
+import { decodeAwaited, storedError } from "./OutcomeDecoding.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 import { TxCollector } from "./Tx.ts"
 import { show, showMs } from "../Show.ts"
@@ -432,18 +433,19 @@ export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService =>
       callStep(place, steps.sleepUntil, name, { makeArguments: () => until }),
 
     waitForEvent: (name: string, filter: EffectEventFilter<string | EventDefinition>) => {
-      const schema = definitionOf(filter?.event)?.schema
+      const definition = definitionOf(filter?.event)
       return callStep(place, steps.waitForEvent, name, {
         makeArguments: () => filter,
-        ...(schema === undefined
+        ...(definition === undefined
           ? {}
           : {
-              convertResult: (event: IronflowEvent) =>
-                Effect.map(
-                  fromValidation(() =>
-                    validateData(asStandard(schema), event.data, `Data of event "${event.name}"`)
-                  ),
-                  (data): IronflowEvent => ({ ...event, data })
+              convertResult: (event: IronflowEvent, call: StepCall) =>
+                fromValidation(() => decodeAwaited(turn, definition, event, validateData)).pipe(
+                  Effect.map((data): IronflowEvent => ({ ...event, data })),
+                  Effect.catchIf(isEventTooNew, (error) => {
+                    turn.pauseForNewEvent(error, call)
+                    return Effect.never
+                  })
                 )
             })
       })

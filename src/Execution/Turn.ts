@@ -4,6 +4,7 @@
  */
 import type { IronflowEvent } from "../Event.ts"
 import { type HandledEvent, validateEvent } from "../EventData.ts"
+import { isEventTooNew } from "../EventVersions.ts"
 import { type AnyFunction, isEffectFunction } from "../Function.ts"
 import { decodeJson } from "../Json.ts"
 import type { Job } from "../Protocol/Worker.ts"
@@ -78,12 +79,14 @@ export const startTurn = (
     if (interrupted) interruptFiber()
   }
 
+  const failed = (error: unknown): void =>
+    isEventTooNew(error) ? turn.pauseForNewEvent(error) : turn.failed(error)
   try {
     const handled = handledEvent(fn, job, stored.data, host)
-    if (handled instanceof Promise) handled.then(start).catch((error: unknown) => turn.failed(error))
+    if (handled instanceof Promise) handled.then(start).catch(failed)
     else start(handled)
   } catch (error) {
-    turn.failed(error)
+    failed(error)
   }
   return turn
 }
@@ -109,8 +112,10 @@ const handledEvent = (
   data: unknown,
   host: TurnHost
 ): HandledEvent | Promise<HandledEvent> => {
-  const newest = host.upcast === undefined ? data : host.upcast(event.name, data, event.version)
-  return validateEvent(fn, event.name, newest)
+  const { eventDefinitions } = host
+  const { name, version } = event
+  const newest = eventDefinitions === undefined ? data : eventDefinitions.upcastEvent(name, data, version)
+  return validateEvent(fn, { name, version, data: newest }, eventDefinitions)
 }
 
 const eventOf = (job: Job, { data, name }: HandledEvent, metadata: StoredJson["metadata"]): IronflowEvent => {

@@ -108,9 +108,7 @@ export const replay = (
           alarm: silent,
           context,
           logger: createNoopLogger(),
-          ...(eventDefinitions === undefined
-            ? {}
-            : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) }),
+          ...(eventDefinitions === undefined ? {} : { eventDefinitions }),
           late: () => undefined,
           report: (op, onAck) => {
             movements++
