@@ -143,10 +143,13 @@ const follow = <A>(
         Effect.gen(function* () {
           let isReported = false
           const reportOpen = (revision: number): void => {
-            lastRevision ??= revision
             if (isReported) return
             isReported = true
-            options.onOpen?.(lastRevision)
+            options.onOpen?.(revision)
+          }
+          const startAfter = (revision: number): void => {
+            lastRevision ??= revision
+            reportOpen(lastRevision)
           }
           while (true) {
             const signal: Signal = yield* Queue.take(inbox)
@@ -159,6 +162,8 @@ const follow = <A>(
                 )
                 break
               case "Silent":
+                // Where the watch starts is still unknown. If 0 were kept as its start, a server that was only slow would
+                // send all changes since the beginning after the next reconnection.
                 reportOpen(lastRevision ?? 0)
                 break
               case "Lost":
@@ -166,10 +171,10 @@ const follow = <A>(
               case "Frame": {
                 const { frame } = signal
                 const opening = readWatching(frame)
-                if (opening !== undefined) reportOpen(opening.revision)
+                if (opening !== undefined) startAfter(opening.revision)
                 const read = options.read(frame)
                 if (read !== undefined && (lastRevision === undefined || read.revision > lastRevision)) {
-                  reportOpen(read.revision)
+                  startAfter(read.revision)
                   lastRevision = read.revision
                   yield* Queue.offer(queue, read.change)
                 }
