@@ -122,16 +122,20 @@ export const startEffectHandler = (
   return () => fiber.interruptUnsafe()
 }
 
+/** What messages about invalid durations add: the durations of Effect. */
+const EFFECT_DURATIONS = ', or a duration of Effect, like "5 minutes" or Duration.minutes(5)'
+
 /** A duration in milliseconds. It may be given in the syntax of this package or of Effect. */
 const durationMs = (duration: StepDuration, what: string): number => {
   if (typeof duration === "number" || (typeof duration === "string" && !duration.includes(" "))) {
-    return positiveDuration(duration, what)
+    return positiveDuration(duration, what, EFFECT_DURATIONS)
   }
   const parsed = EffectDuration.fromInput(duration as EffectDuration.Input)
   // `positiveDuration` reports a value that is in neither syntax
   return positiveDuration(
     Option.isNone(parsed) ? String(duration) : EffectDuration.toMillis(parsed.value),
-    what
+    what,
+    EFFECT_DURATIONS
   )
 }
 

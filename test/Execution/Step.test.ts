@@ -807,6 +807,15 @@ describe("waits and children", () => {
 })
 
 describe("arguments", () => {
+  only(
+    "the message about an invalid duration names the durations of Effect",
+    () => make({ id: "order", triggers: [] }, () => Step.sleep("a", "10 minuets")),
+    async ({ engine, fn }) => {
+      await engine.turn(fn)
+      assert.match(engine.error?.message ?? "", /"7d", or a duration of Effect, like "5 minutes"/)
+    }
+  )
+
   const refused: ReadonlyArray<
     readonly [
       string,
