@@ -146,10 +146,13 @@ const follow = <A>(
         Effect.gen(function* () {
           let isOpenReported = false
           const reportOpen = (revision: number): void => {
-            lastRevision ??= revision
             if (isOpenReported) return
             isOpenReported = true
-            options.onOpen?.(lastRevision)
+            options.onOpen?.(revision)
+          }
+          const startAfter = (revision: number): void => {
+            lastRevision ??= revision
+            reportOpen(lastRevision)
           }
           while (true) {
             const signal: Signal = yield* Queue.take(signals)
@@ -165,6 +168,8 @@ const follow = <A>(
                 )
                 break
               case "OpeningTimedOut":
+                // Where the watch starts is still unknown. If 0 were kept as its start, a server that was only slow would
+                // send all changes since the beginning after the next reconnection.
                 reportOpen(lastRevision ?? 0)
                 break
               case "Lost":
@@ -172,15 +177,12 @@ const follow = <A>(
               case "Frame": {
                 const { frame } = signal
                 const opening = readWatching(frame)
-                if (opening !== undefined) reportOpen(opening.revision)
-                const sentChange = options.read(frame)
-                if (
-                  sentChange !== undefined &&
-                  (lastRevision === undefined || sentChange.revision > lastRevision)
-                ) {
-                  reportOpen(sentChange.revision)
-                  lastRevision = sentChange.revision
-                  yield* Queue.offer(queue, sentChange.change)
+                if (opening !== undefined) startAfter(opening.revision)
+                const read = options.read(frame)
+                if (read !== undefined && (lastRevision === undefined || read.revision > lastRevision)) {
+                  startAfter(read.revision)
+                  lastRevision = read.revision
+                  yield* Queue.offer(queue, read.change)
                 }
               }
             }

@@ -435,7 +435,14 @@ export class SubscriptionSession {
           : data
       const event: SubscriptionEvent = {
         topic: textOf(topic),
-        data: callbacks.decode === undefined ? upcastData : callbacks.decode(upcastData),
+        data:
+          callbacks.decode === undefined
+            ? upcastData
+            : callbacks.decode(
+                upcastData,
+                typeof version === "number" ? version : undefined,
+                this.#eventDefinitions
+              ),
         // the engine sends metadata of this type
         ...(isObject(meta) ? { meta: meta as unknown as EventMetadata } : {}),
         ...(typeof eventId === "string" ? { eventId } : {}),

@@ -4,6 +4,7 @@
  */
 import type { IronflowEvent } from "../Event.ts"
 import { type HandledEvent as PreparedEvent, validateEvent } from "../EventData.ts"
+import { isEventTooNew } from "../EventVersions.ts"
 import { type AnyFunction, isEffectFunction } from "../Function.ts"
 import { decodeJson } from "../Json.ts"
 import type { Job } from "../Protocol/Worker.ts"
@@ -78,13 +79,14 @@ export const startTurn = (
     if (isInterrupted) interruptFiber()
   }
 
+  const failed = (error: unknown): void =>
+    isEventTooNew(error) ? turn.pauseForNewEvent(error) : turn.handlerFailed(error)
   try {
     const preparedEvent = prepareEvent(fn, job, storedEvent.data, host)
-    if (preparedEvent instanceof Promise)
-      preparedEvent.then(start).catch((error: unknown) => turn.handlerFailed(error))
+    if (preparedEvent instanceof Promise) preparedEvent.then(start).catch(failed)
     else start(preparedEvent)
   } catch (error) {
-    turn.handlerFailed(error)
+    failed(error)
   }
   return turn
 }
@@ -110,8 +112,10 @@ const prepareEvent = (
   data: unknown,
   host: TurnHost
 ): PreparedEvent | Promise<PreparedEvent> => {
-  const latestData = host.upcast === undefined ? data : host.upcast(event.name, data, event.version)
-  return validateEvent(fn, event.name, latestData)
+  const { eventDefinitions } = host
+  const { name, version } = event
+  const newest = eventDefinitions === undefined ? data : eventDefinitions.upcastEvent(name, data, version)
+  return validateEvent(fn, { name, version, data: newest }, eventDefinitions)
 }
 
 const makeEvent = (

@@ -32,7 +32,13 @@ import { BranchGroup, StepScope } from "./StepScope.ts"
 import type { StepCall, StepCode } from "./StepCall.ts"
 import { withEncoding } from "./StepReports.ts"
 import type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
-import { damagedEventPause, damagedStepPause, nondeterminismPause, type TurnPause } from "./TurnPause.ts"
+import {
+  damagedEventPause,
+  damagedStepPause,
+  newEventPause,
+  nondeterminismPause,
+  type TurnPause
+} from "./TurnPause.ts"
 import { TurnSignal } from "./TurnSignal.ts"
 import { type StepsOwner, TurnSteps } from "./TurnSteps.ts"
 import {
@@ -378,6 +384,14 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   /** Pauses the run because the event that started it cannot be read. */
   pauseForDamagedEvent(error: unknown): void {
     if (this.#phase !== "over") this.#pause(damagedEventPause(this.plan, this.job, error))
+  }
+
+  /**
+   * Pauses the run because an event is newer than the code: the one that the wait `call` has received, or without
+   * `call` the one that started the run.
+   */
+  pauseForNewEvent(error: Error, call?: StepCall): void {
+    if (this.#phase !== "over") this.#pause(newEventPause(this.plan, this.job, error, call))
   }
 
   #pause(pause: TurnPause): void {

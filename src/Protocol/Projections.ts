@@ -43,7 +43,10 @@ export interface ProjectionStateResult<S = any> {
   readonly name: string
   /** Name of the partition; `__global__` for a projection without partitions. */
   readonly partition: string
-  /** The state; `{}` when nothing was projected yet, and for an external projection. */
+  /**
+   * The state. It is not of type `S`, but `{}`, for an external projection, and if nothing was projected in the partition
+   * yet, unless `get` was given an `initialState`: then `version` is 0.
+   */
   readonly state: S
   /** Id of the last event in the state; absent when there is none. */
   readonly lastEventId?: string
