@@ -88,6 +88,11 @@ export interface TurnUpdate {
 export interface TurnUpdated {
   readonly ack: WireTurnAck
   readonly notices: ReadonlyArray<Notice>
+  /**
+   * Set when this engine has no such run in the environment of the caller: then another engine has sent the turn. Older engines
+   * do not set it.
+   */
+  readonly unknownRun?: true
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -287,7 +292,7 @@ const Update = struct({
   pauses: optional(flag),
   late: optional(struct({ stepName: text, lingerMs: number }))
 })
-const Updated = struct({ ack: object, notices: list(object) })
+const Updated = struct({ ack: object, notices: list(object), unknownRun: optional(flag) })
 
 export const pushTurn = operation("POST /api/v1/push/turns/:jobId", { answer: Updated, repeats: true })
 export const listPushEndpoints = operation("GET /api/v1/push/endpoints", {

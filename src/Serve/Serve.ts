@@ -329,7 +329,10 @@ class Handler {
     const { logger, serverIsKnown } = this.#options
     const { clock } = this.#surroundings
     const unreachable = (error: IronflowError): void => {
-      this.#reportsAgainAt = clock.currentTimeMillisUnsafe() + REPORTS_AGAIN_MS
+      const now = clock.currentTimeMillisUnsafe()
+      const isNews = now >= this.#reportsAgainAt
+      this.#reportsAgainAt = now + REPORTS_AGAIN_MS
+      if (!isNews) return
       logger.warn(
         `${error.message}. For ${showMs(REPORTS_AGAIN_MS)}, turns send their reports with their responses instead`
       )

@@ -22,6 +22,7 @@ import type { FunctionRegistration, Notice, TurnAck } from "../../Protocol/Worke
 import { checkRegistration } from "../Functions/CheckRegistration.ts"
 import type { FunctionsService } from "../Functions/Functions.ts"
 import type { LiveWorkersService } from "../Runs/LiveWorkers.ts"
+import { environmentOfRun } from "../Runs/RunRows.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { InputBudget } from "../InputBudget.ts"
 import { Endpoint, type EndpointOptions } from "./Endpoint.ts"
@@ -39,6 +40,13 @@ export interface EndpointInfo {
   readonly available: boolean
   /** Why the endpoint gets no turns. */
   readonly problem?: string
+}
+
+/** The answer to an update of a turn; see `TurnUpdated`. */
+export interface Updated {
+  readonly ack: TurnAck
+  readonly notices: ReadonlyArray<Notice>
+  readonly unknownRun?: true
 }
 
 export interface PushEndpointsOptions {
@@ -212,7 +220,7 @@ export class PushEndpoints {
     jobId: string,
     { late, logs, ops, pauses = false, runId, running, waitMs = 0 }: TurnUpdate,
     environment?: string
-  ): Effect.Effect<{ readonly ack: TurnAck; readonly notices: ReadonlyArray<Notice> }, StoreError> {
+  ): Effect.Effect<Updated, StoreError> {
     const { turns } = this.#options
     return Effect.gen({ self: this }, function* () {
       if (late !== undefined) yield* turns.late(runId, late.lingerMs, environment)
@@ -240,13 +248,23 @@ export class PushEndpoints {
         return { ack, notices: pauses ? notices : notices.filter(isKnownToAll) }
       }
       const notices = yield* this.#noticesOfOtherEngine(jobId, environment, waitMs)
+      const mayBeUnknown = ack._tag === "Refused" || (ops.length === 0 && notices === undefined)
       return {
         ack,
+        ...(mayBeUnknown && !(yield* this.#knows(runId, environment)) ? { unknownRun: true } : {}),
         notices: notices?.filter((notice) => pauses || isKnownToAll(notice)) ?? [
           { _tag: "LeaseLost", jobId, reason: "the engine no longer waits for this turn" }
         ]
       }
     })
+  }
+
+  /** Whether the database has the run, in this environment if one is given. */
+  #knows(runId: string, environment: string | undefined): Effect.Effect<boolean, StoreError> {
+    return Effect.map(
+      this.#options.store.read(environmentOfRun(runId)),
+      (found) => found !== undefined && (environment === undefined || found === environment)
+    )
   }
 
   /**

@@ -317,7 +317,7 @@ export class PushTurnRequests {
       if (last !== undefined && endsTurn(last)) return this.#report(job, report)
       const reported = report.ops.length === 0 ? Effect.void : this.#report(job, report)
       // a separate request may have reported the end of the turn; if none has, the turn is lost
-      return Effect.andThen(reported, this.#lost(job, "it answered before the turn had ended"))
+      return Effect.andThen(reported, this.#lost(job, endedTooEarly))
     })
   }
 
@@ -362,6 +362,9 @@ export class PushTurnRequests {
     )
   }
 }
+
+const endedTooEarly =
+  "it answered before the turn had ended. If it reports to another engine, correct its `serverUrl`"
 
 const notKnown = (runId: string): string =>
   `it did not say whether it is a handler of @ironflow/node, and only such a handler can continue run ${runId}. ` +
