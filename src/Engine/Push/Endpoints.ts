@@ -23,6 +23,7 @@ import { checkRegistration } from "../Functions/CheckRegistration.ts"
 import type { FunctionsService } from "../Functions/Functions.ts"
 import type { LiveWorkersService } from "../Runs/LiveWorkers.ts"
 import { environmentOfRun } from "../Runs/RunRows.ts"
+import { endpointId } from "../Runs/EngineWorkers.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { InputBudget } from "../InputBudget.ts"
 import { Endpoint, type EndpointOptions } from "./Endpoint.ts"
@@ -299,13 +300,12 @@ export class PushEndpoints {
   #endpoint(environment: string, url: string): Endpoint {
     const { clock, connect, fork, functions, settings, store, workers } = this.#options
     const hash = createHash("sha256").update(keyOf(environment, url)).digest("hex")
-    const id = `${ID_PREFIX}${hash.slice(0, HASH_LENGTH)}`
+    const id = endpointId(hash, undefined)
     const { node } = store
     return new Endpoint({
       url,
       environment,
-      // when there are several engines, each one calls the endpoint for its own turns, as a worker of its own
-      workerId: node === undefined ? id : `${id}-${node}`,
+      workerId: endpointId(hash, node),
       // of the engines that find the endpoint unavailable, the oldest one probes it
       isProbedByOther: () =>
         node !== undefined &&
@@ -335,10 +335,3 @@ const LONGEST_WAIT_MS = 30_000
 const isKnownToAll = ({ _tag }: Notice): boolean => _tag !== "Paused" && _tag !== "Resumed"
 
 const keyOf = (environment: string, url: string): string => `${environment}\n${url}`
-
-const ID_PREFIX = "push-"
-const HASH_LENGTH = 16
-const endpointIds = new RegExp(`^${ID_PREFIX}[0-9a-f]{${HASH_LENGTH}}(-|$)`)
-
-/** Whether the id of a worker stands for a push endpoint. */
-export const isEndpointId = (workerId: string): boolean => endpointIds.test(workerId)

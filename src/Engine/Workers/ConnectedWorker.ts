@@ -66,6 +66,10 @@ export const lateMs = (leaseMs: number): number => leaseMs / 3
 export const registrationLength = ({ functions, hostname, labels }: WorkerRegistration): number =>
   JSON.stringify([functions, hostname, labels]).length
 
+/** Whether the turns of the worker end with this engine: it runs in the same process, or is a push endpoint. */
+export const endsWithEngine = ({ leaseMs, transport }: ConnectedWorker): boolean =>
+  leaseMs === undefined || transport === "push"
+
 export const holderOf = ({ turnLimits }: ConnectedWorker): LeaseHolder => ({ turnLimits })
 
 /** Passes a notice to a worker. Notices about pauses go only to a worker that understands them. */
