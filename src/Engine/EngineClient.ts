@@ -85,7 +85,11 @@ export const make = Effect.gen(function* () {
       Effect.flatMap(
         validated(() => Limits.checkName("function id", functionId)),
         (id): Effect.Effect<void, EngineError> => {
-          const holder = liveWorkers.workers(environment).find(({ functionIds }) => functionIds.has(id))
+          const holder = liveWorkers
+            .workers(environment)
+            .find(
+              ({ functionIds, functionProblems }) => functionIds.has(id) && functionProblems?.has(id) !== true
+            )
           return holder === undefined
             ? functions.delete(environment, id)
             : Effect.fail(

@@ -268,7 +268,7 @@ export interface PushEndpoint {
   readonly functionIds: ReadonlyArray<string>
   /** Whether the handler answered the last request. */
   readonly available: boolean
-  /** Why the handler is not available. */
+  /** Why the handler is not available, or which of its functions it no longer has. */
   readonly problem?: string
 }
 
@@ -281,7 +281,9 @@ const Endpoint = fields<PushEndpoint>({
 const Endpoints = struct({ endpoints: lenientList(Endpoint), nextCursor: optional(text) })
 const Registered = struct({
   url: text,
-  functions: lenientList(struct({ id: text, name: text, triggers: list(Trigger) }))
+  functions: lenientList(struct({ id: text, name: text, triggers: list(Trigger) })),
+  // ids of functions that stay registered for the URL, and that the handler does not have; older engines do not send it
+  missing: orElse(lenientList(text), [])
 })
 // the ops of this body are checked in `TurnReports.ts`
 const Update = struct({

@@ -537,6 +537,27 @@ const cases: ReadonlyArray<Case> = [
     details: { workers: [{ id: "worker-2", activeJobs: 10, maxConcurrentJobs: 10 }], ...since }
   },
   {
+    title: "a ready run whose function is gone from its endpoint, or whose endpoint does not answer",
+    situation: situation("pending", ready),
+    workers: [
+      worker("push-1", { problem: "The endpoint https://a/ is not available: it refuses connections" }),
+      worker("push-2", {
+        functionProblems: new Map([["charge", 'The app at https://b/ has no function "charge"']])
+      })
+    ],
+    code: "ENDPOINT_UNAVAILABLE",
+    message:
+      'The app at https://b/ has no function "charge". The run is dispatched as soon as the endpoint has the function.',
+    details: { workers: ["push-1", "push-2"], missing: "charge", ...since }
+  },
+  {
+    title: "a run whose turn was lost, and that is tried again after a delay",
+    situation: situation("waiting", { losses: 3, waits: [wait("run-retry", "")] }),
+    code: "WAITING_FOR_RETRY",
+    message: `The run is tried again at ${until}. Its turn was lost 3 times without a completed step in between: the log of the engine says how.`,
+    details: { stepId: "run_1::0", ...due, attempt: 1, error: undefined, losses: 3 }
+  },
+  {
     title: "a ready run without a worker that has the labels",
     situation: situation("pending", {
       ...ready,

@@ -366,6 +366,47 @@ describe("an endpoint", () => {
     expect(calls).toBe(3)
   })
 
+  it("that has a function no longer is not called for it until it describes it again, and is for the others", async () => {
+    const make = (id: string) =>
+      createFunction({ id, triggers: [{ event: `${id}.placed` }] }, async ({ run }) => run.attempt)
+    const handlerOf = (...ids: ReadonlyArray<string>) =>
+      serve({ functions: ids.map(make), signingKey: SIGNING_KEY, logger: false })
+    let handler = handlerOf("order", "bill")
+    const turns: Array<string> = []
+    const server = await listen(async (request, response) => {
+      const chunks: Array<Buffer> = []
+      for await (const chunk of request) chunks.push(chunk as Buffer)
+      const body = Buffer.concat(chunks)
+      const asked = JSON.parse(body.toString())
+      if (asked.type === "turn") turns.push(asked.job.functionId)
+      return handler(Object.assign(request, { body }), response)
+    })
+    cleanups.push(server.close)
+    const engine = await startWith()
+    await register(engine, server.url)
+    const start = async (event: string) => (await engine.client.emit(event, {})).runIds[0] ?? ""
+    handler = handlerOf("order")
+
+    const bill = await start("bill.placed")
+    const { details, message } = await explained(engine, bill, "ENDPOINT_UNAVAILABLE")
+    const order = await start("order.placed")
+    expect(await ended(engine, order)).toMatchObject({ status: "completed" })
+
+    expect(message).toMatch(
+      /^The app at the endpoint \S+ has no function "bill": deploy it there again.* as soon as the endpoint has the function\.$/
+    )
+    expect(details).toMatchObject({ missing: "bill" })
+    expect(await engine.client.pushEndpoints.list()).toMatchObject([
+      { available: true, problem: 'its app does not have "bill"', functionIds: ["order", "bill"] }
+    ])
+    expect(turns).toEqual(["bill", "order"])
+
+    handler = handlerOf("order", "bill")
+    expect(await ended(engine, bill)).toMatchObject({ status: "completed", output: 1, attempt: 1 })
+    expect(turns).toEqual(["bill", "order", "bill"])
+    expect((await engine.client.pushEndpoints.list())[0]?.problem).toBeUndefined()
+  })
+
   it("that is busy gets no turns until it answers again", async () => {
     let busy = true
     const turns: Array<number> = []

@@ -21,6 +21,7 @@ const session = (report: RemoteSession["report"]): RemoteSession => ({
   late: () => Effect.void,
   hasMovedAway: () => false,
   setReachable: () => undefined,
+  setFunctionProblem: () => undefined,
   take: () => Effect.succeed([]),
   extend: () => Effect.succeed([]),
   adopt: () => Effect.succeed({ lost: [], left: [], since: "job_0" }),

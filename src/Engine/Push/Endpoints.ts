@@ -39,8 +39,15 @@ export interface EndpointInfo {
   readonly functionIds: ReadonlyArray<string>
   /** Whether the endpoint gets turns, because its last answer was good. */
   readonly available: boolean
-  /** Why the endpoint gets no turns. */
+  /** Why the endpoint gets no turns, or which functions its app does not have. */
   readonly problem?: string
+}
+
+/** What the handler of an endpoint has by its description. */
+export interface Registered {
+  readonly functions: ReadonlyArray<FunctionRegistration>
+  /** The ids of functions that stay registered for the endpoint, and that the handler does not have. */
+  readonly missing: ReadonlyArray<string>
 }
 
 /** The answer to an update of a turn; see `TurnUpdated`. */
@@ -118,7 +125,7 @@ export class PushEndpoints {
     environment: string,
     text: string,
     check: (functions: ReadonlyArray<FunctionRegistration>) => void = () => undefined
-  ): Effect.Effect<ReadonlyArray<FunctionRegistration>, EngineError> {
+  ): Effect.Effect<Registered, EngineError> {
     return Effect.gen({ self: this }, function* () {
       const url = yield* Effect.try({
         try: () => checkEndpointUrl(text, "The URL of the endpoint"),
@@ -161,8 +168,11 @@ export class PushEndpoints {
       const endpoint = this.#endpoints.get(key) ?? this.#endpoint(environment, url)
       endpoint.answered(turns)
       if (registrations.length > 0) this.#endpoints.set(key, endpoint)
+      const ids = registrations.map(({ id }) => id)
+      const missing = this.#functionsAt(environment, url).filter((id) => !ids.includes(id))
+      yield* endpoint.described(ids, missing)
       yield* this.#options.functions.register(environment, registrations)
-      return registrations
+      return { functions: registrations, missing }
     })
   }
 
@@ -202,18 +212,26 @@ export class PushEndpoints {
     })
   }
 
+  /** The ids of the functions that are registered for the endpoint. */
+  #functionsAt(environment: string, url: string): ReadonlyArray<string> {
+    return this.#options.functions
+      .pushed()
+      .filter((fn) => fn.environment === environment && fn.registration.endpointUrl === url)
+      .map(({ registration }) => registration.id)
+  }
+
   list(environment: string): ReadonlyArray<EndpointInfo> {
-    const pushed = this.#options.functions.pushed()
     return [...this.#endpoints.values()]
       .filter((endpoint) => endpoint.environment === environment && endpoint.isServing)
-      .map(({ problem, url }) => ({
-        url,
-        functionIds: pushed
-          .filter((fn) => fn.environment === environment && fn.registration.endpointUrl === url)
-          .map(({ registration }) => registration.id),
-        available: problem === undefined,
-        ...(problem === undefined ? {} : { problem })
-      }))
+      .map((endpoint) => {
+        const problem = endpoint.problem ?? lacking(endpoint.missing)
+        return {
+          url: endpoint.url,
+          functionIds: this.#functionsAt(environment, endpoint.url),
+          available: endpoint.problem === undefined,
+          ...(problem === undefined ? {} : { problem })
+        }
+      })
   }
 
   /** Handles the reports and requests of a handler during its turn; see `TurnUpdate`. */
@@ -331,6 +349,11 @@ export class PushEndpoints {
 const NOTICES_CHECK_MS = 1000
 /** How long to check for such notices, in milliseconds. */
 const LONGEST_WAIT_MS = 30_000
+
+const lacking = (functionIds: ReadonlyArray<string>): string | undefined =>
+  functionIds.length === 0
+    ? undefined
+    : `its app does not have ${functionIds.map((id) => `"${id}"`).join(", ")}`
 
 const isKnownToAll = ({ _tag }: Notice): boolean => _tag !== "Paused" && _tag !== "Resumed"
 

@@ -18,7 +18,7 @@ import { Store } from "../Store/Store.ts"
 import { Turns } from "../Turns/Turns.ts"
 import { LiveWorkers } from "../Runs/LiveWorkers.ts"
 import { Workers } from "../Workers/Workers.ts"
-import { type EndpointInfo, PushEndpoints, type Updated } from "./Endpoints.ts"
+import { type EndpointInfo, PushEndpoints, type Registered, type Updated } from "./Endpoints.ts"
 import { makeSettings, PushSettings } from "./PushSettings.ts"
 
 /** Push endpoints. The engine calls an endpoint from its registration until it is removed. */
@@ -33,7 +33,7 @@ export interface PushService {
     url: string,
     /** Throws an `IronflowError` when the functions may not be registered. */
     check?: (functions: ReadonlyArray<FunctionRegistration>) => void
-  ) => Effect.Effect<ReadonlyArray<FunctionRegistration>, EngineError>
+  ) => Effect.Effect<Registered, EngineError>
   readonly list: (environment: string) => ReadonlyArray<EndpointInfo>
   /** Removes the endpoint, so that it is no longer called. Returns whether it existed. */
   readonly remove: (environment: string, url: string) => Effect.Effect<boolean, ValidationError | StoreError>

@@ -2,7 +2,7 @@
  * The active turns at a push endpoint, each with its request: what is sent, how the answer ends the turn, and what the handler is
  * told in between.
  *
- * A turn whose request never arrived is given back without a loss. A turn that was lost when it may have begun counts as a loss
+ * A turn whose request never arrived, or whose function the app does not have, is given back without a loss. A turn that was lost when it may have begun counts as a loss
  * of its run, as with any worker. Neither uses up an attempt.
  */
 import type * as Clock from "effect/Clock"
@@ -27,8 +27,9 @@ import type { RunningTurn } from "../../Protocol/RunningSteps.ts"
 import { ReportedSteps } from "../Workers/ReportedSteps.ts"
 import { StoreOutage } from "../Store/StoreOutage.ts"
 import type { RemoteSession } from "../Workers/RemoteSession.ts"
-import { type RequestedAs, bodyOf, readReport, reasonIn, unavailability } from "./Answers.ts"
+import { type RequestedAs, bodyOf, lacksFunction, readReport, reasonIn, unavailability } from "./Answers.ts"
 import type { Availability } from "./Availability.ts"
+import type { MissingFunctions } from "./MissingFunctions.ts"
 import { type EndpointTarget, postTo } from "./EndpointRequest.ts"
 import { encodePushRequest, unsentFailureKinds } from "../../Protocol/LegacyHandlers.ts"
 import type { PostAnswer } from "./HttpPost.ts"
@@ -56,6 +57,7 @@ export interface TurnRequestsOptions extends EndpointTarget {
 /** What turn requests need of their endpoint. */
 export interface TurnsEndpoint {
   readonly availability: Availability
+  readonly missing: MissingFunctions
   /** The session of the endpoint; absent when it has none any more. */
   readonly session: () => RemoteSession | undefined
   /** Whether the endpoint gets no more runs. */
@@ -285,8 +287,15 @@ export class PushTurnRequests {
     const body = bodyOf(answer)
     const problem = unavailability(answer, body)
     if (problem !== undefined) return this.#putOff(job, problem)
-    const { availability } = this.#endpoint
+    const { availability, missing } = this.#endpoint
     availability.tookTurn()
+    if (lacksFunction(body)) {
+      return Effect.andThen(
+        missing.lacks([job.functionId]),
+        this.#report(job, { ops: [{ _tag: "Release" }] })
+      )
+    }
+    missing.ran(job.functionId)
     if (answer.status !== 200) return this.#lost(job, `it answered ${answer.status}${reasonIn(body)}`)
     return Effect.suspend(() => {
       let report: ReturnType<typeof readReport>

@@ -23,6 +23,8 @@ export interface LiveWorker extends LeaseHolder {
   readonly activeJobs: number
   /** Why no run is dispatched to the worker now; absent while the worker can be reached. */
   readonly problem?: string
+  /** Why no run of a function is dispatched to the worker now, by function id. */
+  readonly functionProblems?: ReadonlyMap<string, string>
   /**
    * How long the worker's leases last without a heartbeat, in milliseconds; absent for a worker in the process of the engine.
    */
@@ -306,6 +308,19 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
       details: { workers: eligible.map(({ id }) => id), ...since }
     }
   }
+  const missing = eligible
+    .map(({ functionProblems }) => functionProblems?.get(run.functionId))
+    .find((one) => one !== undefined)
+  if (
+    missing !== undefined &&
+    eligible.every((one) => one.problem !== undefined || one.functionProblems?.has(run.functionId) === true)
+  ) {
+    return {
+      code: "ENDPOINT_UNAVAILABLE",
+      message: `${sentence(missing)} The run is dispatched as soon as the endpoint has the function.`,
+      details: { workers: eligible.map(({ id }) => id), missing: run.functionId, ...since }
+    }
+  }
   const limit = registration?.concurrency?.limit
   if (limit !== undefined && concurrencyKey !== undefined && held >= limit) {
     const key = concurrencyKey === "" ? undefined : concurrencyKey
@@ -360,7 +375,7 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
 }
 
 /** Explains a suspended run: by the wait for the next attempt of the whole run, or else by the wait that is due first. */
-const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
+const waitingReason = ({ losses, run, waits }: RunSituation, now: number): Reason => {
   const wait =
     waits.find(({ kind, fired }) => kind === "run-retry" && !fired) ?? waits.find(({ fired }) => !fired)
   if (wait === undefined) {
@@ -418,11 +433,21 @@ const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
     case "run-retry":
       return {
         code: "WAITING_FOR_RETRY",
-        message: `The run is tried again at ${at}${run.error === undefined ? "" : `, after: ${describeError(run.error)}`}.`,
-        details: { ...details, attempt: run.attempt, error: run.error?.message }
+        message: `The run is tried again at ${at}${run.error === undefined ? sayLost(losses) : `, after: ${describeError(run.error)}`}.`,
+        details: {
+          ...details,
+          attempt: run.attempt,
+          error: run.error?.message,
+          ...(run.error !== undefined || losses === undefined ? {} : { losses })
+        }
       }
   }
 }
+
+const sayLost = (losses: number | undefined): string =>
+  losses === undefined
+    ? ""
+    : `. Its turn was lost ${losses} times without a completed step in between: the log of the engine says how`
 
 /** The details of a failure: the error, the name of what the code has thrown, and the step that failed, if any. */
 const failureOf = (error: ReportedError) => {

@@ -54,6 +54,8 @@ export interface ConnectedWorker {
   reachable: boolean
   /** Why the worker cannot be reached, when that is known. */
   problem: string | undefined
+  /** Why the worker gets no runs of one of its functions, by function id. */
+  readonly functionProblems: Map<string, string>
 }
 
 /**

@@ -40,6 +40,8 @@ export interface RemoteSession extends WorkerSession {
    * gets nothing.
    */
   readonly setReachable: (reachable: boolean, problem?: string) => void
+  /** Sets why the worker gets no runs of one of its functions; without a problem it gets them, which is true at first. */
+  readonly setFunctionProblem: (functionId: string, problem: string | undefined) => void
   /** Claims at most `n` runs now, whatever its room. */
   readonly take: (n: number) => Effect.Effect<ReadonlyArray<Job>, StoreError>
   /**

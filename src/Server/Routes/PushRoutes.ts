@@ -35,10 +35,14 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
   answerRoute(callSpecs.registerPushEndpoint, (call) =>
     Effect.gen(function* () {
       const url = yield* checked(() => readUrl(isObject(call.body) ? call.body.url : undefined))
-      const functions = yield* engine.push.register(call.environment, url, (functions) => {
+      const { functions, missing } = yield* engine.push.register(call.environment, url, (functions) => {
         for (const fn of functions) checkRegistering(call.caller, call.environment, fn)
       })
-      return { url, functions: functions.map(({ triggers, ...fn }) => ({ ...fn, triggers: [...triggers] })) }
+      return {
+        url,
+        functions: functions.map(({ triggers, ...fn }) => ({ ...fn, triggers: [...triggers] })),
+        missing: missing.filter(call.shows)
+      }
     })
   ),
   listRoute(callSpecs.listPushEndpoints, (call) =>
