@@ -364,6 +364,7 @@ describe("an endpoint", () => {
       attempt: 1
     })
     expect(calls).toBe(3)
+    await vi.waitFor(async () => expect(await engine.client.listWorkers()).toMatchObject([{ activeJobs: 0 }]))
   })
 
   it("that has a function no longer is not called for it until it describes it again, and is for the others", async () => {

@@ -22,6 +22,7 @@ const session = (report: RemoteSession["report"]): RemoteSession => ({
   hasMovedAway: () => false,
   setReachable: () => undefined,
   setFunctionProblem: () => undefined,
+  forget: () => undefined,
   take: () => Effect.succeed([]),
   extend: () => Effect.succeed([]),
   adopt: () => Effect.succeed({ lost: [], left: [], since: "job_0" }),

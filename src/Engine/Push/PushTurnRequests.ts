@@ -130,7 +130,10 @@ export class PushTurnRequests {
     const removeTurn = Effect.sync(() => {
       this.#turns.delete(job.jobId)
       wake(turn)
-      this.#endpoint.session()?.makeRoom(1)
+      const session = this.#endpoint.session()
+      // a turn that was lost has ended without a report
+      session?.forget(job.jobId)
+      session?.makeRoom(1)
     })
     turn.fiber = this.#options.fork(
       Effect.raceFirst(this.#run(turn), this.#keepLease(turn)).pipe(

@@ -54,6 +54,8 @@ export interface RemoteSession extends WorkerSession {
     jobIds: ReadonlyArray<string>,
     since?: string
   ) => Effect.Effect<Omit<Adoption, "notices">, StoreError>
+  /** Notes that the worker no longer works on the job, however its turn has ended. */
+  readonly forget: (jobId: string) => void
   /** Notes that the worker has dropped these jobs, as it was told to. */
   readonly dropped: (jobIds: ReadonlyArray<string>) => Effect.Effect<void, StoreError>
   /** Ends the session. `lost` means that the worker has died, which counts as a loss of its runs. */

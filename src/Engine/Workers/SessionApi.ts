@@ -104,6 +104,7 @@ export class Sessions {
             return adoption
           }
         ),
+      forget: (jobId) => void worker.active.delete(jobId),
       dropped: (jobIds) => this.#store.write(LostLeases.endRevoked(environment, jobIds)),
       close: (lost) => Effect.suspend(() => (isCurrent() ? this.disconnect(workerId, lost) : Effect.void)),
       hasMovedAway: () => worker.hasMovedAway,
