@@ -41,6 +41,7 @@ import { toRegistrations } from "../Protocol/Registration.ts"
 import type { Job } from "../Protocol/Worker.ts"
 import { fetchRequest, webResponse } from "./FrameworkAdapters.ts"
 import { showMs } from "../Show.ts"
+import { RefusalLog } from "./RefusalLog.ts"
 import { RequestBodyBudget } from "./RequestBodyBudget.ts"
 import { bodyConsumed, type ServeRequest, type ServeResponse } from "./Http.ts"
 import { type ResolvedServeOptions, resolveServeOptions, type ServeOptions } from "./Options.ts"
@@ -131,6 +132,7 @@ class Handler {
   readonly #connection: Connection
   readonly #surroundings: TurnSurroundings
   readonly #bodyBudget: RequestBodyBudget
+  readonly #refusals: RefusalLog
   /**
    * For each signed turn, by job id: the time after which the request of the turn is too old in any case, in
    * epoch milliseconds.
@@ -144,6 +146,7 @@ class Handler {
     this.#connection = connection
     this.#surroundings = surroundings
     this.#bodyBudget = new RequestBodyBudget(options.maxBodyBytes)
+    this.#refusals = new RefusalLog(options.logger)
   }
 
   readonly handle = (request: ServeRequest): Effect.Effect<ServeResponse> =>
@@ -167,18 +170,28 @@ class Handler {
             )
           }
           const status = statusOf(error)
+          const webhook = this.#webhookOf(request)
           if (status >= 500) logger.error(error.message, error.cause)
-          else logger.debug(error.message)
+          else if (webhook === undefined) logger.debug(error.message)
+          else {
+            const known = this.#options.webhooks.has(webhook) ? webhook : undefined
+            this.#refusals.add(known, status, error, this.#surroundings.clock.currentTimeMillisUnsafe())
+          }
           return Effect.succeed(this.#errorResponse(status, error.code, error.message))
         }
       }
     )
 
   #answer(request: ServeRequest): Effect.Effect<ServeResponse, IronflowError> {
-    const webhook = this.#options.webhooks.size === 0 ? undefined : webhookIn(request.url)
+    const webhook = this.#webhookOf(request)
     return webhook === undefined
       ? Effect.map(this.#answerEngine(request), (body) => this.#response(200, body))
       : this.#answerWebhook(webhook, request)
+  }
+
+  /** The id of the webhook that a request is for; `undefined` for a request of an engine. */
+  #webhookOf({ url }: ServeRequest): string | undefined {
+    return this.#options.webhooks.size === 0 ? undefined : webhookIn(url)
   }
 
   #answerWebhook(id: string, request: ServeRequest): Effect.Effect<ServeResponse, IronflowError> {
