@@ -1,17 +1,19 @@
 /**
  * Push mode: an HTTP handler that runs one turn of a function for each request of an engine.
  *
- * {@link make} makes a handler of Fetch requests, whose type names the services that the functions require.
- * `serve()` of the Promise API makes a handler that every framework can call. Both also receive webhook requests.
+ * {@link make} makes a handler, whose type names the services that the functions require. `serve()` of the Promise API
+ * makes one for functions that require none. Both also receive webhook requests.
  *
  * ```ts
- * const handler = yield* Serve.make({ functions: [processOrder] })
- * const response = yield* handler.fetch(request)
+ * const runtime = ManagedRuntime.make(PaymentsLive)
+ * const { handler } = await runtime.runPromise(Serve.make({ functions: [processOrder] }))
+ * http.createServer(handler).listen(3000)
  * ```
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Tracer from "effect/Tracer"
 import { parseTrace, TRACEPARENT } from "../Trace.ts"
@@ -39,12 +41,17 @@ import { checkShape } from "../JsonLimits.ts"
 import { type Description, PUSH_TURNS_VERSION } from "../Protocol/Push.ts"
 import { toRegistrations } from "../Protocol/Registration.ts"
 import type { Job } from "../Protocol/Worker.ts"
-import { fetchRequest, webResponse } from "./FrameworkAdapters.ts"
+import { exchangeOf, fetchRequest, webResponse } from "./FrameworkAdapters.ts"
 import { showMs } from "../Show.ts"
 import { RefusalLog } from "./RefusalLog.ts"
 import { RequestBodyBudget } from "./RequestBodyBudget.ts"
 import { bodyConsumed, type ServeRequest, type ServeResponse } from "./Http.ts"
-import { type ResolvedServeOptions, resolveServeOptions, type ServeOptions } from "./Options.ts"
+import {
+  type ResolvedServeOptions,
+  resolveServeOptions,
+  type ServeHandler,
+  type ServeOptions
+} from "./Options.ts"
 import { jobOf, readPushRequest } from "./LegacyPushRequests.ts"
 import { readTurnJob } from "./TurnRequests.ts"
 import { runTurn, type TurnSurroundings } from "./PushTurn.ts"
@@ -53,7 +60,7 @@ import { BufferedTurn, LegacyPushTurn, ReportedTurn, type PushedTurn } from "./T
 import { checkMethod, receive, webhookBytes, webhookIn } from "./Webhooks.ts"
 
 export type { ServeRequest, ServeResponse } from "./Http.ts"
-export type { HandlerOptions, ServeOptions } from "./Options.ts"
+export type { HandlerContext, HandlerOptions, ServeHandler, ServeOptions } from "./Options.ts"
 
 /** Answers the requests of an engine and of webhook senders. */
 export interface ServeService {
@@ -61,6 +68,15 @@ export interface ServeService {
   readonly handle: (request: ServeRequest) => Effect.Effect<ServeResponse>
   /** Answers a Fetch request, as {@link handle} does. */
   readonly fetch: (request: Request) => Effect.Effect<Response>
+  /**
+   * Answers a request of any framework: what `serve()` of the Promise API returns. It runs with the services that
+   * {@link make} was given.
+   *
+   * ```ts
+   * http.createServer(serveService.handler).listen(3000)
+   * ```
+   */
+  readonly handler: ServeHandler
 }
 
 /**
@@ -109,11 +125,25 @@ export const makeResolved = <R>(
       eventDefinitions: options.eventDefinitions,
       turnBudgetMs: options.turnBudgetMs
     })
+    const runPromiseExit = Effect.runPromiseExitWith(context)
     return {
       handle: handler.handle,
-      fetch: (request) => Effect.map(handler.handle(fetchRequest(request)), webResponse)
+      fetch: (request) => Effect.map(handler.handle(fetchRequest(request)), webResponse),
+      handler: async (request, responseOrContext) => {
+        const { request: plainRequest, respond, signal } = exchangeOf(request, responseOrContext)
+        const exit = await runPromiseExit(
+          handler.handle(plainRequest),
+          signal === undefined ? {} : { signal }
+        )
+        if (Exit.isSuccess(exit)) return respond(exit.value)
+        // the client is gone, and reads no response
+        if (Cause.hasInterruptsOnly(exit.cause)) return respond(goneResponse)
+        throw Cause.squash(exit.cause)
+      }
     }
   })
+
+const goneResponse: ServeResponse = { status: 499, headers: {}, body: "" }
 
 /** The connection without trace spans for its requests, since reports are internal. */
 const untraced = ({ send, ...connection }: Connection): Connection => ({

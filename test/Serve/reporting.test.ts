@@ -4,6 +4,8 @@ import { IronflowFunction, Serve, Step } from "@ironflow/node/effect"
 import { startEngine } from "@ironflow/node/engine"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as ManagedRuntime from "effect/ManagedRuntime"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import { listen, registerEndpoint, SIGNING_KEY } from "./Hosts.ts"
 
@@ -281,6 +283,24 @@ describe("the Effect API", () => {
     )
 
     expect(body).toMatchObject({ status: "completed", result: "paid o-1" })
+  })
+
+  it("has a handler for every framework, which runs functions with their services", async () => {
+    const runtime = ManagedRuntime.make(
+      Layer.succeed(Terminal, { charge: (id) => Effect.succeed(`paid ${id}`) })
+    )
+    cleanups.push(() => runtime.dispose())
+    const { handler } = await runtime.runPromise(
+      Serve.make({ functions: [order], skipVerification: true, logger: false })
+    )
+    const server = await listen(handler)
+    cleanups.push(server.close)
+
+    const overNode = await fetch(server.url, { method: "POST", body: await request().text() })
+    const overFetch: Response = await handler(request())
+
+    for (const response of [overNode, overFetch])
+      expect(await response.json()).toMatchObject({ status: "completed", result: "paid o-1" })
   })
 
   it("fails for invalid options with the reason", async () => {
