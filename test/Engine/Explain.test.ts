@@ -482,6 +482,15 @@ const cases: ReadonlyArray<Case> = [
     details: { functionId: "charge", liveWorkers: ["worker-1"], ...since }
   },
   {
+    title: "a ready run whose function a worker took over from a push endpoint, and is gone",
+    situation: situation("pending", { ...ready, formerEndpoint: "https://shop/" }),
+    workers: [],
+    code: "NO_WORKER",
+    message:
+      'No live worker has function "charge": start one that registers it. Before, the push endpoint https://shop/ had it; `ironflow functions register https://shop/` gives it back to the endpoint.',
+    details: { functionId: "charge", liveWorkers: [], formerEndpoint: "https://shop/", ...since }
+  },
+  {
     title: "a new run of a function that is paused, whatever workers there are",
     situation: situation("pending", {
       ...ready,

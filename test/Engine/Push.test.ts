@@ -7,7 +7,14 @@ import { mkdtempSync, rmSync } from "node:fs"
 import type http from "node:http"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { createClient, createFunction, createWorker, serve, ValidationError } from "@ironflow/node"
+import {
+  createClient,
+  createFunction,
+  createWorker,
+  type Logger,
+  serve,
+  ValidationError
+} from "@ironflow/node"
 import { type IronflowEngine, type PushConfig, startEngine } from "@ironflow/node/engine"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import { isPublicAddress } from "../../src/Engine/Push/PublicAddress.ts"
@@ -19,10 +26,14 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
 })
 
-const startWith = async (push: PushConfig = {}, filename = ":memory:"): Promise<IronflowEngine> => {
+const startWith = async (
+  push: PushConfig = {},
+  filename = ":memory:",
+  logger: Logger | false = false
+): Promise<IronflowEngine> => {
   const engine = await startEngine({
     filename,
-    logger: false,
+    logger,
     listen: { port: 0 },
     push: { allowPrivateNetworks: true, signingKey: SIGNING_KEY, ...push }
   })
@@ -905,7 +916,9 @@ describe("an endpoint", () => {
         complete(response)
       })
     )
-    const engine = await startWith()
+    const lines: Array<string> = []
+    const info = (line: string) => void lines.push(line)
+    const engine = await startWith({}, ":memory:", { debug() {}, info, warn: info, error: info })
     await register(engine, server.url)
     const order = createFunction(
       { id: "order", triggers: [{ event: "order.placed" }] },
@@ -918,6 +931,21 @@ describe("an endpoint", () => {
 
     expect(await ended(engine, await place(engine))).toMatchObject({ output: "by the worker" })
     expect(pushed).not.toHaveBeenCalled()
+    expect(lines).toContainEqual(
+      expect.stringContaining(
+        `has taken over "order" from the push endpoint ${server.url}/, which is no longer called for this function`
+      )
+    )
+
+    await worker.stop()
+    const runId = await place(engine)
+    const { message } = await explained(engine, runId, "NO_WORKER")
+    expect(message).toContain(
+      `Before, the push endpoint ${server.url}/ had it; \`ironflow functions register ${server.url}/\` gives it back`
+    )
+    await register(engine, server.url)
+    expect(await ended(engine, runId)).toMatchObject({ status: "completed" })
+    expect(pushed).toHaveBeenCalledOnce()
   })
 })
 

@@ -277,8 +277,13 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
       code: "NO_WORKER",
       message: situation.functionDeleted
         ? `Function "${run.functionId}" was deleted, and no live worker has it: cancel the run, or start a worker that has it.`
-        : `No live worker has function "${run.functionId}": start one that registers it.`,
-      details: { functionId: run.functionId, liveWorkers: workers.map((worker) => worker.id), ...since }
+        : `No live worker has function "${run.functionId}": start one that registers it.${sayFormer(situation)}`,
+      details: {
+        functionId: run.functionId,
+        liveWorkers: workers.map((worker) => worker.id),
+        ...(situation.formerEndpoint === undefined ? {} : { formerEndpoint: situation.formerEndpoint }),
+        ...since
+      }
     }
   }
   const withLabels =
@@ -443,6 +448,11 @@ const waitingReason = ({ losses, run, waits }: RunSituation, now: number): Reaso
       }
   }
 }
+
+const sayFormer = ({ formerEndpoint }: RunSituation): string =>
+  formerEndpoint === undefined
+    ? ""
+    : ` Before, the push endpoint ${formerEndpoint} had it; \`ironflow functions register ${formerEndpoint}\` gives it back to the endpoint.`
 
 const sayLost = (losses: number | undefined): string =>
   losses === undefined
