@@ -282,8 +282,8 @@ const Endpoints = struct({ endpoints: lenientList(Endpoint), nextCursor: optiona
 const Registered = struct({
   url: text,
   functions: lenientList(struct({ id: text, name: text, triggers: list(Trigger) })),
-  // ids of functions that stay registered for the URL, and that the handler does not have; older engines do not send it
-  missing: orElse(lenientList(text), [])
+  // ids of functions that stay registered for the URL, and that the handler does not have; absent when there are none
+  missing: optional(lenientList(text))
 })
 // the ops of this body are checked in `TurnReports.ts`
 const Update = struct({

@@ -35,13 +35,14 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
   answerRoute(callSpecs.registerPushEndpoint, (call) =>
     Effect.gen(function* () {
       const url = yield* checked(() => readUrl(isObject(call.body) ? call.body.url : undefined))
-      const { functions, missing } = yield* engine.push.register(call.environment, url, (functions) => {
+      const registered = yield* engine.push.register(call.environment, url, (functions) => {
         for (const fn of functions) checkRegistering(call.caller, call.environment, fn)
       })
+      const missing = registered.missing.filter(call.shows)
       return {
         url,
-        functions: functions.map(({ triggers, ...fn }) => ({ ...fn, triggers: [...triggers] })),
-        missing: missing.filter(call.shows)
+        functions: registered.functions.map(({ triggers, ...fn }) => ({ ...fn, triggers: [...triggers] })),
+        ...(missing.length === 0 ? {} : { missing })
       }
     })
   ),
