@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import type { Severity } from "effect/LogLevel"
 import * as Layer from "effect/Layer"
 import { annotate } from "../EffectLogger.ts"
-import type { SerializedError } from "../Errors.ts"
+import { messageOf, type SerializedError } from "../Errors.ts"
 import type { LogFields } from "../LogFields.ts"
 import { accessLog as accessLogCall } from "../Protocol/Access.ts"
 import type { RunFailureEvent } from "./Store/RunActivity.ts"
@@ -156,8 +156,12 @@ const moment = (at: number): string => new Date(at).toISOString()
 
 const codeOf = ({ code }: SerializedError): { readonly code?: string } => (code === undefined ? {} : { code })
 
-/** Name and message of an error. Its data and stack are stored with the run, and not logged. */
-const nameAndMessage = ({ message, name }: SerializedError): string => oneLine(`${name}: ${message}`)
+/**
+ * Name and message of an error. Its data and stack are stored with the run, and not logged; but the data of an error without a
+ * message, as typed errors often are, is its text.
+ */
+const nameAndMessage = ({ data = {}, message, name }: SerializedError): string =>
+  oneLine(message === "" ? messageOf({ data, message, name }) : `${name}: ${message}`)
 
 const MESSAGE_LENGTH = 1000
 

@@ -21,6 +21,8 @@ const session = (report: RemoteSession["report"]): RemoteSession => ({
   late: () => Effect.void,
   hasMovedAway: () => false,
   setReachable: () => undefined,
+  setFunctionProblem: () => undefined,
+  forget: () => undefined,
   take: () => Effect.succeed([]),
   extend: () => Effect.succeed([]),
   adopt: () => Effect.succeed({ lost: [], leftAlone: [], since: "job_0" }),

@@ -2,6 +2,7 @@
 import { isDeepStrictEqual } from "node:util"
 import type { FunctionVersion } from "../../Client/Client.ts"
 import { FunctionNotFoundError } from "../../Errors.ts"
+import { isObject, safeJsonParse } from "../../Json.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import { codeVersionOf } from "../../Versioning.ts"
 import { all, inEnvironment, type Program, refuse, statement, write } from "../Store/Program.ts"
@@ -78,6 +79,15 @@ export const functionHistory = inEnvironment(
 const changedFields = (before: FunctionRegistration, after: FunctionRegistration): Array<string> => {
   const names = new Set([...Object.keys(before), ...Object.keys(after)]) as Set<keyof FunctionRegistration>
   return [...names].filter((name) => !isDeepStrictEqual(before[name], after[name])).sort()
+}
+
+/** The push endpoint that had a function before; `undefined` when none of the kept registrations has one. */
+export function* formerEndpoint(functionKey: number): Program<string | undefined> {
+  for (const row of yield* all(LIST_REGISTRATIONS, functionKey)) {
+    const registration: unknown = safeJsonParse(String(row.registration))
+    if (isObject(registration) && typeof registration.endpointUrl === "string")
+      return registration.endpointUrl
+  }
 }
 
 /** The code versions in the kept registrations of a function, newest first. */

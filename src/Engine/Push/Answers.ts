@@ -39,10 +39,15 @@ export const bodyOf = ({ text }: PostAnswer): unknown => {
 const codeIn = (body: unknown): unknown =>
   isObject(body) && isObject(body.error) ? body.error.code : undefined
 
-/** Why an endpoint with this answer accepts no turns now; `undefined` when it accepts them. */
+/** Whether this is the answer of an app that does not have the function of the turn. */
+export const lacksFunction = (body: unknown): boolean => codeIn(body) === "FUNCTION_NOT_FOUND"
+
+/**
+ * Why an endpoint with this answer accepts no turns now; `undefined` when it accepts them, if perhaps not those of every function.
+ */
 export const unavailableReason = ({ status }: PostAnswer, body: unknown): string | undefined => {
   const code = codeIn(body)
-  if (code === "FUNCTION_NOT_FOUND") return undefined
+  if (lacksFunction(body)) return undefined
   const isProblem =
     code === "BODY_CONSUMED" ||
     (status >= 300 && status < 400) ||

@@ -20,11 +20,15 @@ const DESCRIPTION_BYTES = 4 * 1024 * 1024
  * The first delay between probes of an endpoint, in milliseconds. The delay doubles up to a second, and then grows by a fifth each
  * time.
  */
-const FIRST_PROBE_MS = 250
+export const FIRST_PROBE_MS = 250
 /** The longest delay between probes, in milliseconds. */
 const LONGEST_PROBE_MS = 30_000
 /** How often to check whether another engine still probes the endpoint, in milliseconds. */
 const OTHER_PROBE_CHECK_MS = 1000
+
+/** The delay before the probe after the one that was delayed by `delayMs`, in milliseconds. */
+export const nextProbeMs = (delayMs: number): number =>
+  Math.min(Math.max(FIRST_PROBE_MS, delayMs * (delayMs < 1000 ? 2 : 1.2)), LONGEST_PROBE_MS)
 
 export interface AvailabilityOptions extends EndpointTarget {
   readonly clock: Clock.Clock
@@ -129,10 +133,7 @@ export class Availability {
 
   /** Probes the endpoint until it can be reached. */
   #probe(delayMs: number): void {
-    const nextDelayMs = Math.min(
-      Math.max(FIRST_PROBE_MS, delayMs * (delayMs < 1000 ? 2 : 1.2)),
-      LONGEST_PROBE_MS
-    )
+    const nextDelayMs = nextProbeMs(delayMs)
     this.#probeFiber = this.#options.fork(
       Effect.matchEffect(Effect.delay(Effect.andThen(this.#awaitOtherProbe, this.ask), delayMs), {
         onSuccess: (turns) =>

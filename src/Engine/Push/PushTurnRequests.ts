@@ -2,7 +2,7 @@
  * The active turns at a push endpoint, each with its request. Decides what is sent, how the answer ends the turn, and what the
  * handler is told in between.
  *
- * A turn whose request never arrived is given back without a loss. A turn that was lost when it may have begun counts as a loss
+ * A turn whose request never arrived, or whose function the app does not have, is given back without a loss. A turn that was lost when it may have begun counts as a loss
  * of its run, as with any worker. Neither uses up an attempt.
  */
 import type * as Clock from "effect/Clock"
@@ -27,8 +27,16 @@ import type { RunningTurn } from "../../Protocol/RunningSteps.ts"
 import { ReportedSteps } from "../Workers/ReportedSteps.ts"
 import { StoreOutage } from "../Store/StoreOutage.ts"
 import type { RemoteSession } from "../Workers/RemoteSession.ts"
-import { type RequestKind, bodyOf, readReport, reasonIn, unavailableReason } from "./Answers.ts"
+import {
+  type RequestKind,
+  bodyOf,
+  lacksFunction,
+  readReport,
+  reasonIn,
+  unavailableReason
+} from "./Answers.ts"
 import type { Availability } from "./Availability.ts"
+import type { MissingFunctions } from "./MissingFunctions.ts"
 import { type EndpointTarget, postTo } from "./EndpointRequest.ts"
 import { encodePushRequest, unsentFailureKinds } from "../../Protocol/LegacyHandlers.ts"
 import type { PostAnswer } from "./HttpPost.ts"
@@ -56,6 +64,7 @@ export interface TurnRequestsOptions extends EndpointTarget {
 /** What turn requests need of their endpoint. */
 export interface TurnsEndpoint {
   readonly availability: Availability
+  readonly missing: MissingFunctions
   /** The session of the endpoint; absent when it has none any more. */
   readonly session: () => RemoteSession | undefined
   /** Whether the endpoint gets no more runs. */
@@ -128,7 +137,10 @@ export class PushTurnRequests {
     const removeTurn = Effect.sync(() => {
       this.#turns.delete(job.jobId)
       wakeWaiter(turn)
-      this.#endpoint.session()?.makeRoom(1)
+      const session = this.#endpoint.session()
+      // a turn that was lost has ended without a report
+      session?.forget(job.jobId)
+      session?.makeRoom(1)
     })
     turn.fiber = this.#options.fork(
       Effect.raceFirst(this.#run(turn), this.#keepLease(turn)).pipe(
@@ -290,8 +302,15 @@ export class PushTurnRequests {
     const body = bodyOf(answer)
     const problem = unavailableReason(answer, body)
     if (problem !== undefined) return this.#postpone(job, problem)
-    const { availability } = this.#endpoint
+    const { availability, missing } = this.#endpoint
     availability.noteTurnAnswer()
+    if (lacksFunction(body)) {
+      return Effect.andThen(
+        missing.lacks([job.functionId]),
+        this.#report(job, { ops: [{ _tag: "Release" }] })
+      )
+    }
+    missing.ran(job.functionId)
     if (answer.status !== 200) return this.#loseTurn(job, `it answered ${answer.status}${reasonIn(body)}`)
     return Effect.suspend(() => {
       let report: ReturnType<typeof readReport>
@@ -322,7 +341,7 @@ export class PushTurnRequests {
       if (last !== undefined && endsTurn(last)) return this.#report(job, report)
       const reported = report.ops.length === 0 ? Effect.void : this.#report(job, report)
       // a separate request may have reported the end of the turn; if none has, the turn is lost
-      return Effect.andThen(reported, this.#loseTurn(job, "it answered before the turn had ended"))
+      return Effect.andThen(reported, this.#loseTurn(job, endedTooEarly))
     })
   }
 
@@ -367,6 +386,9 @@ export class PushTurnRequests {
     )
   }
 }
+
+const endedTooEarly =
+  "it answered before the turn had ended. If it reports to another engine, correct its `serverUrl`"
 
 const notKnown = (runId: string): string =>
   `it did not say whether it is a handler of @ironflow/node, and only such a handler can continue run ${runId}. ` +

@@ -79,6 +79,8 @@ export interface RunSituation {
   readonly pause?: { readonly code: string; readonly message: string; readonly details?: unknown }
   readonly registration?: FunctionRegistration
   readonly functionDeleted?: boolean
+  /** The URL of the push endpoint that had the function before. Only set for a ready run whose function has no endpoint now. */
+  readonly formerEndpoint?: string
   /** Set when the function is paused, so that its new runs wait. */
   readonly functionPaused?: StoredPause
   /**

@@ -16,7 +16,7 @@ import {
 import type { Transaction, Row } from "../Store/Transaction.ts"
 import { revokedLease, jobOf, isRevoked } from "../Runs/RevokedLeases.ts"
 import { endRevokedLease, endLease } from "../Runs/EndLease.ts"
-import { hasLiveEngine, endSession } from "../Runs/EngineWorkers.ts"
+import { hasLiveEngine, isEndpoint, isEndpointOfGoneEngine, endSession } from "../Runs/EngineWorkers.ts"
 import { runMembers, functionIdOf } from "../Runs/RunObservers.ts"
 import { markReady } from "../Functions/ReadyFunctions.ts"
 import { makeReady, delayRun } from "../Runs/Waits.ts"
@@ -168,11 +168,13 @@ const LIST_KEYS_TO_RECOVER = statement(
 
 const LIST_RUNS_TO_RECOVER = statement(
   "LostLeases.listRunsToRecover",
-  `SELECT key, function, worker, losses FROM runs WHERE lease IS NOT NULL AND lease_until IS NULL @sound(run, key)`,
+  `SELECT key, function, worker, lease, lease_until, losses FROM runs
+     WHERE lease IS NOT NULL AND (lease_until IS NULL OR ${isEndpoint("runs.worker")}) @sound(run, key)`,
   {
     scans: "the leased runs, once at the start",
-    postgres: `SELECT key, function, worker, losses FROM runs
-     WHERE lease IS NOT NULL AND lease_until IS NULL AND NOT ${hasLiveEngine("runs.worker")} @sound(run, key)`
+    postgres: `SELECT key, function, worker, lease, lease_until, losses FROM runs
+     WHERE lease IS NOT NULL AND ((lease_until IS NULL AND NOT ${hasLiveEngine("runs.worker")})
+       OR ${isEndpointOfGoneEngine("runs.worker")}) @sound(run, key)`
   }
 )
 
@@ -201,15 +203,26 @@ const DELETE_ACTORS_OF_WORKER = statement(
 )
 
 /**
- * Takes back the runs of workers that were in the process of an engine which is gone, and unbinds the actors of such workers.
- * Called when an engine opens the database, and when another engine on the database is gone. Returns how many runs were taken
- * back.
+ * Takes back the runs of workers that were in the process of an engine which is gone, and the runs of the push endpoints that this
+ * engine called: its end has closed their requests, so that no answer can come. Also unbinds the actors of such workers. Called
+ * when an engine opens the database, and when another engine on the database is gone. Returns how many runs were taken back.
+ *
+ * A handler may still be at work on its turn, for instance when a proxy keeps its request open. Its job holds no lease any more,
+ * so that its reports are refused.
  */
 export const recoverLeases = acrossEnvironments(
   "recoverLeases",
   function* (tx: Transaction): Program<number> {
-    const rows = yield* allIsolatingDamage(tx, "run", [LIST_KEYS_TO_RECOVER], LIST_RUNS_TO_RECOVER)
-    yield* loseRuns(tx, rows, () => "the process that ran it ended")
+    const held = yield* allIsolatingDamage(tx, "run", [LIST_KEYS_TO_RECOVER], LIST_RUNS_TO_RECOVER)
+    for (const row of held) {
+      if (isRevoked(row)) yield* isolateRow(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
+    }
+    const rows = held.filter((row) => !isRevoked(row))
+    yield* loseRuns(tx, rows, (row) =>
+      row.lease_until === null
+        ? "the process that ran it ended"
+        : "the engine that waited for the answer of its push endpoint ended"
+    )
     for (const row of yield* all(LIST_WORKERS_OF_ACTORS)) {
       const [heldRun] = yield* allIsolatingDamage(
         tx,

@@ -98,6 +98,24 @@ export const logOutdatedFunctions = (
         `Worker ${workerId} registered a version of ${outdatedIds.map((id) => `"${id}"`).join(", ")} that does not become the latest one: the latest version is that of a worker that was started later, or (for a function that pins its runs) of another worker that is still connected`
       )
 
+/** Logs the functions that a worker has taken over from push endpoints, each with the URL of its endpoint. */
+export const logTakenOver = (
+  workerId: string,
+  taken: ReadonlyArray<{ readonly id: string; readonly url: string }>
+): Effect.Effect<void> =>
+  Effect.forEach(
+    new Set(taken.map(({ url }) => url)),
+    (url) => {
+      const ids = taken.filter((one) => one.url === url).map(({ id }) => `"${id}"`)
+      const which = ids.length === 1 ? "this function" : "these functions"
+      return Effect.logInfo(
+        `Worker ${workerId} has taken over ${ids.join(", ")} from the push endpoint ${url}, which is no longer called for ${which}. ` +
+          `To give back ${which}, register the endpoint again: ironflow functions register ${url}`
+      )
+    },
+    { discard: true }
+  )
+
 /**
  * Logs one line for a worker that connects or disconnects. For a worker in the engine's own process it is a debug line, because
  * that worker comes and goes with the engine.

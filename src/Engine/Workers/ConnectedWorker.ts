@@ -57,6 +57,8 @@ export interface ConnectedWorker {
   reachable: boolean
   /** Why the worker cannot be reached; `undefined` when it can, or when the reason is unknown. */
   problem: string | undefined
+  /** Why the worker gets no runs of one of its functions, by function id. */
+  readonly functionProblems: Map<string, string>
 }
 
 /**
@@ -69,6 +71,10 @@ export const maxTransitMs = (leaseMs: number): number => leaseMs / 3
 /** Characters of a worker's registration. */
 export const registrationLength = ({ functions, hostname, labels }: WorkerRegistration): number =>
   JSON.stringify([functions, hostname, labels]).length
+
+/** Whether the turns of the worker end with this engine: it runs in the same process, or is a push endpoint. */
+export const endsWithEngine = ({ leaseMs, transport }: ConnectedWorker): boolean =>
+  leaseMs === undefined || transport === "push"
 
 export const holderOf = ({ turnLimits }: ConnectedWorker): LeaseHolder => ({ turnLimits })
 

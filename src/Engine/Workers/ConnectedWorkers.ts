@@ -58,7 +58,8 @@ export class ConnectedWorkers implements LiveWorkersService {
       hasMovedAway: false,
       room: 0,
       reachable: true,
-      problem: undefined
+      problem: undefined,
+      functionProblems: new Map()
     }
     this.#workers.set(registration.workerId, worker)
     return worker
@@ -97,6 +98,7 @@ export class ConnectedWorkers implements LiveWorkersService {
       turnLimits: worker.turnLimits,
       ...(worker.leaseMs === undefined ? {} : { leaseMs: worker.leaseMs }),
       ...(worker.problem === undefined ? {} : { problem: worker.problem }),
+      ...(worker.functionProblems.size === 0 ? {} : { functionProblems: worker.functionProblems }),
       labels: worker.registration.labels,
       maxConcurrentJobs: worker.registration.maxConcurrentJobs,
       activeJobs: worker.activeJobIds.size
@@ -161,9 +163,10 @@ export class ConnectedWorkers implements LiveWorkersService {
 
   /** The functions whose runs a worker may get now, by function id, with their code versions. */
   functionsOf(worker: ConnectedWorker): ReadonlyMap<string, string> {
-    return worker.limits?.isLimited() === true
-      ? new Map([...worker.functions].filter(([id]) => this.mayRun(worker, id)))
-      : worker.functions
+    const { functionProblems, functions, limits } = worker
+    return limits?.isLimited() === true || functionProblems.size > 0
+      ? new Map([...functions].filter(([id]) => this.mayRun(worker, id) && !functionProblems.has(id)))
+      : functions
   }
 
   /** Whether the worker may get the events and secrets of the function's runs, by the function's current registration. */

@@ -28,7 +28,15 @@ export const encodeWorker = (worker: ConnectedWorker, functions: ReadonlyMap<str
     pins: worker.pinsRuns,
     ...(worker.leaseMs === undefined ? {} : { leaseMs: worker.leaseMs }),
     ...(worker.turnLimits === undefined ? {} : { turnLimits: [...worker.turnLimits] }),
-    ...(worker.problem === undefined ? {} : { problem: worker.problem.slice(0, MAX_PROBLEM_LENGTH) })
+    ...(worker.problem === undefined ? {} : { problem: worker.problem.slice(0, MAX_PROBLEM_LENGTH) }),
+    ...(worker.functionProblems.size === 0
+      ? {}
+      : {
+          functionProblems: [...worker.functionProblems].map(([id, problem]) => [
+            id,
+            problem.slice(0, MAX_PROBLEM_LENGTH)
+          ])
+        })
   })
 
 export class OtherEngineWorkers {
@@ -132,6 +140,11 @@ const readWorker = ({
         : undefined,
       ...(typeof stored.leaseMs === "number" ? { leaseMs: stored.leaseMs } : {}),
       ...(typeof stored.problem === "string" ? { problem: stored.problem } : {}),
+      ...(Array.isArray(stored.functionProblems)
+        ? {
+            functionProblems: new Map(stored.functionProblems.map((one) => [String(one[0]), String(one[1])]))
+          }
+        : {}),
       labels,
       maxConcurrentJobs,
       activeJobs: jobs

@@ -16,7 +16,7 @@ export class Sessions {
   readonly #dispatch: DispatchService
   readonly #onProblem: (worker: ConnectedWorker) => void
 
-  /** `onProblem` is called when a worker cannot be reached for a known reason, and when it can be reached again. */
+  /** `onProblem` is called when a worker, or one of its functions, cannot be reached for a known reason, or can be reached again. */
   constructor(store: StoreService, dispatch: DispatchService, onProblem: (worker: ConnectedWorker) => void) {
     this.#store = store
     this.#dispatch = dispatch
@@ -70,6 +70,14 @@ export class Sessions {
         // pinned runs that wait for the worker's version may go to other workers now
         if (hasChanged || (reachable && worker.room > 0)) this.#dispatch.pokeIfReady()
       },
+      setFunctionProblem: (functionId, problem) => {
+        const { functionProblems } = worker
+        if (functionProblems.get(functionId) === problem) return
+        if (problem === undefined) functionProblems.delete(functionId)
+        else functionProblems.set(functionId, problem)
+        this.#onProblem(worker)
+        this.#dispatch.pokeIfReady()
+      },
       take: (n) => this.#dispatch.take(worker, n),
       extend: (jobIds) =>
         Effect.suspend(() => {
@@ -99,6 +107,7 @@ export class Sessions {
             return adoption
           }
         ),
+      forget: (jobId) => void worker.activeJobIds.delete(jobId),
       noteDropped: (jobIds) => this.#store.write(LostLeases.endRevokedLeases(environment, jobIds)),
       close: (hasDied) =>
         Effect.suspend(() => (isCurrent() ? this.disconnect(workerId, hasDied) : Effect.void)),

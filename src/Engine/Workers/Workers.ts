@@ -23,7 +23,7 @@ import { failWhenLost } from "../Store/FailWhenLost.ts"
 import { Store } from "../Store/Store.ts"
 import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 import { Turns } from "../Turns/Turns.ts"
-import { logOutdatedFunctions, makeAnnouncements } from "./AnnounceWorkers.ts"
+import { logOutdatedFunctions, logTakenOver, makeAnnouncements } from "./AnnounceWorkers.ts"
 import { registrationLength } from "./ConnectedWorker.ts"
 import type { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { Dispatch } from "./Dispatch.ts"
@@ -104,10 +104,28 @@ export const layer: Layer.Layer<
     /** Stores the functions of a worker. Returns the ids of the functions of which another version stays the latest. */
     const storeFunctions = ({ environment, functions: all, startedAt, workerId }: WorkerRegistration) =>
       Effect.suspend(() => {
+        const pushed = all.flatMap(({ endpointUrl, id }) => {
+          const url = endpointUrl === undefined ? functions.find(environment, id)?.endpointUrl : undefined
+          return url === undefined ? [] : [{ id, url }]
+        })
         const pinning = all.flatMap(({ id, versioning }) => (versioning === "pin" ? [id] : []))
-        if (pinning.length === 0) return functions.put(environment, all, startedAt)
-        return Effect.flatMap(shared.readOtherEngineWorkers, () =>
-          functions.put(environment, all, startedAt, connected.liveVersions(environment, pinning, workerId))
+        const storing =
+          pinning.length === 0
+            ? functions.put(environment, all, startedAt)
+            : Effect.flatMap(shared.readOtherEngineWorkers, () =>
+                functions.put(
+                  environment,
+                  all,
+                  startedAt,
+                  connected.liveVersions(environment, pinning, workerId)
+                )
+              )
+        if (pushed.length === 0) return storing
+        return Effect.tap(storing, (keptNewer) =>
+          logTakenOver(
+            workerId,
+            pushed.filter(({ id }) => !keptNewer.includes(id))
+          )
         )
       })
 

@@ -35,10 +35,15 @@ export const pushRoutes = (engine: EngineService, stopSignal: Effect.Effect<void
   answerRoute(callSpecs.registerPushEndpoint, (call) =>
     Effect.gen(function* () {
       const url = yield* checked(() => readUrl(isObject(call.body) ? call.body.url : undefined))
-      const functions = yield* engine.push.register(call.environment, url, (functions) => {
+      const registered = yield* engine.push.register(call.environment, url, (functions) => {
         for (const fn of functions) checkRegistering(call.caller, call.environment, fn)
       })
-      return { url, functions: functions.map(({ triggers, ...fn }) => ({ ...fn, triggers: [...triggers] })) }
+      const missing = registered.missing.filter(call.shows)
+      return {
+        url,
+        functions: registered.functions.map(({ triggers, ...fn }) => ({ ...fn, triggers: [...triggers] })),
+        ...(missing.length === 0 ? {} : { missing })
+      }
     })
   ),
   listRoute(callSpecs.listPushEndpoints, (call) =>
