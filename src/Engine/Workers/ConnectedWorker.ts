@@ -2,6 +2,7 @@
 import type { WorkerInfo } from "../../Client/Client.ts"
 import { ConnectionError, type StoreError } from "../../Errors.ts"
 import {
+  type FunctionRegistration,
   type WorkerRegistration,
   type WorkerHandlers,
   type Notice,
@@ -24,6 +25,8 @@ export interface ConnectedWorker {
   /** The code version of each function, by function id. */
   readonly functions: ReadonlyMap<string, string>
   readonly functionIds: ReadonlySet<string>
+  /** The registration of each function, by function id. */
+  readonly registrations: ReadonlyMap<string, FunctionRegistration>
   /** Whether the worker has a function that pins runs. */
   readonly pins: boolean
   readonly handlers: WorkerHandlers
@@ -65,6 +68,10 @@ export const lateMs = (leaseMs: number): number => leaseMs / 3
 /** Characters of a worker's registration. */
 export const registrationLength = ({ functions, hostname, labels }: WorkerRegistration): number =>
   JSON.stringify([functions, hostname, labels]).length
+
+/** When the worker's program started, in epoch milliseconds; for a worker that does not say it, when the worker connected. */
+export const startedAtOf = ({ connectedAt, registration }: ConnectedWorker): number =>
+  registration.startedAt ?? connectedAt
 
 export const holderOf = ({ turnLimits }: ConnectedWorker): LeaseHolder => ({ turnLimits })
 

@@ -22,6 +22,7 @@ import * as PendingNotices from "../Turns/PendingNotices.ts"
 import type { Claim, Demand } from "../Turns/TurnRecords.ts"
 import { type ConnectedWorker, lateMs, sendNotice } from "./ConnectedWorker.ts"
 import { ConnectedWorkers } from "./ConnectedWorkers.ts"
+import type { Left } from "./LiveRegistrations.ts"
 import { TakeoverWatch } from "./TakeoverWatch.ts"
 
 /**
@@ -44,6 +45,7 @@ export class DispatchService {
   /** Notices about jobs whose secrets are being decrypted, by job id. */
   readonly #noticesWhileOpening = new Map<string, Array<Notice>>()
   #onLimits: (worker: ConnectedWorker) => void = () => undefined
+  #onGoneElsewhere: (worker: Left) => void = () => undefined
   #claiming = false
   #claimedAt = 0
   #pokedMeanwhile = false
@@ -118,8 +120,15 @@ export class DispatchService {
 
   /** Takes over the list of workers of other engines, which was just read from the database. */
   knowElsewhere(workers: ReadonlyArray<WorkerOfEngine>): void {
+    const { gone, hasChanged } = this.connected.elsewhere.set(workers.filter(({ isHere }) => !isHere))
     // when workers of other engines have gone, their runs may go to workers here
-    if (this.connected.elsewhere.set(workers.filter(({ isHere }) => !isHere))) this.pokeIfReady()
+    if (hasChanged) this.pokeIfReady()
+    for (const worker of gone) this.#onGoneElsewhere(worker)
+  }
+
+  /** Sets what is called when a worker of another engine has gone, or has come to this engine. */
+  onGoneElsewhere(gone: (worker: Left) => void): void {
+    this.#onGoneElsewhere = gone
   }
 
   /** Delivers a notice to the connected worker that holds the lease, never before the job itself. */
