@@ -3,7 +3,7 @@ import { EndpointUnavailableError, type IronflowError, isIronflowError } from ".
 import { isObject, numberOf, safeJsonParse } from "../../Json.ts"
 import { checkShape } from "../../JsonLimits.ts"
 import type { Attempts } from "../../Protocol/LegacyJobs.ts"
-import { checkReport } from "../../Protocol/TurnReports.ts"
+import { type LeftOut, readTurnReport } from "../../Protocol/TurnReports.ts"
 import type { FunctionRegistration, Job, TurnReport } from "../../Protocol/Worker.ts"
 import { readPushResponse } from "../../Protocol/LegacyHandlers.ts"
 import type { PostAnswer } from "./HttpPost.ts"
@@ -92,12 +92,11 @@ export const readReport = (
   body: unknown,
   as: RequestedAs,
   nowMs: number
-): Omit<TurnReport, "jobId" | "runId"> => {
+): LeftOut & { readonly report: TurnReport } => {
   if (isIronflowError(body)) throw body
-  if (!as.turns) return { ops: readPushResponse(job.runId, body, as.attempts, nowMs) }
+  const { jobId, runId } = job
+  if (!as.turns)
+    return { leftOut: [], report: { jobId, runId, ops: readPushResponse(runId, body, as.attempts, nowMs) } }
   const { logs, ops } = isObject(body) ? body : {}
-  const report = { ops, ...(logs === undefined ? {} : { logs }) }
-  checkReport({ jobId: job.jobId, runId: job.runId, ...report }, "The answer")
-  // the ops of the report were checked one by one
-  return report as Omit<TurnReport, "jobId" | "runId">
+  return readTurnReport({ jobId, runId, ops, logs }, "The answer")
 }
