@@ -150,6 +150,16 @@ const drain = clientCommand("drain", {
         ? "No unfinished run belongs to an old version."
         : `${unfinished === 1 ? "1 unfinished run belongs to an old version" : `${unfinished} unfinished runs belong to old versions`}. ` +
           "Runs of a version that no worker has wait: start a worker with that version, or move these runs with `ironflow runs move --function FUNCTION`."
+    const idle = versions.filter(
+      ({ functionId, isLatest, workerIds }) =>
+        isLatest &&
+        workerIds.length === 0 &&
+        versions.some((other) => other.functionId === functionId && other.workerIds.length > 0)
+    )
+    const hint =
+      idle.length === 0
+        ? ""
+        : ` No worker has the latest version of ${idle.map(({ functionId }) => functionId).join(", ")}, whose triggers and schedules are in force: start a worker with the version that you want.`
     return listed.length === 0
       ? summary
       : `${table(
@@ -162,7 +172,7 @@ const drain = clientCommand("drain", {
             oldestRunId ?? "",
             workerIds.length === 0 ? "none" : workerIds.join(", ")
           ])
-        )}\n\n${summary}`
+        )}\n\n${summary}${hint}`
   }
 })
 

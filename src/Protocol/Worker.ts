@@ -412,7 +412,7 @@ export interface LogLine {
   readonly worker?: string
 }
 
-/** Log lines of a turn since its last report, oldest first. */
+/** Log lines of a turn since its last report, oldest first. The engine leaves invalid lines out. */
 export interface TurnLogs {
   readonly lines: ReadonlyArray<LogLine>
   /** Number of earlier lines that were dropped because the lines exceeded the limits. */

@@ -188,7 +188,7 @@ const cases: ReadonlyArray<Case> = [
     title: "a cancelled run",
     situation: situation("cancelled", { run: { endedAt: at(5), error } }),
     code: "CANCELLED",
-    message: `It was cancelled at ${at(5)}: no stock`,
+    message: `It was cancelled at ${at(5)}: no stock. A cancelled run is not compensated.`,
     details: { endedAt: at(5), reason: "no stock" }
   },
   {
@@ -346,7 +346,7 @@ const cases: ReadonlyArray<Case> = [
       lease: lease({ until: NOW + 9000, isRevoked: true })
     }),
     code: "CANCELLED",
-    message: `It was cancelled at ${at(5)}: no stock. Worker worker-1 may still be executing the run, until the worker confirms that it has dropped the run, or until ${at(NOW + 9000)}`,
+    message: `It was cancelled at ${at(5)}: no stock. A cancelled run is not compensated. Worker worker-1 may still be executing the run, until the worker confirms that it has dropped the run, or until ${at(NOW + 9000)}`,
     details: { endedAt: at(5), reason: "no stock" }
   },
   {

@@ -5,7 +5,7 @@ import { FunctionNotFoundError } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import { codeVersionOf } from "../../Versioning.ts"
-import { all, inEnvironment, type Program, refuse, statement, write } from "../Store/Program.ts"
+import { all, get, inEnvironment, type Program, refuse, statement, write } from "../Store/Program.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { type PinnedVersion, pinnedRuns } from "./Pins.ts"
@@ -33,6 +33,16 @@ export function* addRegistration(
 ): Program<void> {
   yield* write(PUT_REGISTRATION, functionKey, version, tx.now(), registration)
   yield* write(DELETE_OLD_REGISTRATIONS, functionKey, version - MAX_REGISTRATIONS)
+}
+
+const FIND_FIRST_REGISTERED = statement(
+  "FunctionHistory.findFirstRegistered",
+  "SELECT min(version) AS first FROM function_history WHERE function = ? AND registration = ?"
+)
+
+/** The number of the first of the kept registrations that equals this JSON text; 0 if there is none. */
+export function* firstRegistered(functionKey: number, registration: string): Program<number> {
+  return Number((yield* get(FIND_FIRST_REGISTERED, functionKey, registration))?.first ?? 0)
 }
 
 const LIST_REGISTRATIONS = statement(
@@ -90,14 +100,16 @@ export function* formerEndpoint(functionKey: number): Program<string | undefined
   }
 }
 
+/** The kept registrations of a function, newest first. */
+export function* keptRegistrations(functionKey: number): Program<ReadonlyArray<FunctionRegistration>> {
+  const rows = yield* all(LIST_REGISTRATIONS, functionKey)
+  // only `registerFunctions` writes this column
+  return rows.map((row) => parseStored(String(row.registration)) as FunctionRegistration)
+}
+
 /** The code versions in the kept registrations of a function, newest first. */
 export function* knownCodeVersions(functionKey: number): Program<ReadonlyArray<string>> {
-  const rows = yield* all(LIST_REGISTRATIONS, functionKey)
-  return [
-    ...new Set(
-      rows.map((row) => codeVersionOf(parseStored(String(row.registration)) as FunctionRegistration))
-    )
-  ]
+  return [...new Set((yield* keptRegistrations(functionKey)).map(codeVersionOf))]
 }
 
 /**

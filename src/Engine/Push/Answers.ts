@@ -3,7 +3,7 @@ import { EndpointUnavailableError, type IronflowError, isIronflowError } from ".
 import { isObject, numberOf, safeJsonParse } from "../../Json.ts"
 import { checkShape } from "../../JsonLimits.ts"
 import type { Attempts } from "../../Protocol/LegacyJobs.ts"
-import { checkReport } from "../../Protocol/TurnReports.ts"
+import { type LeftOut, readTurnReport } from "../../Protocol/TurnReports.ts"
 import type { FunctionRegistration, Job, TurnReport } from "../../Protocol/Worker.ts"
 import { readPushResponse } from "../../Protocol/LegacyHandlers.ts"
 import type { PostAnswer } from "./HttpPost.ts"
@@ -97,12 +97,11 @@ export const readReport = (
   body: unknown,
   kind: RequestKind,
   nowMs: number
-): Omit<TurnReport, "jobId" | "runId"> => {
+): LeftOut & { readonly report: TurnReport } => {
   if (isIronflowError(body)) throw body
-  if (!kind.turns) return { ops: readPushResponse(job.runId, body, kind.attempts, nowMs) }
+  const { jobId, runId } = job
+  if (!kind.turns)
+    return { leftOut: [], report: { jobId, runId, ops: readPushResponse(runId, body, kind.attempts, nowMs) } }
   const { logs, ops } = isObject(body) ? body : {}
-  const report = { ops, ...(logs === undefined ? {} : { logs }) }
-  checkReport({ jobId: job.jobId, runId: job.runId, ...report }, "The answer")
-  // the ops of the report were checked one by one
-  return report as Omit<TurnReport, "jobId" | "runId">
+  return readTurnReport({ jobId, runId, ops, logs }, "The answer")
 }

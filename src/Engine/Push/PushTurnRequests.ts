@@ -19,7 +19,8 @@ import {
   endsTurn,
   type FunctionRegistration,
   type Job,
-  type Notice
+  type Notice,
+  type TurnReport
 } from "../../Protocol/Worker.ts"
 import { resendDelays } from "../../Worker/Reporter.ts"
 import { opForUnusable } from "../Workers/LegacyWorker.ts"
@@ -27,6 +28,7 @@ import type { RunningTurn } from "../../Protocol/RunningSteps.ts"
 import { ReportedSteps } from "../Workers/ReportedSteps.ts"
 import { StoreOutage } from "../Store/StoreOutage.ts"
 import type { RemoteSession } from "../Workers/RemoteSession.ts"
+import { logLeftOut } from "../Workers/LogLeftOut.ts"
 import {
   type RequestKind,
   bodyOf,
@@ -313,14 +315,17 @@ export class PushTurnRequests {
     missing.ran(job.functionId)
     if (answer.status !== 200) return this.#loseTurn(job, `it answered ${answer.status}${reasonIn(body)}`)
     return Effect.suspend(() => {
-      let report: ReturnType<typeof readReport>
+      let report: TurnReport
+      let leftOut: ReadonlyArray<string>
       try {
-        report = readReport(
+        const read = readReport(
           job,
           body,
           this.#requestKind(job, turns),
           this.#options.clock.currentTimeMillisUnsafe()
         )
+        report = read.report
+        leftOut = read.leftOut
         if (!turns) availability.noteSegmentAnswer()
       } catch (error) {
         if (!isIronflowError(error)) {
@@ -338,8 +343,12 @@ export class PushTurnRequests {
           : this.#loseTurn(job, `its answer is not acceptable: ${error.message}`)
       }
       const last = report.ops.at(-1)
-      if (last !== undefined && endsTurn(last)) return this.#report(job, report)
-      const reported = report.ops.length === 0 ? Effect.void : this.#report(job, report)
+      const stored = Effect.andThen(
+        logLeftOut(`the endpoint ${this.#options.url}`, leftOut),
+        this.#report(job, report)
+      )
+      if (last !== undefined && endsTurn(last)) return stored
+      const reported = report.ops.length === 0 ? Effect.void : stored
       // a separate request may have reported the end of the turn; if none has, the turn is lost
       return Effect.andThen(reported, this.#loseTurn(job, endedTooEarly))
     })
@@ -356,12 +365,12 @@ export class PushTurnRequests {
    * Stores the report of a turn, and retries until that succeeds. A report that is refused is not sent again: the turn belongs to
    * another worker, or is over.
    */
-  #report(job: Job, report: ReturnType<typeof readReport>): Effect.Effect<void> {
+  #report(job: Job, report: Omit<TurnReport, "jobId" | "runId">): Effect.Effect<void> {
     return Effect.suspend(() => {
       const session = this.#endpoint.session()
       if (session === undefined) return Effect.void
       const { jobId, runId } = job
-      return session.report([{ jobId, runId, ...report }]).pipe(
+      return session.report([{ ...report, jobId, runId }]).pipe(
         Effect.tapError((error) => this.#reportOutage.failed(error)),
         Effect.retry(resendDelays),
         Effect.tap(() => this.#reportOutage.succeeded()),

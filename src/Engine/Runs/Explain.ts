@@ -95,10 +95,10 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
       return {
         code: "CANCELLED",
         message:
-          `It was cancelled at ${run.endedAt}: ${run.error?.message}` +
+          `It was cancelled at ${run.endedAt}: ${sentence(run.error?.message ?? "")} A cancelled run is not compensated.` +
           (lease?.until === undefined
             ? ""
-            : `. Worker ${lease.workerId} may still be executing the run, until the worker confirms that it has dropped the run, or until ${iso(lease.until)}`),
+            : ` Worker ${lease.workerId} may still be executing the run, until the worker confirms that it has dropped the run, or until ${iso(lease.until)}`),
         details: { endedAt: run.endedAt, reason: run.error?.message }
       }
     case "paused":

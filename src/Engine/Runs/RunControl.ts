@@ -235,7 +235,7 @@ export const retryRun = controlProgram(
       return yield* refuse(
         new InvalidStateError(
           `Run ${runId} is ${status} and cannot be retried: only a failed or cancelled run can. ` +
-            insteadOfRetry(status)
+            insteadOfRetry(runId, status)
         )
       )
     }

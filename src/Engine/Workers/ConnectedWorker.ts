@@ -2,6 +2,7 @@
 import type { WorkerInfo } from "../../Client/Client.ts"
 import { ConnectionError, type StoreError } from "../../Errors.ts"
 import {
+  type FunctionRegistration,
   type WorkerRegistration,
   type WorkerHandlers,
   type Notice,
@@ -24,6 +25,8 @@ export interface ConnectedWorker {
   /** The code version of each function, by function id. */
   readonly functions: ReadonlyMap<string, string>
   readonly functionIds: ReadonlySet<string>
+  /** The registration of each function, by function id. */
+  readonly registrations: ReadonlyMap<string, FunctionRegistration>
   /** Whether the worker has a function that pins runs. */
   readonly pinsRuns: boolean
   readonly handlers: WorkerHandlers
@@ -75,6 +78,10 @@ export const registrationLength = ({ functions, hostname, labels }: WorkerRegist
 /** Whether the turns of the worker end with this engine: it runs in the same process, or is a push endpoint. */
 export const endsWithEngine = ({ leaseMs, transport }: ConnectedWorker): boolean =>
   leaseMs === undefined || transport === "push"
+
+/** When the worker's program started, in epoch milliseconds; for a worker that does not say it, when the worker connected. */
+export const startedAtOf = ({ connectedAt, registration }: ConnectedWorker): number =>
+  registration.startedAt ?? connectedAt
 
 export const holderOf = ({ turnLimits }: ConnectedWorker): LeaseHolder => ({ turnLimits })
 

@@ -10,9 +10,10 @@ import type { RunningAt } from "../Runs/RunningNow.ts"
 import { ShortLivedSet } from "../../ShortLivedMap.ts"
 import type { LeaseHolder } from "../Runs/Stuck.ts"
 import { codeVersionOf } from "../../Versioning.ts"
-import { type ConnectedWorker, holderOf, infoOf, registrationLength } from "./ConnectedWorker.ts"
+import { type ConnectedWorker, holderOf, infoOf, registrationLength, startedAtOf } from "./ConnectedWorker.ts"
 import { OtherEngineWorkers } from "./OtherEngineWorkers.ts"
 import type { RemoteWorkerOptions } from "./RemoteSession.ts"
+import type { LiveRegistration } from "./LiveRegistrations.ts"
 
 /** How a worker is connected. */
 export interface ConnectOptions extends Partial<RemoteWorkerOptions> {
@@ -40,6 +41,7 @@ export class ConnectedWorkers implements LiveWorkersService {
       onMoved: options.onMoved,
       functions,
       functionIds: new Set(functions.keys()),
+      registrations: new Map(registration.functions.map((fn) => [fn.id, fn])),
       pinsRuns: registration.functions.some(({ versioning }) => versioning === "pin"),
       handlers,
       transport: options.transport,
@@ -132,6 +134,21 @@ export class ConnectedWorkers implements LiveWorkersService {
           return version === undefined ? [] : [[id, version] as const]
         })
       )
+  }
+
+  /** The registrations that live workers of an environment have of a function. */
+  liveRegistrations(environment: string): (functionId: string) => ReadonlyArray<LiveRegistration> {
+    const ownWorkers = this.#inEnvironment(environment)
+    const elsewhere = this.otherEngineWorkers.registrations(environment)
+    return (functionId) => [
+      ...ownWorkers.flatMap((worker) => {
+        const registration = worker.registrations.get(functionId)
+        return registration === undefined
+          ? []
+          : [{ registration, codeVersion: codeVersionOf(registration), startedAt: startedAtOf(worker) }]
+      }),
+      ...elsewhere.flatMap((of) => of(functionId) ?? [])
+    ]
   }
 
   /** The workers of an environment, as shown in lists. */

@@ -22,6 +22,7 @@ import * as PendingNotices from "../Turns/PendingNotices.ts"
 import type { Claim, Demand } from "../Turns/TurnRecords.ts"
 import { type ConnectedWorker, maxTransitMs, sendNotice } from "./ConnectedWorker.ts"
 import { ConnectedWorkers } from "./ConnectedWorkers.ts"
+import type { Left } from "./LiveRegistrations.ts"
 import { TakeoverWatch } from "./TakeoverWatch.ts"
 
 /**
@@ -45,6 +46,7 @@ export class DispatchService {
   /** Notices about jobs whose secrets are being decrypted, by job id. */
   readonly #noticesWhileDecrypting = new Map<string, Array<Notice>>()
   #onLimitsChange: (worker: ConnectedWorker) => void = () => undefined
+  #onGoneElsewhere: (worker: Left) => void = () => undefined
   #claiming = false
   #claimedAt = 0
   #wasPokedMeanwhile = false
@@ -124,8 +126,17 @@ export class DispatchService {
 
   /** Takes over the list of workers of other engines, which was just read from the database. */
   setOtherEngineWorkers(workers: ReadonlyArray<WorkerOfEngine>): void {
+    const { gone, hasChanged } = this.connected.otherEngineWorkers.set(
+      workers.filter(({ isHere }) => !isHere)
+    )
     // when workers of other engines have gone, their runs may go to workers here
-    if (this.connected.otherEngineWorkers.set(workers.filter(({ isHere }) => !isHere))) this.pokeIfReady()
+    if (hasChanged) this.pokeIfReady()
+    for (const worker of gone) this.#onGoneElsewhere(worker)
+  }
+
+  /** Sets what is called when a worker of another engine has gone, or has come to this engine. */
+  onGoneElsewhere(gone: (worker: Left) => void): void {
+    this.#onGoneElsewhere = gone
   }
 
   /** Delivers a notice to the connected worker that holds the lease of the job, but never before the job itself. */

@@ -24,11 +24,13 @@ import { Store } from "../Store/Store.ts"
 import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 import { Turns } from "../Turns/Turns.ts"
 import { logOutdatedFunctions, logTakenOver, makeAnnouncements } from "./AnnounceWorkers.ts"
-import { registrationLength } from "./ConnectedWorker.ts"
+import { type ConnectedWorker, registrationLength } from "./ConnectedWorker.ts"
 import type { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { Dispatch } from "./Dispatch.ts"
 import { RemoteWorkers } from "./RemoteWorkers.ts"
 import type { RemoteSession, RemoteWorkerOptions } from "./RemoteSession.ts"
+import type { Left } from "./LiveRegistrations.ts"
+import { makeRestoredRegistrations } from "./RestoredRegistrations.ts"
 import { Sessions } from "./Sessions.ts"
 import { makeSharedWorkers, MAX_LEAVING_MS } from "./SharedWorkers.ts"
 
@@ -129,6 +131,17 @@ export const layer: Layer.Layer<
         )
       })
 
+    const registrations = yield* makeRestoredRegistrations({
+      connected,
+      functions,
+      readElsewhere: shared.readOtherEngineWorkers
+    })
+    dispatch.onGoneElsewhere(registrations.mayHaveLeft)
+    const leftOf = ({ functions: codeVersions, registration: { environment } }: ConnectedWorker): Left => ({
+      environment,
+      codeVersions
+    })
+
     let connections = 0
     const newSession = (): string => `${store.node ?? 0}.${++connections}`
 
@@ -145,11 +158,12 @@ export const layer: Layer.Layer<
         yield* Effect.mapError(shared.awaitFreeId(registration.workerId, undefined, FREE_WAIT_MS), notStored)
         const keptNewer = yield* Effect.mapError(storeFunctions(registration), notStored)
         yield* logOutdatedFunctions(registration.workerId, keptNewer)
+        registrations.checkLater(registration.environment, keptNewer)
         yield* Effect.mapError(
           functions.runFollowers,
           (error) => new ConnectionError(error.message, { cause: error })
         )
-        const session = yield* Effect.acquireRelease(
+        const { session } = yield* Effect.acquireRelease(
           Effect.andThen(
             checkAgain(registration),
             Effect.suspend(() => {
@@ -163,20 +177,20 @@ export const layer: Layer.Layer<
                 Effect.tapError(shared.claimHere(worker), () =>
                   Effect.sync(() => connected.remove(registration.workerId))
                 ),
-                sessions.sessionOf(worker)
+                { session: sessions.sessionOf(worker), worker }
               )
             }).pipe(
               Effect.mapError(notStored),
               Effect.tap(() => announce(registration, "connected", "in this process"))
             )
           ),
-          () =>
-            Effect.andThen(
-              releaseRuns(
-                registration.workerId,
-                shared.endAndCallOthers(sessions.disconnect(registration.workerId, false))
-              ),
-              announce(registration, "disconnected", "in this process")
+          ({ worker }) =>
+            releaseRuns(
+              registration.workerId,
+              shared.endAndCallOthers(sessions.disconnect(registration.workerId, false))
+            ).pipe(
+              Effect.andThen(announce(registration, "disconnected", "in this process")),
+              Effect.andThen(registrations.left(leftOf(worker)))
             )
         )
         return {
@@ -197,6 +211,7 @@ export const layer: Layer.Layer<
       Effect.gen(function* () {
         yield* check(registration)
         const keptNewer = yield* storeFunctions(registration)
+        registrations.checkLater(registration.environment, keptNewer)
         // the functions may have been those of a push endpoint, which gives them up now
         yield* runFollowers
         yield* checkAgain(registration)
@@ -217,12 +232,15 @@ export const layer: Layer.Layer<
           detach: () => {
             session.detach()
             shared.releaseHere(worker)
+            registrations.mayHaveLeft(leftOf(worker))
           },
           close: (lost: boolean) =>
-            Effect.andThen(
-              shared.endAndCallOthers(session.close(lost)),
-              announce(registration, "disconnected", lost ? "lost" : "at the port")
-            )
+            shared
+              .endAndCallOthers(session.close(lost))
+              .pipe(
+                Effect.andThen(announce(registration, "disconnected", lost ? "lost" : "at the port")),
+                Effect.andThen(registrations.left(leftOf(worker)))
+              )
         }
       })
     const connectRemote: WorkersService["connectRemote"] = (...args) =>

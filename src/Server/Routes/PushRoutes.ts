@@ -5,10 +5,11 @@ import { isObject } from "../../Json.ts"
 import { callSpecs, type TurnUpdate } from "../../Protocol/Push.ts"
 import { permittedReports, checkRegistering } from "../../Engine/Access/WorkerAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
+import { logLeftOut } from "../../Engine/Workers/LogLeftOut.ts"
 import { keyEnvironment, type Call, environmentOfRun, json, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import { answerRoute, listRoute, replyRoute } from "./CallRoute.ts"
-import { checkReport } from "../../Protocol/TurnReports.ts"
+import { type LeftOut, readTurnReport } from "../../Protocol/TurnReports.ts"
 import { show } from "../../Show.ts"
 
 /** Makes the routes. `stopSignal` succeeds when the server is about to stop. Waiting calls then end. */
@@ -16,7 +17,8 @@ export const pushRoutes = (engine: EngineService, stopSignal: Effect.Effect<void
   replyRoute(callSpecs.pushTurn, (call) =>
     Effect.gen(function* () {
       const jobId = variable(call, "jobId")
-      const requested = yield* checked(() => readUpdate(call, jobId))
+      const { leftOut, update: requested } = yield* checked(() => readUpdate(call, jobId))
+      yield* logLeftOut(`the push handler with run ${requested.runId}`, leftOut)
       const environment = yield* environmentOfRun(engine.runs, call, requested.runId, "*")
       const { toAnswers, reports } = permittedReports(call.caller, environment, [
         { jobId, runId: requested.runId, ops: requested.ops }
@@ -81,10 +83,10 @@ const readUrl = (url: unknown): string => {
   throw new ValidationError(`\`url\` of the endpoint must be a string that is not empty, got ${show(url)}`)
 }
 
-const readUpdate = ({ body }: Call, jobId: string): TurnUpdate => {
+const readUpdate = ({ body }: Call, jobId: string): LeftOut & { readonly update: TurnUpdate } => {
   if (!isObject(body)) throw new ValidationError("Update: the body must be an object")
   const { late, logs, ops, pauses, runId, waitMs } = body
-  checkReport({ jobId, runId, ops, ...(logs === undefined ? {} : { logs }) }, "Update")
+  const { leftOut, report } = readTurnReport({ jobId, runId, ops, logs }, "Update")
   if (waitMs !== undefined && !(Number.isFinite(waitMs) && Number(waitMs) >= 0)) {
     throw new ValidationError(
       `Update: \`waitMs\` must be a number of milliseconds, at least 0, got ${show(waitMs)}`
@@ -102,5 +104,9 @@ const readUpdate = ({ body }: Call, jobId: string): TurnUpdate => {
     )
   }
   // everything but `running`, which is read leniently, was checked above
-  return body as unknown as TurnUpdate
+  const { logs: _, ...others } = body as unknown as TurnUpdate
+  return {
+    leftOut,
+    update: { ...others, ops: report.ops, ...(report.logs === undefined ? {} : { logs: report.logs }) }
+  }
 }

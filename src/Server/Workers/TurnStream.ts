@@ -12,6 +12,7 @@ import type { WorkerRegistration } from "../../Protocol/Worker.ts"
 import { Room, LateTurnBody, DeregisterBody, Register } from "../../Protocol/Workers.ts"
 import type { StreamCall } from "../../Protocol/TurnStream.ts"
 import type { Caller } from "../../Engine/Access/Access.ts"
+import { logLeftOut } from "../../Engine/Workers/LogLeftOut.ts"
 import { checkWorker, permittedReports } from "../../Engine/Access/WorkerAccess.ts"
 import { type RemoteWorkers, unknownWorker } from "../../Engine/Workers/RemoteWorkers.ts"
 import type { WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
@@ -128,15 +129,18 @@ export class TurnStream {
         case "report":
           return Effect.flatMap(
             checked(() => readReports(body)),
-            (request) => {
+            ({ leftOut, ...request }) => {
               const { toAnswers, reports } = permittedReports(
                 this.#streamConnection.caller,
                 worker.environment,
                 request.reports
               )
-              return Effect.map(
-                worker.report({ ...request, reports }),
-                (acks) => `{"acks":${JSON.stringify(toAnswers(acks))}}`
+              return Effect.andThen(
+                logLeftOut(`worker ${worker.workerId}`, leftOut),
+                Effect.map(
+                  worker.report({ ...request, reports }),
+                  (acks) => `{"acks":${JSON.stringify(toAnswers(acks))}}`
+                )
               )
             }
           )
