@@ -485,4 +485,4 @@ const resolveTriggers = (config: unknown, keys: KnownKeys): DefinedConfig => {
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** Maximum duration of one turn of the function, in milliseconds. */
-export const functionTimeoutMs = (fn: AnyFunction): number => fn.config.timeout ?? DEFAULT_TIMEOUTS.FUNCTION
+export const functionTimeout = (fn: AnyFunction): number => fn.config.timeout ?? DEFAULT_TIMEOUTS.FUNCTION

@@ -36,13 +36,13 @@ const clientCommand = commandsOf(Client)
 /** The flags of commands that start bulk operations, besides the filters. */
 export const bulkFlags = {
   dryRun: Flag.Boolean("dry-run").pipe(
-    Flag.withDescription("Only count the runs that match"),
+    Flag.withDescription("Only count what matches; nothing is changed"),
     Flag.withoutNegation,
     Flag.withDefault(false)
   ),
   yes: Flag.Boolean("yes").pipe(
     Flag.withAlias("y"),
-    Flag.withDescription("Do not ask before many runs are changed"),
+    Flag.withDescription("Do not ask before anything is changed"),
     Flag.withoutNegation,
     Flag.withDefault(false)
   )

@@ -2,7 +2,7 @@
 import { resolveRetry, type RetryPolicy } from "../Backoff.ts"
 import { callSite } from "../CallSite.ts"
 import { type Duration, formatDuration, positiveDuration } from "../Duration.ts"
-import { type AnyFunction, functionTimeoutMs } from "../Function.ts"
+import { type AnyFunction, functionTimeout } from "../Function.ts"
 import type { StepKind } from "../StepKind.ts"
 
 /** The timeout of one attempt of a step: in milliseconds, and as the user wrote it. */
@@ -41,7 +41,7 @@ export const functionPlan = (fn: AnyFunction): FunctionPlan => {
     plan = {
       functionId: id,
       retry: resolveRetry(retry, `retry of function "${id}"`),
-      timeoutMs: functionTimeoutMs(fn),
+      timeoutMs: functionTimeout(fn),
       stepTimeout:
         stepTimeout === undefined
           ? undefined

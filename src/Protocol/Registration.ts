@@ -3,7 +3,7 @@ import { resolveRetry } from "../Backoff.ts"
 import { functionCodeHash } from "../CodeHash.ts"
 import { keptRuns } from "../KeepRuns.ts"
 import { jsonSchemaOf } from "../EffectSchema.ts"
-import { type AnyFunction, functionTimeoutMs } from "../Function.ts"
+import { type AnyFunction, functionTimeout } from "../Function.ts"
 import * as Limits from "../Limits.ts"
 import type { AnySchema } from "../StandardSchema.ts"
 import type { Trigger } from "../Trigger.ts"
@@ -42,7 +42,7 @@ export const toRegistration = (fn: AnyFunction): FunctionRegistration => {
     name: config.name ?? config.id,
     triggers: config.triggers.map((trigger) => registeredTrigger(fn, trigger)),
     retry: resolveRetry(config.retry),
-    timeoutMs: functionTimeoutMs(fn),
+    timeoutMs: functionTimeout(fn),
     mode: config.mode ?? "pull",
     secrets: config.secrets ?? [],
     codeHash: functionCodeHash(fn),

@@ -466,12 +466,7 @@ describe("the client of a server", () => {
     [
       "500 with text",
       { status: 500, body: "Internal Server Error" },
-      {
-        name: "ServerError",
-        code: "SERVER_ERROR",
-        retryable: true,
-        message: /failed with status 500: Internal Server Error$/
-      }
+      { name: "ServerError", code: "SERVER_ERROR", retryable: true, message: /^Internal Server Error$/ }
     ],
     [
       "500 without a body",

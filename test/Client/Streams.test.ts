@@ -564,6 +564,17 @@ describe("entity streams of a legacy server", () => {
     assert.strictEqual(Object(error.cause).message, message)
   })
 
+  it("take the version from a conflict in plain text, and not from the id of the entity", async () => {
+    await using here = await scripted({
+      [`${service}/AppendEvent`]: { status: 409, body: "version conflict: expected 3, actual 8" }
+    })
+
+    const error = await rejection(here.client.streams.append("now-5", item(1), { expectedVersion: 3 }))
+
+    assert.instanceOf(error, VersionConflictError)
+    assert.deepInclude(error, { expectedVersion: 3, actualVersion: 8 })
+  })
+
   it("reject with other errors of the server unchanged", async () => {
     await using here = await scripted({
       [`${service}/AppendEvent`]: { status: 409, body: { code: "already_exists", message: "duplicate" } }

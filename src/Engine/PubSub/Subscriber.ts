@@ -3,7 +3,7 @@
  * all subscribers share. When the connection falls behind, the subscription drops items (with backpressure `drop`), or reads the
  * log by itself. Items that wait are then in the log and not in memory.
  */
-import * as settlement from "effect/Effect"
+import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import { MAX_EXPRESSION_STEPS, expressionSteps } from "../../ExpressionBudget.ts"
 import {
@@ -44,7 +44,7 @@ export interface ConnectionSink {
   readonly handleFor: (item: Item, subscriptionId: string) => string
   /** Calls `f` after the delay. Returns a function that cancels the call. */
   readonly schedule: (delayMs: number, f: () => void) => () => void
-  readonly run: (effect: settlement.Effect<void>) => void
+  readonly run: (effect: Effect.Effect<void>) => void
 }
 
 /** How the client has settled a delivery. */
@@ -66,9 +66,9 @@ export interface OpenSubscription {
   /** Whether the delivery is in flight: held by the client or, without a group, waiting to be sent again. */
   readonly isInFlight: (handle: string) => boolean
   /** Settles a delivery. Returns whether it was in flight. */
-  readonly settle: (handle: string, as: Settlement) => settlement.Effect<boolean, StoreError>
+  readonly settle: (handle: string, as: Settlement) => Effect.Effect<boolean, StoreError>
   /** Extends deliveries that are in progress: one of them, or all but some. Returns how many were extended. */
-  readonly extend: (which: InProgressSelection) => settlement.Effect<number, StoreError>
+  readonly extend: (which: InProgressSelection) => Effect.Effect<number, StoreError>
   /** Called at a sign that the client is alive, such as an ack of an event that is not in flight. Only groups need this. */
   readonly noteSignOfLife: () => void
   readonly onDrain: () => void
@@ -103,7 +103,7 @@ export class Subscriber implements OpenSubscription, Listener {
   }
   readonly #sink: ConnectionSink
   readonly #feed: () => Feed
-  readonly #read: (after: number) => settlement.Effect<ItemPage, StoreError>
+  readonly #read: (after: number) => Effect.Effect<ItemPage, StoreError>
   readonly #inFlight = new Map<string, Delivery>()
   readonly #limit: number
   /** The position up to which everything was sent or skipped. */
@@ -125,7 +125,7 @@ export class Subscriber implements OpenSubscription, Listener {
     },
     sink: ConnectionSink,
     feed: () => Feed,
-    read: (after: number) => settlement.Effect<ItemPage, StoreError>
+    read: (after: number) => Effect.Effect<ItemPage, StoreError>
   ) {
     this.id = format.subscriptionId
     this.pattern = pattern
@@ -191,8 +191,8 @@ export class Subscriber implements OpenSubscription, Listener {
     return this.#inFlight.has(handle)
   }
 
-  settle(handle: string, { how, redeliverMs = REDELIVER_MS }: Settlement): settlement.Effect<boolean> {
-    return settlement.sync(() => {
+  settle(handle: string, { how, redeliverMs = REDELIVER_MS }: Settlement): Effect.Effect<boolean> {
+    return Effect.sync(() => {
       const delivery = this.#inFlight.get(handle)
       if (delivery === undefined) return false
       delivery.cancel()
@@ -203,8 +203,8 @@ export class Subscriber implements OpenSubscription, Listener {
     })
   }
 
-  extend(which: InProgressSelection): settlement.Effect<number> {
-    return settlement.sync(() => {
+  extend(which: InProgressSelection): Effect.Effect<number> {
+    return Effect.sync(() => {
       const handles =
         "only" in which
           ? [which.only]
@@ -286,39 +286,37 @@ export class Subscriber implements OpenSubscription, Listener {
     this.#inFlight.set(handle, { ...delivery, cancel })
   }
 
-  readonly #readLog: settlement.Effect<void> = settlement
-    .gen({ self: this }, function* () {
-      while (!this.#isClosed) {
-        if (!this.#hasRoom) {
-          this.#waitsForRoom = true
-          return
-        }
-        const page = yield* this.#read(this.#cursor)
-        if (this.#isClosed) return
-        if (hasGap(page, this.#format)) this.onGap()
-        const stepsBefore = expressionSteps()
-        const stoppedEarly = page.items.some((item) => {
-          if (!this.#hasRoom) return true
-          // filters may take long: the rest of the page is read again when other work has had its turn
-          if (expressionSteps() - stepsBefore > MAX_EXPRESSION_STEPS) return true
-          this.#cursor = item.position
-          if (accepts(this.#format, item) && this.#isAllowed(item)) this.#deliver(item, 1)
-          return false
-        })
-        if (stoppedEarly) yield* settlement.yieldNow
-        if (!stoppedEarly) this.#cursor = Math.max(this.#cursor, page.position)
-        if (!stoppedEarly && page.atEnd && this.#join()) return
+  readonly #readLog: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+    while (!this.#isClosed) {
+      if (!this.#hasRoom) {
+        this.#waitsForRoom = true
+        return
       }
-    })
-    .pipe(
-      settlement.catch((error) =>
-        settlement.sync(() => {
-          this.#sink.sendError(this.id, "INTERNAL_ERROR", `The log cannot be read: ${error.message}`, true)
-          this.#waitsForRoom = true
-          this.#sink.schedule(1000, () => this.#continueSending())
-        })
-      )
+      const page = yield* this.#read(this.#cursor)
+      if (this.#isClosed) return
+      if (hasGap(page, this.#format)) this.onGap()
+      const stepsBefore = expressionSteps()
+      const stoppedEarly = page.items.some((item) => {
+        if (!this.#hasRoom) return true
+        // filters may take long: the rest of the page is read again when other work has had its turn
+        if (expressionSteps() - stepsBefore > MAX_EXPRESSION_STEPS) return true
+        this.#cursor = item.position
+        if (accepts(this.#format, item) && this.#isAllowed(item)) this.#deliver(item, 1)
+        return false
+      })
+      if (stoppedEarly) yield* Effect.yieldNow
+      if (!stoppedEarly) this.#cursor = Math.max(this.#cursor, page.position)
+      if (!stoppedEarly && page.atEnd && this.#join()) return
+    }
+  }).pipe(
+    Effect.catch((error) =>
+      Effect.sync(() => {
+        this.#sink.sendError(this.id, "INTERNAL_ERROR", `The log cannot be read: ${error.message}`, true)
+        this.#waitsForRoom = true
+        this.#sink.schedule(1000, () => this.#continueSending())
+      })
     )
+  )
 
   /** Joins the feed if this subscription has seen everything that the feed has passed on. Returns whether it has joined. */
   #join(): boolean {

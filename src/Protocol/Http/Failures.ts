@@ -159,15 +159,17 @@ export const readFailure = (status: number, text: string, what: string, sender?:
       : errorWithCode(status, code, message, retryable, serialized.data?.["details"])
   }
   const summary = `${what} failed with status ${status}`
-  const said = isObject(body)
-    ? (textOf(body.message) ?? textOf(body.error) ?? textOf(body.code))
-    : text.trim() === ""
-      ? undefined
-      : `${summary}: ${text.slice(0, 1000)}`
-  const message =
-    said === undefined || isForeignAnswer(status, text)
-      ? foreignAnswerMessage(status, text, what, sender)
-      : said
+  const said = isObject(body) ? (textOf(body.message) ?? textOf(body.error) ?? textOf(body.code)) : undefined
+  const message = isForeignAnswer(status, text)
+    ? foreignAnswerMessage(status, text, what, sender)
+    : said !== undefined
+      ? said
+      : text.trim() === ""
+        ? `${summary}, and the answer is empty`
+        : isObject(body)
+          ? `${summary}: ${text.slice(0, 1000)}`
+          : // unchanged, because with this text a legacy server says what the current version of a stream is
+            text.slice(0, 1000)
   switch (status) {
     case 401:
       return new UnauthenticatedError(message)
