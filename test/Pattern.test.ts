@@ -67,7 +67,7 @@ describe("compilePattern", () => {
     ["order..placed", "empty token"],
     [".order", "empty token"],
     ["order.", "empty token"],
-    ["order.>.x", "> may only stand at the end"],
+    ["order.>.x", 'the wildcard ">" may only stand at the end'],
     ["ord*", "a wildcard must be a whole token"],
     ["order.**", "a wildcard must be a whole token"],
     ["order placed", "white space"],
