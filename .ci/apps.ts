@@ -10,9 +10,9 @@ import fs from "node:fs"
 import path from "node:path"
 import { Scratch } from "./Scratch.ts"
 
-const given = process.argv[2]
-if (given === undefined) throw new Error("usage: node .ci/apps.ts <tarball>")
-const tarball = path.resolve(given)
+const tarballArgument = process.argv[2]
+if (tarballArgument === undefined) throw new Error("usage: node .ci/apps.ts <tarball>")
+const tarball = path.resolve(tarballArgument)
 const repository = path.join(import.meta.dirname, "..")
 const { devDependencies, peerDependencies } = JSON.parse(
   fs.readFileSync(path.join(repository, "package.json"), "utf8")

@@ -68,11 +68,15 @@ const lostCalls = (): ReadonlyArray<string> => {
 
 /** The CPU time of a process that runs `source`, in milliseconds. Clock time would depend on the other work of the machine. */
 const startMs = (source: string): number => {
-  const counted = `${source}\nconst { user, system } = process.cpuUsage(); console.log((user + system) / 1000)`
-  const { status, stderr, stdout } = spawnSync(process.execPath, ["--input-type=module", "-e", counted], {
-    cwd: project,
-    encoding: "utf8"
-  })
+  const measuredSource = `${source}\nconst { user, system } = process.cpuUsage(); console.log((user + system) / 1000)`
+  const { status, stderr, stdout } = spawnSync(
+    process.execPath,
+    ["--input-type=module", "-e", measuredSource],
+    {
+      cwd: project,
+      encoding: "utf8"
+    }
+  )
   assert.equal(status, 0, `${source}\n${stderr}`)
   return Number(stdout.trim().split("\n").at(-1))
 }
@@ -326,11 +330,11 @@ const peers = Object.keys(peerDependencies ?? {})
 const packages = [...Object.keys(dependencies), ...peers]
 
 for (const [entry, addedMs] of importMs()) {
-  const own = await bundled(`export * from "${entry}"`, packages)
+  const ownCode = await bundled(`export * from "${entry}"`, packages)
   const all = await bundled(`export * from "${entry}"`, peers)
   console.log(
     `${entry.padEnd(24)} import +${addedMs.toFixed(0)} ms; ` +
-      `bundled ${kilobytes(own.minified)} of ours, gzip ${kilobytes(own.gzipped)}; ` +
+      `bundled ${kilobytes(ownCode.minified)} of ours, gzip ${kilobytes(ownCode.gzipped)}; ` +
       `with dependencies ${kilobytes(all.minified)}, gzip ${kilobytes(all.gzipped)}`
   )
   const budget = budgets[entry.replace(name, ".")]

@@ -143,9 +143,9 @@ const compare = async (rounds: number, asJson: boolean): Promise<void> => {
   }
   for (const [metric, label] of Object.entries(labels)) {
     // the keys of `labels` are those of the figures
-    const of = (name: "limit" | "ironflow") =>
+    const medianOf = (name: "limit" | "ironflow") =>
       median(results[name].map((figures) => figures[metric as keyof Figures]))
-    const [value, limit] = [of("ironflow"), of("limit")]
+    const [value, limit] = [medianOf("ironflow"), medianOf("limit")]
     if (asJson) {
       const figure = {
         workload: "streams",

@@ -93,8 +93,8 @@ const profiled = PROFILE === "time" || PROFILE === "allocations" ? PROFILE : "no
 for (const { child } of processes) await ask(child, { begin: profiled })
 await begin(profiled)
 await work(runs)
-const own = await end()
-const costs: Record<string, Cost> = { [processes.length === 0 ? "all" : "client"]: own }
+const ownCost = await end()
+const costs: Record<string, Cost> = { [processes.length === 0 ? "all" : "client"]: ownCost }
 for (const { child, name } of processes) costs[name] = await ask(child, "end")
 const ms = performance.now() - beganAt
 await close()

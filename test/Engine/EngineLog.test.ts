@@ -56,7 +56,7 @@ it("each failed attempt and each failed run has a line, and success has none", a
   const { runIds } = await engine.client.emit("order.placed", { secret: PAYLOAD })
   await engine.client.waitForRun(runIds[0]!)
 
-  const of = { run: runIds[0], function: "charge", environment: "default" }
+  const runFields = { run: runIds[0], function: "charge", environment: "default" }
   const worker = expect.any(String)
   expect(lines.filter(({ fields }) => fields?.run !== undefined)).toEqual([
     {
@@ -64,19 +64,19 @@ it("each failed attempt and each failed run has a line, and success has none", a
       message: expect.stringMatching(
         /attempt 1 of step "pay" failed, and the next attempt is due at .*: Error: declined$/
       ),
-      fields: { ...of, worker, step: "pay", attempt: 1 }
+      fields: { ...runFields, worker, step: "pay", attempt: 1 }
     },
     {
       level: "error",
       message: expect.stringMatching(
         /attempt 2 of step "pay" failed, and the step is not tried again: Error: declined$/
       ),
-      fields: { ...of, worker, step: "pay", attempt: 2 }
+      fields: { ...runFields, worker, step: "pay", attempt: 2 }
     },
     {
       level: "error",
       message: expect.stringMatching(/has failed: StepError: declined$/),
-      fields: { ...of, worker, code: "STEP_FAILED" }
+      fields: { ...runFields, worker, code: "STEP_FAILED" }
     }
   ])
   const all = JSON.stringify(lines)
@@ -133,8 +133,8 @@ it("a worker that connects or leaves has a line", async () => {
   await worker.ready()
   await worker.stop()
 
-  const said = lines.filter(({ fields }) => fields?.worker === "till-1")
-  expect(said).toEqual([
+  const workerLines = lines.filter(({ fields }) => fields?.worker === "till-1")
+  expect(workerLines).toEqual([
     {
       level: "info",
       message: expect.stringMatching(

@@ -64,9 +64,9 @@ const description = JSON.stringify({
 const describing =
   (turn: (job: any, response: http.ServerResponse, request: http.IncomingMessage) => unknown): Listener =>
   (request, response, body) => {
-    const asked = JSON.parse(body)
-    if (asked.type === "describe") return response.end(description)
-    return turn(asked.job, response, request)
+    const question = JSON.parse(body)
+    if (question.type === "describe") return response.end(description)
+    return turn(question.job, response, request)
   }
 
 const complete = (response: http.ServerResponse, output = '"done"') =>
@@ -370,10 +370,10 @@ describe("an endpoint", () => {
     let busy = true
     const turns: Array<number> = []
     const server = await endpoint((_request, response, body) => {
-      const asked = JSON.parse(body)
-      if (asked.type !== "describe") turns.push(asked.job.attempt)
+      const question = JSON.parse(body)
+      if (question.type !== "describe") turns.push(question.job.attempt)
       if (busy && turns.length > 0) return response.writeHead(503).end()
-      return asked.type === "describe" ? response.end(description) : complete(response)
+      return question.type === "describe" ? response.end(description) : complete(response)
     })
     const engine = await startWith()
     await register(engine, server.url)
@@ -578,13 +578,13 @@ describe("an endpoint", () => {
     const foreign: Array<unknown> = []
     const probed = vi.fn()
     const server = await endpoint((_request, response, body) => {
-      const asked = JSON.parse(body)
-      if (asked.type === undefined) foreign.push(asked)
-      if (asked.type === "describe" && page !== "none") probed(page)
+      const question = JSON.parse(body)
+      if (question.type === undefined) foreign.push(question)
+      if (question.type === "describe" && page !== "none") probed(page)
       if (page === "busy") return response.writeHead(503).end()
       if (page === "html") return response.end("<html>Back in a minute</html>")
       if (page === "method") return response.writeHead(400).end("?")
-      if (asked.type === "describe") return response.end(description)
+      if (question.type === "describe") return response.end(description)
       turns++
       return complete(response)
     })
@@ -619,12 +619,12 @@ describe("an endpoint", () => {
   it("of another package gets a failed invocation as a step whose error is a JSON string", async () => {
     const segments: Array<any> = []
     const server = await endpoint((_request, response, body) => {
-      const asked = JSON.parse(body)
-      if (asked.type === "describe") return response.writeHead(400).end("{}")
-      segments.push(asked)
-      const id = asked.run_id
+      const question = JSON.parse(body)
+      if (question.type === "describe") return response.writeHead(400).end("{}")
+      segments.push(question)
+      const id = question.run_id
       response.setHeader("content-type", "application/json")
-      if (asked.function_id === "charge") {
+      if (question.function_id === "charge") {
         return response.end(
           JSON.stringify({
             status: "failed",
@@ -635,7 +635,7 @@ describe("an endpoint", () => {
       }
       return response.end(
         JSON.stringify(
-          asked.steps.length === 0
+          question.steps.length === 0
             ? {
                 status: "yielded",
                 steps: [],
@@ -707,14 +707,14 @@ describe("an endpoint", () => {
       )
       const handler = serve({ functions: [order], logger: false, skipVerification: true })
       const failed = vi.fn()
-      const asked: Array<string> = []
+      const requestTypes: Array<string> = []
       let isWell = false
       const server = await endpoint(async (_request, response, body) => {
         if (!isWell) {
           failed()
           return response.writeHead(status).end("Back in a moment")
         }
-        asked.push(JSON.parse(body).type)
+        requestTypes.push(JSON.parse(body).type)
         const answer = await handler(new Request("http://app/api/ironflow", { method: "POST", body }))
         return response.writeHead(answer.status).end(await answer.text())
       })
@@ -725,7 +725,7 @@ describe("an endpoint", () => {
 
       expect(await ended(engine, await place(engine))).toMatchObject({ output: [1, 2], attempt: 1 })
       expect(await ended(engine, await place(engine))).toMatchObject({ output: [1, 2], attempt: 1 })
-      expect(asked).toEqual(["describe", "turn", "turn"])
+      expect(requestTypes).toEqual(["describe", "turn", "turn"])
     }
   )
 
@@ -739,11 +739,11 @@ describe("an endpoint", () => {
       return "done"
     })
     const handler = serve({ functions: [order], logger: false, skipVerification: true })
-    const asked: Array<string> = []
+    const requestTypes: Array<string> = []
     const server = await endpoint(async (_request, response, body) => {
       const type = JSON.parse(body).type ?? "segment"
-      asked.push(type)
-      if (type === "describe" && !asked.includes("segment")) return response.writeHead(500).end("{}")
+      requestTypes.push(type)
+      if (type === "describe" && !requestTypes.includes("segment")) return response.writeHead(500).end("{}")
       const answer = await handler(new Request("http://app/api/ironflow", { method: "POST", body }))
       return response.writeHead(answer.status).end(await answer.text())
     })
@@ -752,7 +752,7 @@ describe("an endpoint", () => {
 
     expect(await ended(engine, await place(engine))).toMatchObject({ output: "done", attempt: 1 })
     expect(ran).toEqual(["charge", "ship"])
-    expect(asked.filter((type) => type !== "describe")).toEqual(["segment", "turn", "turn"])
+    expect(requestTypes.filter((type) => type !== "describe")).toEqual(["segment", "turn", "turn"])
   })
 
   it("that may be of this package gets no segment when only a whole turn can deliver the outcome, and the run does not fail", async () => {
@@ -1008,10 +1008,10 @@ describe("a report during a turn", () => {
     await engine.client.pauseRun(runId)
     const reported = await update({ ops: [charged] })
     await update({ ops: [], late: { stepName: "charge", lingerMs: 1 } })
-    const asked = await update({ ops: [], waitMs: 1 })
+    const answer = await update({ ops: [], waitMs: 1 })
 
     expect(reported).toMatchObject({ ack: { _tag: "Accepted", paused: true }, notices: [] })
-    expect(asked.notices).toMatchObject([{ _tag: "Paused" }])
+    expect(answer.notices).toMatchObject([{ _tag: "Paused" }])
   })
 
   it("is kept when a pause is requested, and a handler that does not know pauses is called back", async () => {
@@ -1025,10 +1025,10 @@ describe("a report during a turn", () => {
       await vi.waitFor(() => expect(jobs.at(-1)?.runId).toBe(runId))
 
       await engine.client.pauseRun(runId)
-      const asked = await update({ ops: [], ...(pauses ? { pauses } : {}) })
+      const answer = await update({ ops: [], ...(pauses ? { pauses } : {}) })
       const reported = await update({ ops: [charged], ...(pauses ? { pauses } : {}) })
 
-      expect(asked.notices).toMatchObject(pauses ? [{ _tag: "Paused" }] : [])
+      expect(answer.notices).toMatchObject(pauses ? [{ _tag: "Paused" }] : [])
       expect(reported.ack).toMatchObject(
         pauses ? { _tag: "Accepted", paused: true } : { _tag: "Refused", reason: "LEASE_LOST" }
       )

@@ -219,7 +219,7 @@ describe("workers that share a connection", () => {
 
 describe("a job that waited long for its delivery", () => {
   /** A worker with a lease of 15 seconds, a clock, and an engine that says which jobs are lost meanwhile. */
-  const late = (gone: ReadonlyArray<string>, stream?: StreamSignals) => {
+  const longWaiting = (gone: ReadonlyArray<string>, stream?: StreamSignals) => {
     const extended: Array<ReadonlyArray<string>> = []
     let nowMs = 0
     const engine: RemoteSession = {
@@ -244,7 +244,7 @@ describe("a job that waited long for its delivery", () => {
 
   it.effect("is extended before a poll delivers it, and comes with a notice when it was lost", () =>
     Effect.gen(function* () {
-      const { extended, give, it, pass } = late(["job_2"])
+      const { extended, give, it, pass } = longWaiting(["job_2"])
       give("job_1")
       give("job_2")
       pass(6000)
@@ -261,7 +261,7 @@ describe("a job that waited long for its delivery", () => {
 
   it.effect("is not extended when it is delivered soon", () =>
     Effect.gen(function* () {
-      const { extended, give, it, pass } = late([])
+      const { extended, give, it, pass } = longWaiting([])
       give("job_1")
       pass(4000)
       const { deliveries } = yield* it.poll(poll, watchedConnection(new PassThrough()))
@@ -272,7 +272,7 @@ describe("a job that waited long for its delivery", () => {
   it.live("waits for the answer before a stream delivers it", () =>
     Effect.gen(function* () {
       const woken = yield* Deferred.make<void>()
-      const { extended, give, it, pass } = late(["job_1"], {
+      const { extended, give, it, pass } = longWaiting(["job_1"], {
         wake: () => {
           if (extended.length > 0) Deferred.doneUnsafe(woken, Effect.void)
         },

@@ -96,12 +96,14 @@ export class Life {
 
   /** Waits until it has printed a line that begins with `line` (`true`), or has ended without one (`false`). */
   async says(line: string, patienceMs = PATIENCE): Promise<boolean> {
-    const late = AbortSignal.timeout(patienceMs)
+    const timeout = AbortSignal.timeout(patienceMs)
     const isSaid = (): boolean => this.said.some((said) => said.startsWith(line))
     while (!this.#over && !isSaid()) {
       await new Promise<void>((resolve, reject) => {
         this.#listeners.push(resolve)
-        late.addEventListener("abort", () => reject(new TimedOut(this.#describe(`has not said "${line}"`))))
+        timeout.addEventListener("abort", () =>
+          reject(new TimedOut(this.#describe(`has not said "${line}"`)))
+        )
       })
     }
     return isSaid()
@@ -177,11 +179,11 @@ export class EngineProcess {
 
   /** Kills or freezes it once, or one to three times in a long run, or until the returned value is disposed. */
   disturb(dice: Dice): AsyncDisposable {
-    let over = false
+    let isOver = false
     const disturbing = (async () => {
       for (let strikes = dice.between(1, either(1, 3)); strikes > 0; strikes--) {
         await delay(dice.between(100, 900))
-        if (over) return
+        if (isOver) return
         if (dice.next() < 0.6) {
           await this.kill()
           await this.start()
@@ -194,7 +196,7 @@ export class EngineProcess {
     })()
     return {
       [Symbol.asyncDispose]: async () => {
-        over = true
+        isOver = true
         await disturbing
       }
     }

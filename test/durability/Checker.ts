@@ -460,12 +460,12 @@ const laws = {
       const token = tokenOf(run.steps.get("prepare:0"))
       for (const fn of ["make-invoice", "notify"]) {
         const step = run.steps.get(`${fn}:0`)
-        const own = children.filter((child) => child.fn === fn && child.data.by === run.id)
-        for (const { id } of own) claimed.add(id)
-        const [child] = own
+        const ownChildren = children.filter((child) => child.fn === fn && child.data.by === run.id)
+        for (const { id } of ownChildren) claimed.add(id)
+        const [child] = ownChildren
         if (step === undefined) continue
-        if (own.length !== 1 || child === undefined) {
-          yield `${nameOf(run)}: ${step.key} has ${own.length} children`
+        if (ownChildren.length !== 1 || child === undefined) {
+          yield `${nameOf(run)}: ${step.key} has ${ownChildren.length} children`
           continue
         }
         if (child.data.token !== token)
@@ -487,8 +487,8 @@ const laws = {
   /** A publish step publishes one message, with the result that the handler had seen. */
   *"a message is published once"(it: Case): Complaints {
     const messages = it.events.filter(({ kind, name }) => kind === "message" && name === "news")
-    const of = (message: EventRow): string => `${message.data.run}/${message.data.edition}`
-    const byStep = groupBy(messages, of)
+    const stepOf = (message: EventRow): string => `${message.data.run}/${message.data.edition}`
+    const byStep = groupBy(messages, stepOf)
     for (const run of it.runs.values()) {
       if (run.fn !== "announce-news") continue
       for (let edition = 0; edition < 2; edition++) {

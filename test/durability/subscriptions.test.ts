@@ -84,16 +84,16 @@ describe("subscribers in a storm", () => {
     [
       "a gap across the death of its process",
       (lines) => {
-        const mine = lines.filter((line) => line.who === "resumer.0" && line.t === "got")
-        return without(lines, mine[Math.floor(mine.length / 2)])
+        const received = lines.filter((line) => line.who === "resumer.0" && line.t === "got")
+        return without(lines, received[Math.floor(received.length / 2)])
       },
       /^resumer\.0 got .*: a gap/
     ],
     [
       "a late beginning",
       (lines) => {
-        const late = gotBy(lines, "news.1").slice(0, -1)
-        return without(lines, ...late.map(({ line }) => line))
+        const lateLines = gotBy(lines, "news.1").slice(0, -1)
+        return without(lines, ...lateLines.map(({ line }) => line))
       },
       /^news\.1 began with .* and missed/
     ],

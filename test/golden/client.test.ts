@@ -74,7 +74,7 @@ const shown = (asked: Request, names: Names): Entry => ({
       })
 })
 
-const said = (value: unknown): unknown =>
+const readableValue = (value: unknown): unknown =>
   value === undefined
     ? "undefined"
     : value instanceof Uint8Array
@@ -125,16 +125,16 @@ describe.each(Object.entries(areas))("%s", (area, { calls, noun }) => {
     })
     const outcome = async (known: Names): Promise<Entry> => {
       const entry = await call(client, given).then(
-        (result): Entry => ({ result: said(result) }),
+        (result): Entry => ({ result: readableValue(result) }),
         (error: unknown) => failed(error)
       )
       return JSON.parse(known.in(JSON.stringify(entry)))
     }
 
-    const asked: Array<Request> = []
+    const requests: Array<Request> = []
     const answers: Array<Answer> = []
     server.answer = async (it) => {
-      asked.push(it)
+      requests.push(it)
       const { headers, path, method, body } = it
       const { "content-type": type } = headers
       const {
@@ -152,7 +152,7 @@ describe.each(Object.entries(areas))("%s", (area, { calls, noun }) => {
       return answer
     }
     const ordinary = await outcome(names)
-    const entries: Array<Entry> = [{ requests: asked.map((it) => shown(it, names)), ...ordinary }]
+    const entries: Array<Entry> = [{ requests: requests.map((it) => shown(it, names)), ...ordinary }]
 
     const seen = new Map([[JSON.stringify(ordinary), "ordinary"]])
     const understand = async (title: string, answer: (i: number) => Answer) => {

@@ -149,7 +149,7 @@ describe("the port", () => {
   }
 
   it("answers as recorded to another method", async () => {
-    const asked: Record<string, Sent> = {}
+    const requests: Record<string, Sent> = {}
     for (const name of names) {
       const { may: _, ...call } = calls[name]
       const { path } = sentOf(name, call)
@@ -159,9 +159,9 @@ describe("the port", () => {
           .map((other) => callSpecs[other].method as string)
       )
       const method = ["GET", "PUT", "DELETE"].find((method) => !known.has(method)) ?? "PATCH"
-      asked[name] = { method, path }
+      requests[name] = { method, path }
     }
-    await all("another method", asked)
+    await all("another method", requests)
   })
 
   it("answers as recorded to a path that does not exist", () =>
@@ -226,12 +226,12 @@ describe("the port", () => {
   })
 
   it("answers as recorded to requests for sockets that are no upgrades", () => {
-    const asked: Record<string, Sent> = {}
+    const requests: Record<string, Sent> = {}
     for (const [name, { path }] of Object.entries(sockets)) {
       const at = path.replace(/:\w+/, "prices")
-      asked[name] = { method: "GET", path: at }
-      asked[`${name}, posted`] = { method: "POST", path: at, body: {} }
+      requests[name] = { method: "GET", path: at }
+      requests[`${name}, posted`] = { method: "POST", path: at, body: {} }
     }
-    return all("sockets", asked)
+    return all("sockets", requests)
   })
 })

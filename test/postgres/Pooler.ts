@@ -63,11 +63,11 @@ export const startPooler = async (target: string, behaviour: "refuses" | "ignore
       resolve(typeof address === "object" && address !== null ? address.port : 0)
     })
   })
-  const to = new URL(target)
-  to.port = String(port)
-  to.hostname = "127.0.0.1"
+  const url = new URL(target)
+  url.port = String(port)
+  url.hostname = "127.0.0.1"
   return {
-    url: to.href,
+    url: url.href,
     close: () =>
       new Promise((resolve) => {
         for (const socket of sockets) socket.destroy()

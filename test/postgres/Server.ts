@@ -246,11 +246,11 @@ export class OwnServer {
 
   /** Starts it again. After a kill that fails until the last process of the killed server has ended. */
   async up(): Promise<void> {
-    for (const late = Date.now() + MOST_MS; this.#server === undefined;) {
+    for (const deadline = Date.now() + MOST_MS; this.#server === undefined;) {
       try {
         this.#server = await startServer(this.folder, this.#options)
       } catch (error) {
-        if (Date.now() > late) throw error
+        if (Date.now() > deadline) throw error
         await sleep(200)
       }
     }
@@ -286,8 +286,8 @@ export const SHARED = "IRONFLOW_TEST_POSTGRES"
 
 /** The URL of the shared server, which is started on first use. */
 export const sharedUrl = async (): Promise<string> => {
-  const given = process.env.IRONFLOW_TEST_DATABASE_URL
-  if (given !== undefined && given !== "") return given
+  const externalUrl = process.env.IRONFLOW_TEST_DATABASE_URL
+  if (externalUrl !== undefined && externalUrl !== "") return externalUrl
   const folder = process.env[SHARED]
   if (folder === undefined)
     throw new Error(`${SHARED} is not set: the tests are run by vitest, whose setup sets it`)

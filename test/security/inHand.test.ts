@@ -99,8 +99,8 @@ it("a worker with turns registers, takes and ends its job only with a key that h
 
   const report = (batch: number, ops: ReadonlyArray<object>) =>
     call("reportTurns", worker, { session, batch, reports: [{ jobId, runId, ops }] })
-  const late = { session, runId, stepName: "charge", lingerMs: 50 }
-  assert.strictEqual((await call("lateTurn", worker, late)).status, 204)
+  const lateCall = { session, runId, stepName: "charge", lingerMs: 50 }
+  assert.strictEqual((await call("lateTurn", worker, lateCall)).status, 204)
   const { acks } = (await changed(() => report(1, [stepDone("charge:0", 1)]))).body
   assert.strictEqual(acks[0]._tag, "Accepted")
   assert.notStrictEqual(await statusOf(runId), "RUN_STATUS_COMPLETED")

@@ -322,11 +322,14 @@ it("a client reaches an engine by the name of its compose service", async () => 
   const proxy = http.createServer((request, response) => {
     const headers = { ...request.headers, host: "ironflow:9123" }
     const { method, url: path } = request
-    const onward = http.request({ host: "127.0.0.1", port: server.port, method, path, headers }, (answer) => {
-      response.writeHead(answer.statusCode ?? 500, answer.headers)
-      answer.pipe(response)
-    })
-    request.pipe(onward)
+    const forwarded = http.request(
+      { host: "127.0.0.1", port: server.port, method, path, headers },
+      (answer) => {
+        response.writeHead(answer.statusCode ?? 500, answer.headers)
+        answer.pipe(response)
+      }
+    )
+    request.pipe(forwarded)
   })
   proxy.listen(0, "127.0.0.1")
   await once(proxy, "listening")

@@ -140,10 +140,10 @@ describe.each(tooMuch)("too many %s", (_name, json, reason) => {
     let describes = JSON.stringify({ ...description, more: 0 }).replace('"more":0', `"more":${json}`)
     let status = 200
     const endpoint = await listen(async (request: http.IncomingMessage, response: http.ServerResponse) => {
-      let asked = ""
-      for await (const chunk of request) asked += chunk
-      response.writeHead(asked.includes('"describe"') ? 200 : status)
-      response.end(asked.includes('"describe"') ? describes : `{"type":"turn","ops":${json},"error":{}}`)
+      let received = ""
+      for await (const chunk of request) received += chunk
+      response.writeHead(received.includes('"describe"') ? 200 : status)
+      response.end(received.includes('"describe"') ? describes : `{"type":"turn","ops":${json},"error":{}}`)
     })
     cleanups.push(endpoint.close)
 
@@ -351,7 +351,7 @@ describe("events that start many runs", () => {
       instance: "instance-1",
       jobs: []
     })
-  const counted = async (url: string): Promise<number> =>
+  const countRuns = async (url: string): Promise<number> =>
     (await send(url, "POST", `${connect}/ListRuns`, { limit: 1 })).body.totalCount ?? 0
 
   it("are refused as an append when they could start more than 10,000 runs, and none is stored", async () => {
@@ -366,9 +366,9 @@ describe("events that start many runs", () => {
 
     refused(await append(1000), /append to stream .*1000000 runs, and the limit is 10000 runs/)
     refused(await append(11), /11000 runs, and the limit is 10000 runs/)
-    assert.strictEqual(await counted(url), 0)
+    assert.strictEqual(await countRuns(url), 0)
     assert.strictEqual((await append(2)).status, 200)
-    assert.strictEqual(await counted(url), 2000)
+    assert.strictEqual(await countRuns(url), 2000)
   })
 
   it("are refused as a batch too", async () => {
@@ -380,7 +380,7 @@ describe("events that start many runs", () => {
       })
 
     refused(await batch(1000), /batch of events.*1000000 runs, and the limit is 10000 runs/)
-    assert.strictEqual(await counted(url), 0)
+    assert.strictEqual(await countRuns(url), 0)
     const { body, status } = await batch(3)
     assert.strictEqual(status, 200)
     assert.lengthOf(
@@ -478,9 +478,9 @@ describe("a registration", () => {
       assert.strictEqual((await register(url, fns, `worker-${i}`)).status, 200)
     }
 
-    const more = await send(url, "POST", `${connect}/RegisterFunction`, { id: "one-more", triggers: [] })
+    const refusal = await send(url, "POST", `${connect}/RegisterFunction`, { id: "one-more", triggers: [] })
 
-    refused(more, /list of functions of environment .*limit is 10000 functions/)
+    refused(refusal, /list of functions of environment .*limit is 10000 functions/)
     const again = await send(url, "POST", `${connect}/RegisterFunction`, { id: "fn-1-1", triggers: [] })
     assert.strictEqual(again.status, 200)
   })

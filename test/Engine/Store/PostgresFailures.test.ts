@@ -120,9 +120,9 @@ describe("a database URL", () => {
       yield* Effect.acquireRelease(rows(undefined, `CREATE ROLE ${user} LOGIN`), () =>
         rows(undefined, `DROP ROLE ${user}`)
       )
-      const as = new URL(url)
-      as.username = user
-      const error = yield* failsToOpen({ url: as.href, schema: "not_there" })
+      const urlOfUser = new URL(url)
+      urlOfUser.username = user
+      const error = yield* failsToOpen({ url: urlOfUser.href, schema: "not_there" })
       assert.strictEqual(error.code, "STORE_UNAVAILABLE")
       assert.include(error.message, "GRANT CREATE ON DATABASE")
     })
@@ -136,9 +136,9 @@ describe("a user without a right is told which one:", () => {
     yield* Effect.acquireRelease(rows(undefined, `CREATE ROLE ${user} LOGIN`), () =>
       rows(undefined, `DROP OWNED BY ${user}; DROP ROLE ${user}`)
     )
-    const as = new URL(url)
-    as.username = user
-    return { url: as.href, user }
+    const urlOfUser = new URL(url)
+    urlOfUser.username = user
+    return { url: urlOfUser.href, user }
   })
   /** The messages with which an engine and `ironflow migrate` fail. */
   const messagesFor = (options: PostgresOptions) =>
@@ -263,9 +263,9 @@ const roleWith = (name: string, sql: (role: string) => string) =>
     yield* Effect.acquireRelease(rows(undefined, `CREATE ROLE ${role} LOGIN; ${sql(role)}`), () =>
       rows(undefined, `DROP OWNED BY ${role} CASCADE; DROP ROLE ${role}`)
     )
-    const as = new URL(url)
-    as.username = role
-    return { url: as.href, schema }
+    const urlOfRole = new URL(url)
+    urlOfRole.username = role
+    return { url: urlOfRole.href, schema }
   })
 
 const mayCreate = (role: string): string =>
@@ -414,16 +414,16 @@ describe("an engine that cannot start names the cause and a remedy:", () => {
   }
 
   it("a password that is wrong or missing", () => {
-    const of = (message: string, code?: string) =>
+    const openErrorFor = (message: string, code?: string) =>
       openError("localhost/orders", Object.assign(new Error(message), code === undefined ? {} : { code }))
     assertNames(
-      of('password authentication failed for user "shop"', "28P01"),
+      openErrorFor('password authentication failed for user "shop"', "28P01"),
       "STORE_UNAVAILABLE",
       false,
       "Check the user and the password"
     )
     assertNames(
-      of("SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string"),
+      openErrorFor("SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string"),
       "STORE_UNAVAILABLE",
       false,
       "the database URL has none"
@@ -558,9 +558,9 @@ describe("a schema", () => {
       yield* Effect.scoped(
         Effect.gen(function* () {
           yield* open(options, "alone")
-          const late = yield* failsToOpen(options)
-          assert.strictEqual(late.code, "STORE_LOCKED")
-          assert.include(late.message, `process ${process.pid}`)
+          const error = yield* failsToOpen(options)
+          assert.strictEqual(error.code, "STORE_LOCKED")
+          assert.include(error.message, `process ${process.pid}`)
         })
       )
       yield* open(options)
@@ -856,7 +856,7 @@ describe("a transaction", () => {
       const options = yield* takeSchema
       const shop = new Shop(yield* open(options))
       yield* shop.register(handles("charge"))
-      const counted = <A, E>(effect: Effect.Effect<A, E>) =>
+      const countCost = <A, E>(effect: Effect.Effect<A, E>) =>
         Effect.suspend(() => {
           const before = { ...traffic }
           return Effect.map(effect, (value) => ({
@@ -867,14 +867,14 @@ describe("a transaction", () => {
         })
       const together = { concurrency: "unbounded" } as const
       const orders = Array.from({ length: 64 }, (_, n) => n)
-      const emitted = yield* counted(
+      const emitted = yield* countCost(
         Effect.forEach(orders, (n) => shop.emit("order.placed", { n }), together)
       )
       assert.strictEqual(emitted.commits, 1)
       assert.isAtMost(emitted.roundTrips, 3)
       const jobs = yield* shop.claim({ room: 64 })
       assert.strictEqual(jobs.length, 64)
-      const reported = yield* counted(
+      const reported = yield* countCost(
         Effect.forEach(
           jobs,
           (job) => shop.report(job, done("charge:0"), done("ship:0"), complete("ok")),

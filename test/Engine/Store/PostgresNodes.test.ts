@@ -190,7 +190,7 @@ describe("the memory of a node", () => {
 
 describe("reads that come with the lock because those before asked for them", () => {
   /** Both emit in turns, until each expects to be asked whether anybody waits for the event. */
-  const taught = Effect.gen(function* () {
+  const askingShops = Effect.gen(function* () {
     const { a, b, options } = yield* twoShops
     for (const shop of [a, b]) yield* shop.register(handles("charge"))
     for (let i = 0; i < 4; i++) for (const shop of [a, b]) yield* shop.emit("order.paid")
@@ -199,7 +199,7 @@ describe("reads that come with the lock because those before asked for them", ()
 
   live("save a round trip", () =>
     Effect.gen(function* () {
-      const { a } = yield* taught
+      const { a } = yield* askingShops
       const before = { ...traffic }
       yield* Effect.all(
         [1, 2, 3].map(() => a.emit("order.paid")),
@@ -213,7 +213,7 @@ describe("reads that come with the lock because those before asked for them", ()
 
   live("see what another node has written just before", () =>
     Effect.gen(function* () {
-      const { a, b } = yield* taught
+      const { a, b } = yield* askingShops
       const job = yield* b.start()
       yield* b.report(job, waitFor("paid:0", "order.paid"), suspend("paid:0"))
       yield* a.emit("order.paid", { amount: 3 })
@@ -223,7 +223,7 @@ describe("reads that come with the lock because those before asked for them", ()
 
   live("see what the same transaction has written before", () =>
     Effect.gen(function* () {
-      const { a, b } = yield* taught
+      const { a, b } = yield* askingShops
       const job = yield* a.start()
       // not the event that is waited for: a wait looks back
       yield* b.emit("order.sent")
@@ -242,7 +242,7 @@ describe("reads that come with the lock because those before asked for them", ()
 
   live("are expected no more once they have failed, or nobody asks for them", () =>
     Effect.gen(function* () {
-      const { a, b, options } = yield* taught
+      const { a, b, options } = yield* askingShops
       yield* rows(options.schema, "ALTER TABLE waits RENAME TO waits_away")
       const failed = yield* Effect.result(a.emit("order.paid"))
       assert.strictEqual(failed._tag, "Failure")
@@ -433,8 +433,8 @@ describe("a lost node", () => {
   )
 
   live("has lost its leases when it returns, and is told so, and logs it once", () => {
-    const said: Array<string> = []
-    const logger = Logger.make(({ logLevel, message }) => void said.push(`${logLevel} ${String(message)}`))
+    const logged: Array<string> = []
+    const logger = Logger.make(({ logLevel, message }) => void logged.push(`${logLevel} ${String(message)}`))
     return Effect.gen(function* () {
       const { a, b, options } = yield* twoWithCut
       const job = yield* connectAndStart(a, "worker-a")
@@ -449,7 +449,7 @@ describe("a lost node", () => {
       yield* a.report(again, done("charge:0"), complete())
       assert.strictEqual(told, 1)
       assert.deepStrictEqual(
-        said.filter((line) => line.includes("have declared this engine dead")),
+        logged.filter((line) => line.includes("have declared this engine dead")),
         [
           "Warn Other engines have declared this engine dead and taken over its work, because it was frozen or cut off from Postgres for too long. This engine is back, has given up the turns that it had, and takes new turns"
         ]
@@ -464,9 +464,9 @@ describe("a lost node", () => {
         Effect.promise(() => startProxy(options.url)),
         ({ close }) => Effect.promise(close)
       )
-      const own = yield* Clock.Clock
+      const realClock = yield* Clock.Clock
       let passedMs = 0
-      const clock = clockLike(own, { wallMs: () => 0, monotonicMs: () => passedMs })
+      const clock = clockLike(realClock, { wallMs: () => 0, monotonicMs: () => passedMs })
       const open = openNode({ ...options, url: proxy.url })
       const a = new Shop(yield* Effect.provideService(open, Clock.Clock, clock))
       const b = new Shop(yield* openNode(options))
@@ -544,8 +544,8 @@ describe("nodes with different clocks", () => {
   live("use the clock of the server: nothing is due early or late, and no lease expires early", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
-      const own = yield* Clock.Clock
-      const shifted = (ms: number) => clockLike(own, { wallMs: () => ms, monotonicMs: () => 0 })
+      const realClock = yield* Clock.Clock
+      const shifted = (ms: number) => clockLike(realClock, { wallMs: () => ms, monotonicMs: () => 0 })
       const open = (ms: number) =>
         Effect.map(
           Effect.provideService(openNode(options), Clock.Clock, shifted(ms)),

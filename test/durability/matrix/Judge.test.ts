@@ -240,15 +240,18 @@ describe("the judge of storms", () => {
   it("excuses a handler that throws when its process wakes up and others have the run", () => {
     const thrown = sound.lines.findLast((line) => line.t === "throw")
     if (thrown?.t !== "throw") return assert.fail("no handler threw")
-    const late = { ...thrown, attempt: 0, mono: thrown.mono + 1 }
-    const lines = sound.lines.flatMap((line) => (line === thrown ? [line, late] : [line]))
+    const laterThrow = { ...thrown, attempt: 0, mono: thrown.mono + 1 }
+    const lines = sound.lines.flatMap((line) => (line === thrown ? [line, laterThrow] : [line]))
     assert.include(
       judgeStorm({ ...sound, lines }).violations.map(({ law }) => law),
       "attempts count failures and nothing else"
     )
     const processes = sound.processes.map((process) =>
-      process.by === late.by
-        ? { ...process, frozen: [{ at: late.mono - sound.plan.leaseMs - 1, until: late.mono - 0.1 }] }
+      process.by === laterThrow.by
+        ? {
+            ...process,
+            frozen: [{ at: laterThrow.mono - sound.plan.leaseMs - 1, until: laterThrow.mono - 0.1 }]
+          }
         : process
     )
     assert.notInclude(

@@ -109,14 +109,14 @@ export const judgeStorm = (evidence: StormEvidence): StormVerdict => {
     takeovers: takeoversOf(evidence, executions, runs, cancelled),
     overlaps: overlapsOf(evidence, executions)
   }
-  const own = Object.entries(laws).flatMap(([law, complaints]) =>
+  const ownViolations = Object.entries(laws).flatMap(([law, complaints]) =>
     // `Object.entries` forgets that the keys are laws
     Array.from(complaints(it), (complaint): StormViolation => ({ law: law as StormLaw, complaint }))
   )
   const count = (isCounted: (strike: Strike) => boolean) =>
     evidence.strikes.filter(({ strike }) => isCounted(strike)).length
   return {
-    violations: [...shop.violations, ...own],
+    violations: [...shop.violations, ...ownViolations],
     figures: {
       runs: shop.figures.runs,
       steps: shop.figures.steps,

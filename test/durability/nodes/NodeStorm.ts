@@ -69,9 +69,9 @@ const START_MS = 600_000
 const REQUEST_MS = 600_000
 
 const until = async (condition: () => boolean | Promise<boolean>, ms: number): Promise<boolean> => {
-  const late = monotonic() + ms
+  const deadline = monotonic() + ms
   while (!(await condition())) {
-    if (monotonic() > late) return false
+    if (monotonic() > deadline) return false
     await delay(ms > 5000 ? 300 : 50)
   }
   return true
@@ -225,7 +225,7 @@ class NodeStorm {
       ...this.#nodes.map((_, which) => () => this.#startNode(which)),
       ...this.#workers.map((worker) => () => worker.start())
     ])
-    const late = setTimeout(() => this.#over.abort(), START_MS)
+    const timer = setTimeout(() => this.#over.abort(), START_MS)
     for (const [which, transport] of this.#plan.transports.entries()) {
       if (!isPush(transport)) continue
       await this.#customer.persist(() =>
@@ -234,7 +234,7 @@ class NodeStorm {
         )
       )
     }
-    clearTimeout(late)
+    clearTimeout(timer)
     fs.mkdirSync(folder, { recursive: true })
   }
 
@@ -327,7 +327,7 @@ class NodeStorm {
     const node = this.#nodes[which]!
     const env = { IRONFLOW_SIGNING_KEY: SIGNING_KEY }
     const hasClock = this.#plan.shifts[which] !== undefined
-    for (const late = monotonic() + START_MS; ;) {
+    for (const deadline = monotonic() + START_MS; ;) {
       try {
         return await node.start(
           hasClock
@@ -339,7 +339,7 @@ class NodeStorm {
         )
       } catch (error) {
         await node.kill()
-        if (monotonic() > late || this.#over.signal.aborted) throw error
+        if (monotonic() > deadline || this.#over.signal.aborted) throw error
         node.record.faults.length = 0
         await delay(500)
       }
@@ -386,8 +386,8 @@ class NodeStorm {
     const isBusy = () => this.#busy(targets.map(({ record }) => record.by)) > 0
     await until(isBusy, 3000)
     // other processes may have taken all runs
-    for (let more = 0; more < 5 && !isBusy(); more++) {
-      this.#requestSoon(longOrders(this.#dice, `${nth}-${more}`))
+    for (let attempts = 0; attempts < 5 && !isBusy(); attempts++) {
+      this.#requestSoon(longOrders(this.#dice, `${nth}-${attempts}`))
       await until(isBusy, 2000)
     }
     await delay(this.#dice.between(0, 20))
@@ -422,8 +422,8 @@ class NodeStorm {
         return
       }
       case "terminate": {
-        const late = monotonic() + strike.ms
-        while (monotonic() < late) {
+        const end = monotonic() + strike.ms
+        while (monotonic() < end) {
           await this.#sql(
             `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
              WHERE application_name LIKE 'ironflow%' AND random() < 0.3`
@@ -480,7 +480,7 @@ class NodeStorm {
   /** Rings each bell; returns those that are not answered. */
   async #ringBells(): Promise<ReadonlyArray<string>> {
     const bells = this.#workers.map((_, which) => `worker-${which}`)
-    const late = setTimeout(() => this.#over.abort(), BELL_MS)
+    const timer = setTimeout(() => this.#over.abort(), BELL_MS)
     const items = bells.map((bell): Item => ({
       op: "emit",
       key: `bell/${bell}`,
@@ -495,7 +495,7 @@ class NodeStorm {
         (bell) => !this.#log.lines.some((line) => line.t === "begin" && line.fn === `answer-${bell}`)
       )
     await until(() => deaf().length === 0, BELL_MS)
-    clearTimeout(late)
+    clearTimeout(timer)
     // the answers are runs, which have to end too
     await until(
       async () =>
@@ -511,7 +511,7 @@ class NodeStorm {
 
   async #explain(ids: ReadonlyArray<string>): Promise<ReadonlyArray<string>> {
     const client = createClient({ serverUrl: this.#balancer!.url, timeout: 3000 })
-    const some = await Promise.all(
+    const explanations = await Promise.all(
       ids.slice(0, 5).map((id) =>
         client.explain(id).then(
           ({ code }) => `${id} (${code})`,
@@ -519,7 +519,7 @@ class NodeStorm {
         )
       )
     )
-    return [...some, ...ids.slice(5)]
+    return [...explanations, ...ids.slice(5)]
   }
 
   /** The largest value of all nodes. */
@@ -536,7 +536,7 @@ class NodeStorm {
         }
       })
     )
-    const most = Math.max(...values)
-    return Number.isNaN(most) ? undefined : most
+    const largest = Math.max(...values)
+    return Number.isNaN(largest) ? undefined : largest
   }
 }

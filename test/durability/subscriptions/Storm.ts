@@ -70,7 +70,7 @@ const write = async (
     const key = `${writer}/${i}`
     const data = { key, even: i % 2 === 0 }
     const requestedAt = monotonic()
-    const late = AbortSignal.timeout(PATIENCE)
+    const timeout = AbortSignal.timeout(PATIENCE)
     for (;;) {
       try {
         const response = await fetch(
@@ -82,14 +82,14 @@ const write = async (
               data,
               idempotencyKey: key
             }),
-            signal: late
+            signal: timeout
           }
         )
         await response.arrayBuffer()
         if (response.ok) break
       } catch (error) {
         // the engine is dead, or dying
-        if (late.aborted) throw error
+        if (timeout.aborted) throw error
       }
       await delay(5)
     }

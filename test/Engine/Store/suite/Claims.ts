@@ -224,8 +224,8 @@ export const claimsSuite = (test: ShopTest): void => {
           for (; done < claimed.length; done++) yield* shop.report(claimed[done]!, complete())
           claimed.push(...(yield* shop.claim({ room: 2 })))
         }
-        const of = (runs: ReadonlyArray<string>) => runs.toSorted()
-        assert.deepStrictEqual(of(claimed.map(({ runId }) => runId)), of(emitted), order.join(", "))
+        const sorted = (runs: ReadonlyArray<string>) => runs.toSorted()
+        assert.deepStrictEqual(sorted(claimed.map(({ runId }) => runId)), sorted(emitted), order.join(", "))
         for (const id of emitted) assert.strictEqual(yield* shop.status(id), "completed", order.join(", "))
         assert.isFalse(shop.lastChanges?.mayHaveReady, order.join(", "))
       }

@@ -112,11 +112,11 @@ export const findingSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(before.runs, [])
       assert.isString(before.filledBackTo)
       yield* shop.store.write(SearchAttributes.fillAttributes())
-      const some = yield* find(shop, orderId("o-7"))
-      assert.isAbove(some.runs.length, 0)
-      assert.isBelow(some.runs.length, 10)
+      const partial = yield* find(shop, orderId("o-7"))
+      assert.isAbove(partial.runs.length, 0)
+      assert.isBelow(partial.runs.length, 10)
       // every listed run is in the part that is already filled in
-      assert.isTrue(some.runs.every(({ createdAt }) => createdAt >= some.filledBackTo!))
+      assert.isTrue(partial.runs.every(({ createdAt }) => createdAt >= partial.filledBackTo!))
       assert.isAbove(yield* fillAll(shop), 1)
 
       const after = yield* find(shop, orderId("o-7"))
@@ -210,12 +210,12 @@ export const findingSuite = (test: ShopTest): void => {
           Effect.provideService(Clock.Clock, slow)
         )
 
-      const backTo: Array<string> = []
+      const lookedBackTimes: Array<string> = []
       let last = yield* page()
       while (last.nextCursor !== undefined) {
         assert.deepStrictEqual(last.runs, [])
         assert.isFalse(last.isTotalExact)
-        backTo.push(last.lookedBackTo!)
+        lookedBackTimes.push(last.lookedBackTo!)
         last = yield* page(last.nextCursor)
       }
 
@@ -224,9 +224,9 @@ export const findingSuite = (test: ShopTest): void => {
         runIds
       )
       assert.notProperty(last, "lookedBackTo")
-      assert.isAtLeast(backTo.length, 2)
-      assert.deepStrictEqual(backTo, backTo.toSorted().toReversed())
-      assert.strictEqual(new Set(backTo).size, backTo.length)
+      assert.isAtLeast(lookedBackTimes.length, 2)
+      assert.deepStrictEqual(lookedBackTimes, lookedBackTimes.toSorted().toReversed())
+      assert.strictEqual(new Set(lookedBackTimes).size, lookedBackTimes.length)
     })
 
     test("failed runs are found by their errors", function* (shop) {

@@ -404,7 +404,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       )
 
       const [letter] = yield* store.read(ProjectionInspection.listDeadLetters(environment, "mails", 0, 10))
-      const asked = yield* store.write(ProjectionInspection.retryDeadLetters(environment, "mails", 1))
+      const retried = yield* store.write(ProjectionInspection.retryDeadLetters(environment, "mails", 1))
       const unknown = yield* store.write(ProjectionInspection.retryDeadLetters(environment, "mails", 2))
       const page = yield* store.read(ProjectionPageRows.readProjectionPage(token, 0, 10))
       yield* store.write(
@@ -412,7 +412,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       )
 
       assert.deepStrictEqual([letter?.position, letter?.attempts, letter?.error.message], [1, 4, "declined"])
-      assert.deepStrictEqual([asked, unknown], [1, 0])
+      assert.deepStrictEqual([retried, unknown], [1, 0])
       assert.ok(page._tag === "Retries")
       assert.deepStrictEqual(
         page.events.map(({ position }) => position),

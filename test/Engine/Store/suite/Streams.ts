@@ -166,16 +166,16 @@ export const streamsSuite = (test: ShopTest): void => {
     test("events are read in both directions, from a version on, and up to a limit", function* (shop) {
       yield* append(shop, "o-1", [1, 2, 3, 4, 5])
 
-      const of = (...versions: ReadonlyArray<number>) => ({
+      const pageWith = (...versions: ReadonlyArray<number>) => ({
         events: versions.map((version) => [version, version]),
         totalCount: 5
       })
-      assert.deepStrictEqual(yield* read(shop, "o-1"), of(1, 2, 3, 4, 5))
-      assert.deepStrictEqual(yield* read(shop, "o-1", { fromVersion: 4 }), of(4, 5))
-      assert.deepStrictEqual(yield* read(shop, "o-1", { fromVersion: 2, limit: 2 }), of(2, 3))
-      assert.deepStrictEqual(yield* read(shop, "o-1", { backward: true, limit: 2 }), of(5, 4))
-      assert.deepStrictEqual(yield* read(shop, "o-1", { backward: true, fromVersion: 2 }), of(2, 1))
-      assert.deepStrictEqual(yield* read(shop, "o-1", { fromVersion: 6 }), of())
+      assert.deepStrictEqual(yield* read(shop, "o-1"), pageWith(1, 2, 3, 4, 5))
+      assert.deepStrictEqual(yield* read(shop, "o-1", { fromVersion: 4 }), pageWith(4, 5))
+      assert.deepStrictEqual(yield* read(shop, "o-1", { fromVersion: 2, limit: 2 }), pageWith(2, 3))
+      assert.deepStrictEqual(yield* read(shop, "o-1", { backward: true, limit: 2 }), pageWith(5, 4))
+      assert.deepStrictEqual(yield* read(shop, "o-1", { backward: true, fromVersion: 2 }), pageWith(2, 1))
+      assert.deepStrictEqual(yield* read(shop, "o-1", { fromVersion: 6 }), pageWith())
       assert.deepStrictEqual(yield* read(shop, "o-2"), { events: [], totalCount: 0 })
     })
 

@@ -240,10 +240,10 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
 
       yield* shop.pass(1000)
       assert.strictEqual(shop.lastChanges?.ready, true)
-      const late = yield* shop.claimOne({ room: 15 })
+      const later = yield* shop.claimOne({ room: 15 })
       yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
 
-      assert.strictEqual(yield* shop.status(late.runId), "paused")
+      assert.strictEqual(yield* shop.status(later.runId), "paused")
       assert.strictEqual(yield* shop.status(early!.runId), "waiting")
       yield* shop.pass(90_000)
       assert.deepStrictEqual(ids(yield* shop.claim()), [early!.runId])
