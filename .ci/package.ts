@@ -88,7 +88,7 @@ const median = (times: ReadonlyArray<number>): number =>
 const importMs = (): ReadonlyMap<string, number> => {
   const sources = ["", ...entries.map((entry) => `await import("${entry}")`)]
   const times = sources.map((): Array<number> => [])
-  // Round by round, so that a busy minute of the machine affects all entry points.
+  // every entry point starts once in each round, so that a busy minute of the machine affects all of them
   for (let round = 0; round < rounds; round++) {
     for (const [i, source] of sources.entries()) times[i]?.push(startMs(source))
   }

@@ -1,6 +1,6 @@
 /**
- * `npm run bench -- --cpu`: the CPU time, the garbage and the clock time of a run, for these sources, or for these and others in
- * turns. CPU time can be compared even if other processes make clock time meaningless.
+ * `npm run bench -- --cpu`: the CPU time, the garbage and the clock time of a run, with these sources, or with these
+ * and those of another folder in turns. CPU time can be compared even if other processes make clock time meaningless.
  */
 import { spawn } from "node:child_process"
 import path from "node:path"

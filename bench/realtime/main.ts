@@ -166,7 +166,7 @@ try {
   )
   for (const socket of idle) socket.terminate()
 
-  // this many events first fill the buffers for a subscriber that does not read: after that it costs nothing more
+  // so many events fill the buffers of a subscriber that does not read; further events cost no more because of it
   const fill = 3000
   const eventCount = 1000
   const samples = { alone: [] as Array<number>, beside: [] as Array<number> }

@@ -177,7 +177,7 @@ describe("dispatch", () => {
     Effect.gen(function* () {
       const client = yield* Client
       const worker = yield* connect("worker-1", [handles("charge")])
-      // its first claim, for runs that may already be ready
+      // lets the worker make its first claim, for runs that may already be ready
       yield* quiet
       spy.heard()
 

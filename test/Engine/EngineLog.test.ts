@@ -160,11 +160,11 @@ it("a worker that registers twice for one reconnect has one line, and one more a
     )
 
   await worker.register()
-  // the answer did not arrive
+  // registers again, as if the answer had not arrived
   await worker.register()
   expect(connected()).toHaveLength(1)
 
-  // another process, and that one again
+  // another worker connects, and then the first one once more
   await new RawTurnWorker(engine.url!, { id: "till-2" }).register()
   await engine.client.listWorkers()
   expect(lines.filter(({ message }) => /^Worker till-. has connected/.test(message))).toHaveLength(2)
@@ -234,7 +234,7 @@ const linesAbout = (
       listener({ accessLog: [], functions: [], runFailures: [], ...changes } as unknown as Changes)
       return () => undefined
     }
-    // the log only listens
+    // the log uses no other method of the store
     return { onCommit } as StoreService
   })
   return Effect.runPromise(

@@ -111,7 +111,7 @@ const registerFunction = async (engine: IronflowEngine, url: string, id: string,
 }
 
 describe("registering", () => {
-  it("signs the exact bytes that it sends, and names the environment", async () => {
+  it("makes the engine send a signed request with the exact bytes, which names the environment", async () => {
     const seen: Array<{ readonly body: string; readonly headers: http.IncomingHttpHeaders }> = []
     const server = await endpoint((request, response, body) => {
       seen.push({ body, headers: request.headers })
@@ -460,7 +460,7 @@ describe("an endpoint", () => {
   })
 
   describe("whose run is taken from it", () => {
-    /** An endpoint behind a network, in a turn that ends only when its request is aborted. */
+    /** Starts a turn that ends only when its request is aborted, at an endpoint whose network the test can freeze. */
     const startTurn = async () => {
       const happened: Array<string> = []
       const server = await endpoint(
@@ -695,7 +695,7 @@ describe("an endpoint", () => {
     }
     const known = questions
     expect(await ended(engine, await place(engine))).toMatchObject({ output: "o-1", attempt: 1 })
-    // it has run segments, so the engine does not ask again what it is
+    // the endpoint has run segments, so the engine does not ask for its description again
     expect(questions).toBe(known)
   })
 
@@ -788,7 +788,7 @@ describe("an endpoint", () => {
     failed.mockClear()
 
     const second = await startWith({}, join(folder, "orders.db"))
-    // one call is its probe, and the engine asks again before the turn of the ended wait
+    // the calls are a probe, and questions for the description before the turn that follows the wait
     await vi.waitFor(() => expect(failed.mock.calls.length).toBeGreaterThanOrEqual(3), 10_000)
     isWell = true
 
@@ -916,7 +916,7 @@ describe("an invalid answer", () => {
     expect(run.error?.message).toMatch(/Nesting of .* more than 100 levels/)
   })
 
-  it("to a request for its description is explained in the error", async () => {
+  it("to a request for the description is explained in the error", async () => {
     const odd = description.replace('"turns":1', '"turns":{"toString":1}')
     const server = await endpoint((_request, response) => response.end(odd))
     const engine = await startWith()

@@ -126,7 +126,7 @@ describe("a worker that is told to drop a job", () => {
     Effect.gen(function* () {
       const { deliveries, dropped, it } = toldToDrop()
       deliveries.handlers.onNotice(cancelled)
-      // sent before the job arrived, then between the job and the notice
+      // the worker sent the first before the job arrived, and the second between the job and the notice
       yield* it.room({ session: "ses_1", seen: 0, holding: [] })
       yield* it.room({ session: "ses_1", seen: 1, holding: ["job_1"] })
       // the worker has seen the notice, and still waits for the answer to a report

@@ -100,7 +100,7 @@ type Begin = Extract<Line, { t: "begin" }>
 const isOf = (fn: string, key: string) => {
   return (line: Line): line is Begin => line.t === "begin" && line.fn === fn && line.key === key
 }
-/** Adds the last execution of a step once more. */
+/** Adds another execution of a step after its last one. */
 const again =
   (fn: string, key: string) =>
   (lines: ReadonlyArray<Line>): ReadonlyArray<Line> => {
@@ -114,7 +114,7 @@ const changed =
   (lines: ReadonlyArray<Line>): ReadonlyArray<Line> => {
     const i = lines.findIndex(fits)
     assert.notStrictEqual(i, -1)
-    // callers checkOnce for such lines only
+    // callers look for such lines only
     return lines.with(i, change(lines[i] as Begin))
   }
 

@@ -512,8 +512,8 @@ const laws = {
   },
 
   /**
-   * A transaction's writes are stored once if its step is recorded, and else not at all. They have the result that the
-   * handler had seen.
+   * A transaction's writes are stored once if its step is recorded, and otherwise not at all. They have the result that
+   * the handler had seen.
    */
   *"a transaction is carried out once"(it: Case): Complaints {
     const bookings = groupBy(

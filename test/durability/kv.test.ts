@@ -189,8 +189,8 @@ describe.each(seeds(1, 10))("keys, seed %d", (seed) => {
 
       await using client = createClient({ serverUrl: engine.url })
       /**
-       * The revisions that a watcher receives, which reconnects after each kill. The bucket keeps all revisions of
-       * these keys.
+       * The revisions that a watcher receives. It reconnects after each kill. The bucket keeps all revisions of these
+       * keys.
        */
       const received: Array<number> = []
       await using watcher = client
@@ -315,7 +315,7 @@ const judge = (
 
   for (const read of reads) {
     const ack = winners.get(`fleeting ${read.revision}`)
-    // it was written before it was acknowledged, so that it has expired a TTL after that
+    // the write came before its acknowledgement, so one TTL after the acknowledgement the value has expired
     if (ack !== undefined && read.requestedAt > ack.answeredAt + TTL_MS)
       violations.push(
         `revision ${read.revision} was read ${read.requestedAt - ack.answeredAt}ms after it was written`

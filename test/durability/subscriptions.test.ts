@@ -59,8 +59,8 @@ describe("subscribers in a storm", () => {
   const without = (lines: ReadonlyArray<ClientLine>, ...gone: ReadonlyArray<ClientLine | undefined>) =>
     lines.filter((line) => !gone.includes(line))
   /**
-   * The delivery and the ack of the event that a subscriber of this name acked soonest: in so short a time no strike has made
-   * it uncertain how long the connection held the event.
+   * The delivery and the ack of the event that a subscriber of this name acked soonest. In so short a time no strike
+   * came in between, so it is certain that the connection still held the event.
    */
   const ackedBy = (lines: ReadonlyArray<ClientLine>, name: string) => {
     const acks = lines.flatMap((ack, index) => {

@@ -118,7 +118,7 @@ describe("an action that is denied in one environment", () => {
     }
   })
 
-  it("cannot be the extension of a lease, whatever environment and run the call names", async () => {
+  it("cannot be done by extending a lease, whatever environment and run the call names", async () => {
     const worker = await keyOfAll({ actions: "worker:run, subscription:read" })
     const elsewhere = await keys.keyThat({ actions: "worker:*" })
     const limited = await keyOfAll(

@@ -114,7 +114,7 @@ const denials: ReadonlyArray<
 ]
 
 describe.each(denials)("for a key that is denied %s", (_, denied, id, filters) => {
-  it("a run that received its data is not found by it, counted by it or shown with it", async () => {
+  it("a run that received data of it is not found or counted by that data, and is shown without it", async () => {
     const key = await keys.keyThat(allowed, denied())
     for (const filter of filters()) {
       assert.deepInclude(await find(filter), { ids: [id()], totalCount: 1 }, JSON.stringify(filter))

@@ -299,7 +299,7 @@ describe("the size of a role", () => {
     assert.strictEqual(await limitOf("PATCH", `policies/${small}`, { resources: "bucket:b" }), 200)
   })
 
-  it("is at most 256 policies, and a key has at most 16 roles", async () => {
+  it("has a limit of 256 policies, and a key has a limit of 16 roles", async () => {
     const role = await keys.makeRole()
     for (let i = 0; i < policiesOfRole; i++) {
       await keys.assign(role, await keys.makePolicy({ actions: "kv:read", resources: `bucket:${i}` }))
@@ -315,7 +315,7 @@ describe("the size of a role", () => {
     )
   })
 
-  it("is compared if that is fast, and refused otherwise", () => {
+  it("decides whether its rights are compared, which has to be fast, or refused", () => {
     const actions = "emit:*, run:*, kv:*, config:*, stream:*, policy:*, role:*, apikey:*"
     const many = (text: string, name: string) => ({
       name,

@@ -125,7 +125,7 @@ const guarded = (name: keyof typeof calls): readonly [action: string, resource: 
 }
 
 describe("every call", () => {
-  it("has a call in `Calls.ts` with its documented right", () => {
+  it("has an entry in `Calls.ts` with its documented right", () => {
     assert.sameMembers(Object.keys(calls), Object.keys(callSpecs))
     for (const name of callNames) {
       const rule = accessTo(callSpecs[name])

@@ -294,7 +294,7 @@ describe("metadata and labels", () => {
     assert.match(String(error), reason)
   })
 
-  it("are small: so are the labels of a worker", async () => {
+  it("are small: a worker with too many or too long labels is refused", async () => {
     const { url } = await serve()
     const register = (labels: object) =>
       send(url, "POST", "/api/v1/workers/worker-1/register", {
@@ -459,7 +459,7 @@ describe("a registration", () => {
     ]
   ])("%s is refused", async (_name, fns, reason) => {
     const { url } = await serve()
-    // workers do not send a description; its limit is checked where the function is defined
+    // workers do not send descriptions: the limit of a description is checked where the function is defined
     if (reason.source.includes("description")) {
       const description = "d".repeat(5000)
       const define = (): IronflowFunction =>
@@ -485,39 +485,43 @@ describe("a registration", () => {
     assert.strictEqual(again.status, 200)
   })
 
-  it("is listed in pages of bounded size", { timeout: 180_000 }, async () => {
-    // the workers send nothing more, and without virtual time the first would be lost before the last register
-    const { url } = await serve({ virtualTime: true })
-    for (let i = 0; i < 92; i++) {
-      const fns = functions(900).map((fn) => ({ ...fn, id: `${fn.id}-${i % 4}-${"x".repeat(200)}` }))
-      const small = fns.map((fn) => ({ ...fn, retry: { ...fn.retry } }))
-      assert.strictEqual((await register(url, small, `worker-${String(i).padStart(2, "0")}`)).status, 200)
-    }
-    const page = async (list: string, cursor: string) => {
-      const response = await fetch(`${url}/api/v1/${list}?limit=1000&cursor=${encodeURIComponent(cursor)}`)
-      const text = await response.text()
-      assert.isBelow(text.length, 1.5 * 1024 * 1024)
-      return JSON.parse(text)
-    }
-    for (const [list, many] of [
-      ["workers", 92],
-      ["functions", 3600]
-    ] as const) {
-      const ids: Array<string> = []
-      for (let cursor: string | undefined = ""; cursor !== undefined;) {
-        const answer: any = await page(list, cursor)
-        ids.push(...answer[list].map(({ id }: { readonly id: string }) => id))
-        cursor = answer.nextCursor
+  it(
+    "is shown in lists of workers and functions, whose pages have a bounded size",
+    { timeout: 180_000 },
+    async () => {
+      // the workers send nothing more, so in real time the first ones would be lost before the last ones register
+      const { url } = await serve({ virtualTime: true })
+      for (let i = 0; i < 92; i++) {
+        const fns = functions(900).map((fn) => ({ ...fn, id: `${fn.id}-${i % 4}-${"x".repeat(200)}` }))
+        const small = fns.map((fn) => ({ ...fn, retry: { ...fn.retry } }))
+        assert.strictEqual((await register(url, small, `worker-${String(i).padStart(2, "0")}`)).status, 200)
       }
-      assert.lengthOf(new Set(ids), many)
-      assert.lengthOf(ids, many)
+      const page = async (list: string, cursor: string) => {
+        const response = await fetch(`${url}/api/v1/${list}?limit=1000&cursor=${encodeURIComponent(cursor)}`)
+        const text = await response.text()
+        assert.isBelow(text.length, 1.5 * 1024 * 1024)
+        return JSON.parse(text)
+      }
+      for (const [list, many] of [
+        ["workers", 92],
+        ["functions", 3600]
+      ] as const) {
+        const ids: Array<string> = []
+        for (let cursor: string | undefined = ""; cursor !== undefined;) {
+          const answer: any = await page(list, cursor)
+          ids.push(...answer[list].map(({ id }: { readonly id: string }) => id))
+          cursor = answer.nextCursor
+        }
+        assert.lengthOf(new Set(ids), many)
+        assert.lengthOf(ids, many)
+      }
+      refused(
+        await send(url, "GET", "/api/v1/workers"),
+        /list of all workers is too large: .* Ask for it in pages/
+      )
+      await using client = createClient({ serverUrl: url })
+      assert.lengthOf(await client.listWorkers(), 92)
+      assert.lengthOf(await client.listFunctions(), 3600)
     }
-    refused(
-      await send(url, "GET", "/api/v1/workers"),
-      /list of all workers is too large: .* Ask for it in pages/
-    )
-    await using client = createClient({ serverUrl: url })
-    assert.lengthOf(await client.listWorkers(), 92)
-    assert.lengthOf(await client.listFunctions(), 3600)
-  })
+  )
 })

@@ -106,7 +106,7 @@ describe("runs", () => {
   const checkOf = (hasEngine: boolean, ...all: ReadonlyArray<Explanation>) =>
     checkRuns({ unfinished: all.length }, all, { hasEngine })
 
-  it("are fine while they wait for what they asked for", () => {
+  it("are fine while they sleep or wait for an event", () => {
     assert.deepStrictEqual(checkOf(true, explained("SLEEPING"), explained("WAITING_FOR_EVENT")), {
       name: "runs",
       status: "ok",
@@ -126,14 +126,14 @@ describe("runs", () => {
     }
   })
 
-  it("are reported when they could have continued for a minute and an engine runs", () => {
+  it("are reported when an engine runs and they could have continued for a minute", () => {
     const delayed = explained("NO_WORKER", { waitingMs: 60_000 })
     assert.strictEqual(checkOf(true, delayed).status, "warn")
     assert.strictEqual(checkOf(false, delayed).status, "ok")
     assert.strictEqual(checkOf(true, explained("NO_WORKER", { waitingMs: 59_999 })).status, "ok")
   })
 
-  it("that nothing will continue are a failure, even when none of them was examined", () => {
+  it("are a failure when nothing will continue them, even if none of those was examined", () => {
     assert.include(checkRuns({ unfinished: 9000 }, [], { hasEngine: true, stuck: 2 }), {
       status: "fail",
       message: "5000 or more runs have not ended. 2 runs will not go on by themselves."

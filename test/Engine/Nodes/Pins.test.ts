@@ -105,7 +105,7 @@ describe("new runs of a pinned function", () => {
       const { session } = yield* connect(at(a, b), "2")
       yield* knows(a, "1", "2")
       const runIds = [yield* startRun(a), yield* startRun(b)]
-      // claims of both engines come after those of the runs
+      // these runs are claimed later, so both engines have by then tried to claim the runs above
       yield* a.work([other("a")])
       yield* b.work([other("b")])
       for (const [node, event] of [
@@ -125,7 +125,7 @@ describe("new runs of a pinned function", () => {
     leaves((_, b) => b)
   )
   withTwo(
-    "wait for such a worker at the engine that also has a worker of an old version",
+    "wait for a worker of the latest version without room at the engine that also has a worker of an old one",
     leaves((a) => a)
   )
 

@@ -169,7 +169,7 @@ live("an engine that has nothing to do sends at most one query a second", () =>
     )
     const { runIds } = yield* Effect.promise(() => engine.client.emit("guest.came", {}))
     yield* Effect.promise(() => engine.client.waitForRun(runIds[0] ?? ""))
-    // the queries of the start end at some time: the loop waits until only the constant ones remain
+    // the loop waits until the queries of the start have ended, and only the regular ones remain
     const seconds = 3
     let statementCount = Number.POSITIVE_INFINITY
     while (statementCount > seconds)
@@ -185,12 +185,12 @@ live("engines that have nothing to do send no query for bulk operations that hav
       (started) => Effect.promise(() => started.close())
     )
     const a = yield* start
-    // now there is the environment
+    // the first event creates the environment
     yield* Effect.promise(() => a.client.emit("guest.came", {}))
     const b = yield* start
     const { id } = yield* Effect.promise(() => a.client.bulk("cancel", { createdTo: new Date() }))
     yield* Effect.promise(() => b.client.waitForBulk(id))
-    // each asks once a second what there is, and announces itself now and then
+    // each engine asks once a second for work, and announces itself now and then
     const seconds = 5
     const announcements = 3
     let statementCount = Number.POSITIVE_INFINITY

@@ -386,7 +386,7 @@ describe("an engine that cannot start names the cause and a remedy:", () => {
     })
   )
 
-  // the network between may fail at any moment, without an error
+  // the network between an engine and Postgres may fail at any moment, without an error
   for (const answerBytes of [600, 1500]) {
     live(`a server that falls silent after ${answerBytes} bytes, as every command does`, () =>
       Effect.gen(function* () {

@@ -188,8 +188,8 @@ describe("the memory of a node", () => {
   )
 })
 
-describe("reads that come with the lock because those before asked for them", () => {
-  /** Both emit in turns, until each expects to be asked whether anybody waits for the event. */
+describe("reads that a node sends with the lock because earlier transactions needed them", () => {
+  /** Two engines that have emitted so often that each of them looks for waits whenever it takes the lock. */
   const askingShops = Effect.gen(function* () {
     const { a, b, options } = yield* twoShops
     for (const shop of [a, b]) yield* shop.register(handles("charge"))
@@ -206,7 +206,7 @@ describe("reads that come with the lock because those before asked for them", ()
         { concurrency: "unbounded" }
       )
       assert.strictEqual(traffic.commits - before.commits, 1)
-      // the lock with what is read, and the commit with what is written
+      // one for the lock and the reads, and one for the writes and the commit
       assert.strictEqual(traffic.roundTrips - before.roundTrips, 2)
     })
   )
@@ -225,7 +225,7 @@ describe("reads that come with the lock because those before asked for them", ()
     Effect.gen(function* () {
       const { a, b } = yield* askingShops
       const job = yield* a.start()
-      // not the event that is waited for: a wait looks back
+      // another event than `order.paid`, because the wait looks back and would find that one
       yield* b.emit("order.sent")
       const before = { ...traffic }
       yield* Effect.all(
@@ -240,13 +240,13 @@ describe("reads that come with the lock because those before asked for them", ()
     })
   )
 
-  live("are expected no more once they have failed, or nobody asks for them", () =>
+  live("are no longer sent once they have failed, or once no transaction needs them", () =>
     Effect.gen(function* () {
       const { a, b, options } = yield* askingShops
       yield* rows(options.schema, "ALTER TABLE waits RENAME TO waits_away")
       const failed = yield* Effect.result(a.emit("order.paid"))
       assert.strictEqual(failed._tag, "Failure")
-      // it does not ask for what is gone
+      // this transaction does not read the missing table
       yield* a.store.write(
         KvBuckets.createBucket(environment, { name: "cart", history: 1, maxValueBytes: 1000 })
       )
@@ -600,7 +600,7 @@ describe("the audit", () => {
         )
       const before = yield* checked(a)
       assert.lengthOf(before[0]?.steps ?? [], 4)
-      // an unchanged row in another place, and another plan
+      // the row moves unchanged to another place, and without the index Postgres uses another plan
       yield* rows(options.schema, "UPDATE steps SET value = value WHERE step_key = 'charge:0'")
       yield* rows(options.schema, "ALTER TABLE steps DROP CONSTRAINT steps_pkey")
       assert.deepStrictEqual(yield* checked(a), before)

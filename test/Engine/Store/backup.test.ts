@@ -76,7 +76,7 @@ describe("a backup", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("works on a file that another process has open, and on a file that no process has open", () =>
+  it.live("can be made of a file that another process has open, and of a file that no process has open", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const first = yield* engineProcess(filename, "hold")
@@ -92,7 +92,7 @@ describe("a backup", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("works on a database in memory", () =>
+  it.live("can be made of a database in memory", () =>
     Effect.gen(function* () {
       const backup = yield* newFile
       yield* visit(":memory:", (shop) =>

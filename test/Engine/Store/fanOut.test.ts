@@ -44,7 +44,7 @@ const completed = (shop: Shop) =>
     ({ totalCount }) => totalCount
   )
 
-describe("a large event that very many wait for", () => {
+describe("a large event that very many runs wait for", () => {
   it.effect("is stored once, and every run receives all of it", () =>
     Effect.gen(function* () {
       const filename = yield* newFile

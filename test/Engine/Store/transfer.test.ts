@@ -179,7 +179,7 @@ describe("an export", () => {
 
 describe("an export from Postgres", () => {
   it(
-    "is made while a newer version has only added to the tables, and else says what to do",
+    "is made while a newer version has only added to the tables, and otherwise says what to do",
     {
       timeout: 60_000
     },

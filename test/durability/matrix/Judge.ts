@@ -213,8 +213,8 @@ const isLost = (one: Execution, other: Execution): boolean =>
   one.key === other.key && one.begunMono <= other.begunMono && one.end?.how !== "returned"
 
 /**
- * The longest delay of the engine after it has lost a run for the n-th time in a row: a second, doubled each time, and
- * a random half of it more.
+ * The longest delay of the engine after it has lost a run for the n-th time in a row: a second, doubled with each
+ * further loss, and at most half as much again at random.
  */
 const lossDelayMs = (losses: number): number => (losses < 2 ? 0 : 1500 * 2 ** (losses - 2))
 

@@ -35,7 +35,7 @@ const singleProcessLaws: ReadonlySet<Law> = new Set([
 
 /**
  * Laws that do not hold for an app whose requests break off: a report that fails is sent with the response, which may
- * be lost as healthy.
+ * be lost as well.
  */
 const lawsWithoutApps: ReadonlySet<string> = new Set([
   "a step begins when all that its handler has seen is stored",

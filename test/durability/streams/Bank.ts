@@ -11,7 +11,10 @@ import type { BankOptions } from "./app.ts"
 import { either } from "../../Long.ts"
 import { programArguments } from "../../Programs.ts"
 
-/** The death of a process: so long after all were ready, or, with `fate`, of a worker at a place in a transaction. */
+/**
+ * The death of a process, `afterMs` after all were ready. With `fate`, a worker dies at a place in a transaction
+ * instead.
+ */
 export interface Death {
   readonly who: "engine" | "worker" | "both"
   readonly afterMs: number
@@ -78,8 +81,8 @@ class BankProcess {
   }
 
   /**
-   * Waits until it is ready. With `mayDie` it may also be killed before: it starts with the work that its last life left, and its
-   * death may come there.
+   * Waits until the process is ready. With `mayDie` it may also be killed before: it starts with the work that its last
+   * life left, and may reach the place of its planned death in that work.
    */
   async ready(mayDie: boolean): Promise<void> {
     const firstLine = once(createInterface({ input: this.child.stdout! }), "line")

@@ -148,7 +148,7 @@ export const claimsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("of two workers with the same code the one with more room is preferred", function* (shop) {
+    test("the worker with more room is preferred among workers with the same code", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* shop.emit("order.placed")
 
@@ -569,8 +569,8 @@ export const claimsSuite = (test: ShopTest): void => {
     })
   })
 
-  describe("what a later turn receives", () => {
-    test("the journal in the handler's order, and the open steps", function* (shop) {
+  describe("a later turn", () => {
+    test("receives the journal in the handler's order, and the open steps", function* (shop) {
       yield* shop.register(handles("charge"))
       const first = yield* shop.start()
       yield* shop.report(

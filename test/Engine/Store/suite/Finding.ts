@@ -64,7 +64,8 @@ export const findingSuite = (test: ShopTest): void => {
         [{ attributes: { "event.data.orderId": "o-1" } }, ["charge"]]
       ]
       for (const [filters, functions] of ways) {
-        // without filters every grouping is tried: the statement of the groups does not depend on the filters
+        // the statement of a grouping does not depend on the filters, so that each grouping is tried only without
+        // filters
         const all = ["status", "function", "error", "event", "version", "hour", "day", "event.data.orderId"]
         for (const by of Object.keys(filters).length === 0 ? all : ["function", "event.data.orderId"]) {
           const query = {

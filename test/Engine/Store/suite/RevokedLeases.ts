@@ -220,7 +220,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       })
     })
 
-    test("does not exist for a run whose worker has ended the turn", function* (shop) {
+    test("is not left behind when the worker had ended the turn before", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       yield* shop.report(job, done("charge:0", success(1)), fail("no stock"))

@@ -469,7 +469,7 @@ export const runControlSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.claimOne()).journal.length, 1)
     })
 
-    test("pausing or resuming a run that cannot be is refused and changes nothing", function* (shop) {
+    test("pausing or resuming a run whose state does not allow it is refused, and changes nothing", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       assert.strictEqual(

@@ -15,7 +15,7 @@ function* place(shop: Shop, n: number) {
 }
 
 /**
- * So many times, lets a worker claim all runs that it can take, and die. Afterwards no run waits for the delay that
+ * Lets a worker claim all runs that it can take, and die, `times` times. Afterwards no run waits for the delay that
  * follows a loss.
  */
 function* die(shop: Shop, times: number, options: { readonly leaseMs?: number } = {}) {
@@ -37,8 +37,8 @@ interface PlayResult {
 }
 
 /**
- * Plays workers that die whenever they have the run to blame. Ends when all other runs have finished and that run is
- * paused.
+ * Plays workers that die whenever they hold the run that is to blame. Ends when all other runs have finished and that
+ * run is paused.
  */
 function* play(
   shop: Shop,
