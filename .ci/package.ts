@@ -124,14 +124,14 @@ const bundled = async (
 const withoutInside: Plugin = {
   name: "without-inside",
   setup: (it) =>
-    it.onResolve({ filter: /^\.\// }, ({ path: asked, resolveDir }) => {
-      const map = path.join(resolveDir, `${asked}.map`)
+    it.onResolve({ filter: /^\.\// }, ({ path: requestedPath, resolveDir }) => {
+      const map = path.join(resolveDir, `${requestedPath}.map`)
       if (!fs.existsSync(map)) return undefined
       const { sources } = JSON.parse(fs.readFileSync(map, "utf8")) as {
         readonly sources: ReadonlyArray<string>
       }
       const isInside = sources.length > 0 && sources.every((source) => source.includes("node_modules/"))
-      return isInside ? { path: asked, external: true } : undefined
+      return isInside ? { path: requestedPath, external: true } : undefined
     })
 }
 

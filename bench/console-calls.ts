@@ -57,10 +57,10 @@ const call = ({
   })
 
 /** The engine's processor time for one call, in milliseconds. */
-const costOf = async (asked: RecordedCall): Promise<number> => {
-  for (let i = 0; i < CALLS / 8; i++) await call(asked)
+const costOf = async (recordedCall: RecordedCall): Promise<number> => {
+  for (let i = 0; i < CALLS / 8; i++) await call(recordedCall)
   const before = cpuMs()
-  for (let i = 0; i < CALLS; i++) await call(asked)
+  for (let i = 0; i < CALLS; i++) await call(recordedCall)
   return (cpuMs() - before) / CALLS
 }
 

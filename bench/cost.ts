@@ -90,18 +90,18 @@ const measure = async (what: string, count: number, together: number, one: () =>
   await Promise.all(Array.from({ length: together }, loop))
   const seconds = (performance.now() - began) / 1000
   const after = await readCounters()
-  const each = (field: keyof typeof before): number => (after[field] - before[field]) / count
+  const perCall = (field: keyof typeof before): number => (after[field] - before[field]) / count
   times.sort((a, b) => a - b)
   const figures = [
     rounded("p50 ms", times[count >> 1]!),
     rounded("p95 ms", times[Math.floor(count * 0.95)]!),
     rounded("a second", count / seconds),
-    rounded("statements", each("statements")),
-    rounded("round trips", each("roundTrips")),
-    rounded("commits", each("commits")),
-    rounded("log bytes", each("wal")),
-    rounded("CPU ms: engine", each("engine")),
-    rounded("Postgres", each("server"))
+    rounded("statements", perCall("statements")),
+    rounded("round trips", perCall("roundTrips")),
+    rounded("commits", perCall("commits")),
+    rounded("log bytes", perCall("wal")),
+    rounded("CPU ms: engine", perCall("engine")),
+    rounded("Postgres", perCall("server"))
   ]
   console.log(`${what.padEnd(32)} ${figures.join(", ")}`)
 }

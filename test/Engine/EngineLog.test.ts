@@ -18,7 +18,7 @@ interface Line {
   readonly fields: LogFields | undefined
 }
 
-const recording = () => {
+const makeRecorder = () => {
   const lines: Array<Line> = []
   const line =
     (level: keyof Logger): Logger[keyof Logger] =>
@@ -35,7 +35,7 @@ const SECRET = "tok-4711-secret"
 const PAYLOAD = "payload-of-the-order"
 
 it("each failed attempt and each failed run has a line, and success has none", async () => {
-  const { lines, logger } = recording()
+  const { lines, logger } = makeRecorder()
   const fn = createFunction(
     { id: "charge", triggers, retry: { maxAttempts: 2, initialDelayMs: 10 } },
     async ({ event, step }) => {
@@ -85,7 +85,7 @@ it("each failed attempt and each failed run has a line, and success has none", a
 })
 
 it("a run that is retried, paused or cancelled has a line, and so has a change of a function or key", async () => {
-  const { lines, logger } = recording()
+  const { lines, logger } = makeRecorder()
   let fails = true
   const fn = createFunction(
     { id: "charge", triggers, retry: { maxAttempts: 3, initialDelayMs: 10 } },
@@ -121,7 +121,7 @@ it("a run that is retried, paused or cancelled has a line, and so has a change o
 })
 
 it("a worker that connects or leaves has a line", async () => {
-  const { lines, logger } = recording()
+  const { lines, logger } = makeRecorder()
   await using engine = await startEngine({ filename: ":memory:", logger, listen: { port: 0 } })
   const worker = createWorker({
     serverUrl: engine.url!,
@@ -151,10 +151,10 @@ it("a worker that connects or leaves has a line", async () => {
 })
 
 it("a worker that registers twice for one reconnect has one line, and one more after it has left", async () => {
-  const { lines, logger } = recording()
+  const { lines, logger } = makeRecorder()
   await using engine = await startEngine({ filename: ":memory:", logger, listen: { port: 0 } })
   const worker = new RawTurnWorker(engine.url!, { id: "till-1" })
-  const connected = () =>
+  const connectedLines = () =>
     lines.filter(
       ({ level, message }) => level === "info" && message.startsWith("Worker till-1 has connected")
     )
@@ -162,7 +162,7 @@ it("a worker that registers twice for one reconnect has one line, and one more a
   await worker.register()
   // registers again, as if the answer had not arrived
   await worker.register()
-  expect(connected()).toHaveLength(1)
+  expect(connectedLines()).toHaveLength(1)
 
   // another worker connects, and then the first one once more
   await new RawTurnWorker(engine.url!, { id: "till-2" }).register()
@@ -170,11 +170,11 @@ it("a worker that registers twice for one reconnect has one line, and one more a
   expect(lines.filter(({ message }) => /^Worker till-. has connected/.test(message))).toHaveLength(2)
   await worker.deregister()
   await worker.register()
-  expect(connected()).toHaveLength(2)
+  expect(connectedLines()).toHaveLength(2)
 })
 
 it("a lost lease has a line", async () => {
-  const { lines, logger } = recording()
+  const { lines, logger } = makeRecorder()
   await using engine = await startEngine({
     filename: ":memory:",
     logger,
@@ -246,14 +246,16 @@ const linesAbout = (
 }
 
 it("the line about one function of an environment has it in its fields, whatever happens in other environments", async () => {
-  const changed = (environment: string, id: string): FunctionChange => ({
+  const newFunction = (environment: string, id: string): FunctionChange => ({
     environment,
     changed: "new",
     // the log looks at the id only
     registration: { id } as FunctionChange["registration"]
   })
 
-  const lines = await linesAbout({ functions: [changed("test", "refund"), changed("production", "charge")] })
+  const lines = await linesAbout({
+    functions: [newFunction("test", "refund"), newFunction("production", "charge")]
+  })
 
   expect(lines).toEqual([
     { message: "Functions in environment test: refund (new)", fn: "refund" },

@@ -48,11 +48,11 @@ let visits = 0
 /** Kills the process here if its plan says so. */
 const visit = (place: Place): void => {
   if (fate?._tag !== "At" || fate.place !== place || ++visits !== fate.nth) return
-  const after = (turns: number): void => {
+  const dieAfter = (turns: number): void => {
     if (turns === 0) die()
-    setImmediate(() => after(turns - 1))
+    setImmediate(() => dieAfter(turns - 1))
   }
-  after(fate.turns)
+  dieAfter(fate.turns)
 }
 
 const placeOf = (line: NewLine): Place | undefined => {

@@ -72,7 +72,7 @@ describe("subscribers in a storm", () => {
     })
     return acks.reduce((one, other) => (other.at - other.got.at < one.at - one.got.at ? other : one))
   }
-  const again = (lines: ReadonlyArray<ClientLine>, name: string) => {
+  const repeatDelivery = (lines: ReadonlyArray<ClientLine>, name: string) => {
     const { at, got, index } = ackedBy(lines, name)
     return lines.toSpliced(index + 1, 0, { ...got, at: at + 0.001 })
   }
@@ -120,12 +120,12 @@ describe("subscribers in a storm", () => {
     ],
     [
       "an acked event again",
-      (lines) => again(lines, "careful"),
+      (lines) => repeatDelivery(lines, "careful"),
       /^careful\.. got .* again, which it had acked/
     ],
     [
       "an acked message of a group again",
-      (lines) => again(lines, "packer"),
+      (lines) => repeatDelivery(lines, "packer"),
       /^group packers: packer\.. got .* again, which had been acked/
     ],
     [

@@ -65,13 +65,13 @@ export const answerOf = ({ headers, status, text }: Got, names: Names): Entry =>
   }
 }
 
-const shown = (body: unknown, names: Names): unknown =>
+const shownBody = (body: unknown, names: Names): unknown =>
   typeof body === "string" ? readable(names.in(body)) : JSON.parse(names.in(JSON.stringify(body)))
 
 export const requestOf = ({ body, headers, method, path }: Sent, names: Names): Entry => ({
   request: names.in(`${method} ${path}`),
   ...(headers === undefined ? {} : { headers: JSON.parse(names.in(JSON.stringify(headers))) }),
-  ...(body === undefined ? {} : { body: shown(body, names) })
+  ...(body === undefined ? {} : { body: shownBody(body, names) })
 })
 
 /** All exchanges of a call. An answer that equals an earlier one only refers to it. */

@@ -141,10 +141,10 @@ describe("the port", () => {
   ])
   afterAll(() => transcript.finish())
 
-  const all = async (section: string, asked: Readonly<Record<string, Sent>>): Promise<void> => {
+  const checkAll = async (section: string, requests: Readonly<Record<string, Sent>>): Promise<void> => {
     await using rig = await Rig.start()
     const entries: Array<Entry> = []
-    for (const [title, sent] of Object.entries(asked)) entries.push(await exchange(rig, title, sent))
+    for (const [title, sent] of Object.entries(requests)) entries.push(await exchange(rig, title, sent))
     transcript.check(section, entries)
   }
 
@@ -161,11 +161,11 @@ describe("the port", () => {
       const method = ["GET", "PUT", "DELETE"].find((method) => !known.has(method)) ?? "PATCH"
       requests[name] = { method, path }
     }
-    await all("another method", requests)
+    await checkAll("another method", requests)
   })
 
   it("answers as recorded to a path that does not exist", () =>
-    all("no such path", {
+    checkAll("no such path", {
       root: { method: "GET", path: "/" },
       nothing: { method: "GET", path: "/api/v1/nothing" },
       "another version": { method: "GET", path: "/api/v2/runs" },
@@ -186,7 +186,7 @@ describe("the port", () => {
 
   it("answers as recorded to browsers", () => {
     const origin = "https://app.example.com"
-    return all("browsers", {
+    return checkAll("browsers", {
       "a page of elsewhere": { method: "GET", path: "/api/v1/runs", headers: { origin } },
       "a page of elsewhere that asks first": {
         method: "OPTIONS",
@@ -232,6 +232,6 @@ describe("the port", () => {
       requests[name] = { method: "GET", path: at }
       requests[`${name}, posted`] = { method: "POST", path: at, body: {} }
     }
-    return all("sockets", requests)
+    return checkAll("sockets", requests)
   })
 })

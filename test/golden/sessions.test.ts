@@ -51,10 +51,10 @@ const session = (
 }
 
 it("every socket and every stream has a session", () => {
-  const here = new Set<string>(Object.values(sessions).flat())
+  const covered = new Set<string>(Object.values(sessions).flat())
   const streams = Object.entries(callSpecs).filter(([, spec]) => "streams" in spec)
 
-  assert.sameMembers([...here], [...Object.keys(sockets), ...streams.map(([name]) => name)])
+  assert.sameMembers([...covered], [...Object.keys(sockets), ...streams.map(([name]) => name)])
 })
 
 const emit = (rig: Rig, event: string, data: unknown, more: object = {}) =>

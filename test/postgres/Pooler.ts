@@ -10,7 +10,7 @@ interface Pooler {
 }
 
 /** The parameters of a startup message, without one of them. */
-const without = (message: Buffer, name: string): Buffer => {
+const withoutParameter = (message: Buffer, name: string): Buffer => {
   const parts = message.subarray(8).toString().split("\0")
   const kept: Array<string> = []
   for (let i = 0; i + 1 < parts.length && parts[i] !== ""; i += 2) {
@@ -52,7 +52,7 @@ export const startPooler = async (target: string, behaviour: "refuses" | "ignore
         client.end(refusal("unsupported startup parameter: options"))
         return
       }
-      postgres.write(without(startup, "options"))
+      postgres.write(withoutParameter(startup, "options"))
       client.on("data", (chunk: Buffer) => postgres.write(chunk))
     })
     postgres.on("data", (chunk: Buffer) => client.write(chunk))

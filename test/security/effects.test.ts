@@ -110,14 +110,14 @@ const subscribes =
 
 /** The same over a ConnectRPC stream, of a pattern or of an existing group. The stream ends if it is refused. */
 const streams =
-  (asked: { readonly pattern: string } | { readonly group: string }, happen: () => Promise<unknown>): Way =>
+  (request: { readonly pattern: string } | { readonly group: string }, happen: () => Promise<unknown>): Way =>
   async (key) => {
     const options = { headers: { authorization: `Bearer ${key}` } }
     const { url } = keys.server
     using events =
-      "pattern" in asked
-        ? await RawEvents.open(url, asked, options)
-        : await joins(asked.group, (message) =>
+      "pattern" in request
+        ? await RawEvents.open(url, request, options)
+        : await joins(request.group, (message) =>
             RawEvents.open(url, message, { ...options, method: "JoinConsumerGroup" })
           )
     await happen()
@@ -371,7 +371,7 @@ const waitOp = {
 
 const projection = { name: "wages", events: ["salary.*"], mode: "managed" }
 
-const claimed = async (workerId: string, key?: string) =>
+const claimProjection = async (workerId: string, key?: string) =>
   keys.send(
     "POST",
     "/api/v1/projections/wages/owner/claim",
@@ -466,10 +466,10 @@ const effects: ReadonlyArray<Effect> = [
         await keys.ok(keys.rpc("ProjectionService/RegisterProjection", projection))
         return rpc("ProjectionService/PollProjectionEvents", { name: "wages" })(key)
       },
-      "claiming a projection": async (key) => (await claimed("w-claims", key)).status < 300,
+      "claiming a projection": async (key) => (await claimProjection("w-claims", key)).status < 300,
       "reading with the claim of another owner": async (key) => {
         await keys.send("DELETE", "/api/v1/projections/wages")
-        const { lease } = await keys.ok(claimed("w-other"))
+        const { lease } = await keys.ok(claimProjection("w-other"))
         const body = { token: lease.token, generation: lease.generation, limit: 10 }
         return ask("POST", "/api/v1/projections/wages/owner/read", body)(key)
       },
@@ -791,7 +791,7 @@ const effects: ReadonlyArray<Effect> = [
     denied: { actions: "projection:read", resources: "projection:wages" },
     given: async () => {
       await keys.send("DELETE", "/api/v1/projections/wages")
-      const { lease } = await keys.ok(claimed("w-fails"))
+      const { lease } = await keys.ok(claimProjection("w-fails"))
       const error = { name: "Error", message: MARK }
       await keys.ok(
         keys.send("POST", "/api/v1/projections/wages/owner/save", {

@@ -39,7 +39,7 @@ const tooMuch: ReadonlyArray<readonly [string, string, RegExp]> = [
   ["levels", nested(200), /Nesting of .*more than 100 levels/]
 ]
 
-const refused = ({ body, status }: Answer, reason: RegExp): void => {
+const assertRefused = ({ body, status }: Answer, reason: RegExp): void => {
   assert.deepInclude([400, 413], status)
   assert.match(JSON.stringify(body), reason)
 }
@@ -53,14 +53,14 @@ describe.each(tooMuch)("too many %s", (_name, json, reason) => {
     await send(url, "POST", "/api/v1/kv/buckets", { name: "carts" })
     const encoded = Buffer.from(json).toString("base64")
 
-    refused(await post(url, `${connect}/Trigger`, `{"event":"order.placed","data":${json}}`), reason)
-    refused(await post(url, `${connect}/TriggerBatch`, `{"events":${json}}`), reason)
-    refused(await post(url, "/api/v1/events", `{"name":"order.placed","data":${json}}`), reason)
-    refused(await post(url, "/api/v1/workers/worker-1/register", `{"registration":${json}}`), reason)
-    refused(await post(url, "/api/v1/config/prices", json), reason)
+    assertRefused(await post(url, `${connect}/Trigger`, `{"event":"order.placed","data":${json}}`), reason)
+    assertRefused(await post(url, `${connect}/TriggerBatch`, `{"events":${json}}`), reason)
+    assertRefused(await post(url, "/api/v1/events", `{"name":"order.placed","data":${json}}`), reason)
+    assertRefused(await post(url, "/api/v1/workers/worker-1/register", `{"registration":${json}}`), reason)
+    assertRefused(await post(url, "/api/v1/config/prices", json), reason)
     if (Buffer.byteLength(json) <= Limits.kvValueBytes) {
-      refused(await post(url, "/api/v1/kv/buckets/carts/keys/c-1", json, "PUT"), reason)
-      refused(
+      assertRefused(await post(url, "/api/v1/kv/buckets/carts/keys/c-1", json, "PUT"), reason)
+      assertRefused(
         await post(
           url,
           "/api/v1/kv/buckets/carts/write",
@@ -88,11 +88,11 @@ describe.each(tooMuch)("too many %s", (_name, json, reason) => {
     })
     const report = (ops: ReadonlyArray<object>) => worker.report(1, [{ jobId: "job_1", runId: "run_1", ops }])
 
-    refused(await report([step(json, 0)]), reason)
+    assertRefused(await report([step(json, 0)]), reason)
     const halves = Array.from({ length: 4 }, (_, i) =>
       step(reason.source.includes("names") ? names(60_000).replaceAll("k", `k${i}`) : numbers(300_000), i)
     )
-    if (!reason.source.includes("Nesting")) refused(await report(halves), reason)
+    if (!reason.source.includes("Nesting")) assertRefused(await report(halves), reason)
   })
 
   it("end only the call of a channel, and the socket of a worker or a subscriber", async () => {
@@ -191,8 +191,8 @@ describe("a number that is too large", () => {
     await send(url, "POST", "/api/v1/kv/buckets", { name: "carts" })
     const write = { op: "put", key: "c-1", content_type: "application/json" }
     const value = Buffer.from(json).toString("base64")
-    refused(await send(url, "PUT", "/api/v1/kv/buckets/carts/keys/c-1", json), refusal)
-    refused(
+    assertRefused(await send(url, "PUT", "/api/v1/kv/buckets/carts/keys/c-1", json), refusal)
+    assertRefused(
       await send(url, "POST", "/api/v1/kv/buckets/carts/write", { writes: [{ ...write, value }] }),
       refusal
     )
@@ -206,7 +206,7 @@ describe("a number that is too large", () => {
       { _tag: "Publish", stepKey: "s:0", name: "s", topic: "orders", data: json },
       { _tag: "Invoke", stepKey: "s:0", name: "s", functionId: "ship", input: json }
     ]) {
-      refused(await worker.report(1, [{ jobId: "job_1", runId: "run_1", ops: [op] }]), refusal)
+      assertRefused(await worker.report(1, [{ jobId: "job_1", runId: "run_1", ops: [op] }]), refusal)
     }
 
     for (const [path, frame] of [
@@ -285,7 +285,7 @@ describe("metadata and labels", () => {
       ["/ironflow.v1.EntityStreamService/AppendEvents", { ...entity, events: [appended] }],
       [`${connect}/RegisterFunction`, { id: "ship", triggers: [], metadata }]
     ] as const) {
-      refused(await send(url, "POST", path, body), reason)
+      assertRefused(await send(url, "POST", path, body), reason)
     }
     await using client = createClient({ serverUrl: url })
     const error: unknown = await client
@@ -308,8 +308,8 @@ describe("metadata and labels", () => {
         jobs: []
       })
 
-    refused(await register(entries), /257 entries, and the limit is 256 entries/)
-    refused(await register(long), /bytes, and the limit is 65536 bytes/)
+    assertRefused(await register(entries), /257 entries, and the limit is 256 entries/)
+    assertRefused(await register(long), /bytes, and the limit is 65536 bytes/)
     assert.strictEqual((await register({ zone: "a" })).status, 200)
   })
 
@@ -364,8 +364,8 @@ describe("events that start many runs", () => {
         events: Array.from({ length: many }, () => ({ eventName: "order.placed", data: {} }))
       })
 
-    refused(await append(1000), /append to stream .*1000000 runs, and the limit is 10000 runs/)
-    refused(await append(11), /11000 runs, and the limit is 10000 runs/)
+    assertRefused(await append(1000), /append to stream .*1000000 runs, and the limit is 10000 runs/)
+    assertRefused(await append(11), /11000 runs, and the limit is 10000 runs/)
     assert.strictEqual(await countRuns(url), 0)
     assert.strictEqual((await append(2)).status, 200)
     assert.strictEqual(await countRuns(url), 2000)
@@ -379,7 +379,7 @@ describe("events that start many runs", () => {
         events: Array.from({ length: many }, () => ({ event: "order.placed", data: {} }))
       })
 
-    refused(await batch(1000), /batch of events.*1000000 runs, and the limit is 10000 runs/)
+    assertRefused(await batch(1000), /batch of events.*1000000 runs, and the limit is 10000 runs/)
     assert.strictEqual(await countRuns(url), 0)
     const { body, status } = await batch(3)
     assert.strictEqual(status, 200)
@@ -467,7 +467,7 @@ describe("a registration", () => {
       assert.throws(define, reason)
       return
     }
-    refused(await register(url, fns), reason)
+    assertRefused(await register(url, fns), reason)
     assert.deepStrictEqual((await send(url, "GET", "/api/v1/functions")).body, { functions: [] })
   })
 
@@ -480,7 +480,7 @@ describe("a registration", () => {
 
     const refusal = await send(url, "POST", `${connect}/RegisterFunction`, { id: "one-more", triggers: [] })
 
-    refused(refusal, /list of functions of environment .*limit is 10000 functions/)
+    assertRefused(refusal, /list of functions of environment .*limit is 10000 functions/)
     const again = await send(url, "POST", `${connect}/RegisterFunction`, { id: "fn-1-1", triggers: [] })
     assert.strictEqual(again.status, 200)
   })
@@ -515,7 +515,7 @@ describe("a registration", () => {
         assert.lengthOf(new Set(ids), many)
         assert.lengthOf(ids, many)
       }
-      refused(
+      assertRefused(
         await send(url, "GET", "/api/v1/workers"),
         /list of all workers is too large: .* Ask for it in pages/
       )

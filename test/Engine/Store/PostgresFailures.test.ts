@@ -604,7 +604,7 @@ describe("a store that is closed", () => {
 })
 
 describe("a connection", () => {
-  const opened = Effect.gen(function* () {
+  const shopBehindProxy = Effect.gen(function* () {
     const options = yield* takeSchema
     const proxy = yield* Effect.acquireRelease(
       Effect.promise(() => startProxy(options.url)),
@@ -619,7 +619,7 @@ describe("a connection", () => {
 
   live("that is cut after a commit loses nothing: the engine finds out what was committed", () =>
     Effect.gen(function* () {
-      const { events, proxy, shop } = yield* opened
+      const { events, proxy, shop } = yield* shopBehindProxy
       proxy.cutAfterCommit()
       const { eventId } = yield* shop.emit("order.placed", { n: 1 })
       assert.deepStrictEqual(yield* events, [{ id: eventId }])
@@ -629,7 +629,7 @@ describe("a connection", () => {
 
   live("that is cut before a commit loses nothing: the transaction is repeated", () =>
     Effect.gen(function* () {
-      const { events, proxy, shop } = yield* opened
+      const { events, proxy, shop } = yield* shopBehindProxy
       proxy.cutBeforeCommit()
       const { eventId } = yield* shop.emit("order.placed", { n: 1 })
       assert.deepStrictEqual(yield* events, [{ id: eventId }])
@@ -639,7 +639,7 @@ describe("a connection", () => {
 
   live("that Postgres ends again and again loses no event and starts no run twice", () =>
     Effect.gen(function* () {
-      const { options, shop } = yield* opened
+      const { options, shop } = yield* shopBehindProxy
       let kills = 0
       const killer = yield* Effect.forkScoped(
         Effect.forever(
@@ -675,7 +675,7 @@ describe("a connection", () => {
 
   live("that is cut while idle is replaced by the next statement", () =>
     Effect.gen(function* () {
-      const { proxy, shop } = yield* opened
+      const { proxy, shop } = yield* shopBehindProxy
       const job = yield* shop.start()
       assert.strictEqual(yield* shop.status(job.runId), "running")
       proxy.cut()
@@ -685,7 +685,7 @@ describe("a connection", () => {
     })
   )
 
-  const wired = Effect.gen(function* () {
+  const shopBehindWire = Effect.gen(function* () {
     const options = yield* takeSchema
     const wire = yield* Effect.acquireRelease(
       Effect.promise(async () => {
@@ -715,7 +715,7 @@ describe("a connection", () => {
 
   live("that is dead but seems open is detected, for writes and for reads", () =>
     Effect.gen(function* () {
-      const { options, shop, wire } = yield* wired
+      const { options, shop, wire } = yield* shopBehindWire
       const job = yield* shop.start()
       wire.set({ _tag: "lost" })
       const [emitted, status] = yield* Effect.all(
@@ -736,7 +736,7 @@ describe("a connection", () => {
     live(`that carries no data any more (${mode._tag}) does not prevent an engine from ending`, () =>
       Effect.scoped(
         Effect.gen(function* () {
-          const { shop, store, wire } = yield* wired
+          const { shop, store, wire } = yield* shopBehindWire
           const job = yield* shop.start()
           yield* shop.status(job.runId)
           wire.set(mode)
@@ -748,7 +748,7 @@ describe("a connection", () => {
 
   live("that cannot be opened shows in the health of an idle engine, which recovers by itself", () =>
     Effect.gen(function* () {
-      const { store, wire } = yield* wired
+      const { store, wire } = yield* shopBehindWire
       wire.set({ _tag: "cut" })
       const degraded = yield* becomes(store, "degraded")
       assert.deepInclude(degraded, { cannotWrite: true })
@@ -763,7 +763,7 @@ describe("a connection", () => {
 
   live("that is dead but seems open is detected by an idle engine, which replaces all of them", () =>
     Effect.gen(function* () {
-      const { shop, store, wire } = yield* wired
+      const { shop, store, wire } = yield* shopBehindWire
       const job = yield* shop.start()
       yield* shop.status(job.runId)
       wire.set({ _tag: "lost" })
@@ -779,7 +779,7 @@ describe("a connection", () => {
     () =>
       Effect.scoped(
         Effect.gen(function* () {
-          const { options, wire } = yield* wired
+          const { options, wire } = yield* shopBehindWire
           const url = new URL(options.url)
           url.port = String(wire.port)
           const shop = new Shop(yield* open({ ...options, url: url.href, connectTimeoutMs: 300 }))

@@ -64,7 +64,7 @@ describe("a backup", () => {
         ["backup.db"]
       )
       // it opens without a warning, and no engine owns it
-      yield* withLog((said) => visit(backup, () => Effect.sync(() => assert.deepStrictEqual(said, []))))
+      yield* withLog((logged) => visit(backup, () => Effect.sync(() => assert.deepStrictEqual(logged, []))))
       using copy = new DatabaseSync(backup)
       const count = (name: string) =>
         copy.prepare("SELECT count(*) AS n, max(position) AS last FROM events WHERE name = ?").get(name)
@@ -180,7 +180,7 @@ describe("a restore", () => {
 
       assert.deepInclude(info, { filename: elsewhere, version: migrations.length })
       assert.strictEqual(modeOf(elsewhere), "600")
-      yield* withLog((said) =>
+      yield* withLog((logged) =>
         visit(elsewhere, (shop) =>
           Effect.gen(function* () {
             yield* shop.register(handles("pack-order"))
@@ -191,7 +191,7 @@ describe("a restore", () => {
             )
             yield* shop.report(job, done("pack:0"), complete("packed"))
             assert.strictEqual(yield* shop.status(runId), "completed")
-            assert.deepStrictEqual(said, [])
+            assert.deepStrictEqual(logged, [])
           })
         )
       )

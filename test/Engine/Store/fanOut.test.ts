@@ -38,7 +38,7 @@ const rowsOf = (filename: string, sql: string) => {
   }
 }
 
-const completed = (shop: Shop) =>
+const countCompleted = (shop: Shop) =>
   Effect.map(
     listRuns(shop.store, { environment, status: "completed", limit: 1 }),
     ({ totalCount }) => totalCount
@@ -226,7 +226,7 @@ describe("a process that is killed while it delivers an event", () => {
             "default",
             jobs.map(({ jobId, runId }) => ({ jobId, runId, ops }))
           )
-          assert.strictEqual(yield* completed(shop), 1500)
+          assert.strictEqual(yield* countCompleted(shop), 1500)
           assert.strictEqual(yield* countStuckRuns(shop.store), 0)
         })
       )

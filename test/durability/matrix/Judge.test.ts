@@ -67,7 +67,7 @@ const undisturbed = (evidence: StormEvidence): { readonly begin: Begin; readonly
 }
 
 /** Adds an execution of the same body in another process, from a time on and for so long. */
-const again = (evidence: StormEvidence, begin: Begin, from: number, ms: number): StormEvidence => {
+const addExecution = (evidence: StormEvidence, begin: Begin, from: number, ms: number): StormEvidence => {
   const by = begin.by === "survivor.0" ? "victim.1" : "survivor.0"
   const copy = { ...begin, by, mono: from, token: "once-more" }
   const i = evidence.lines.indexOf(begin)
@@ -75,7 +75,7 @@ const again = (evidence: StormEvidence, begin: Begin, from: number, ms: number):
   return { ...evidence, lines }
 }
 
-const without = (evidence: StormEvidence, gone: (line: Line) => boolean): StormEvidence => ({
+const removeLines = (evidence: StormEvidence, gone: (line: Line) => boolean): StormEvidence => ({
   ...evidence,
   lines: evidence.lines.filter((line) => !gone(line))
 })
@@ -88,7 +88,7 @@ const cases: ReadonlyArray<
     "a body runs again only for a reason",
     (evidence) => {
       const { begin } = undisturbed(evidence)
-      return { ...again(evidence, begin, begin.mono - 5, 2), strikes: [] }
+      return { ...addExecution(evidence, begin, begin.mono - 5, 2), strikes: [] }
     }
   ],
   [
@@ -96,7 +96,7 @@ const cases: ReadonlyArray<
     "one body of a step runs at a time",
     (evidence) => {
       const { begin } = undisturbed(evidence)
-      return again(evidence, begin, begin.mono + 1, 1)
+      return addExecution(evidence, begin, begin.mono + 1, 1)
     }
   ],
   [
@@ -104,7 +104,7 @@ const cases: ReadonlyArray<
     "one body of a step runs at a time",
     (evidence) => {
       const begin = killed(evidence)
-      return again(evidence, begin, evidence.strikes[0]!.at - 1, 5)
+      return addExecution(evidence, begin, evidence.strikes[0]!.at - 1, 5)
     }
   ],
   [
@@ -112,7 +112,7 @@ const cases: ReadonlyArray<
     "others take over in time",
     (evidence) => {
       const { run } = killed(evidence)
-      return without(evidence, (line) => {
+      return removeLines(evidence, (line) => {
         return "run" in line && line.run === run && line.mono > evidence.strikes[0]!.at
       })
     }
@@ -233,7 +233,7 @@ describe("the judge of storms", () => {
     const frozen = sound.processes.map((process) =>
       process.by === begin.by ? { ...process, frozen: [{ at: begin.mono + 0.5, until: end.mono }] } : process
     )
-    const { figures } = judgeStorm({ ...again(sound, begin, begin.mono + 1, 1), processes: frozen })
+    const { figures } = judgeStorm({ ...addExecution(sound, begin, begin.mono + 1, 1), processes: frozen })
     assert.strictEqual(figures.maxOverlap, 0)
   })
 

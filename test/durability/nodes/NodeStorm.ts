@@ -145,11 +145,11 @@ class NodeStorm {
       await wire.listen()
       this.#wires.push(wire)
     }
-    const databaseUrl = (which: number): string =>
-      `postgres://postgres:${SECRET}@127.0.0.1:${this.#wires[which]!.port}/postgres`
-    const serve = (port: number, which: number): Actor =>
+    const databaseUrl = (index: number): string =>
+      `postgres://postgres:${SECRET}@127.0.0.1:${this.#wires[index]!.port}/postgres`
+    const serve = (port: number, index: number): Actor =>
       new Actor(
-        `node-${which}`,
+        `node-${index}`,
         "ironflow",
         () =>
           new Arguments(
@@ -157,7 +157,7 @@ class NodeStorm {
             "--port",
             String(port),
             "--database-url",
-            databaseUrl(which),
+            databaseUrl(index),
             "--database-schema",
             SCHEMA,
             "--lease-term",
@@ -171,15 +171,15 @@ class NodeStorm {
         cache,
         { ready: "Ironflow listens", logs: true, patienceMs: START_MS }
       )
-    const embed = (port: number, which: number): Actor =>
+    const embed = (port: number, index: number): Actor =>
       new Actor(
-        `node-${which}`,
+        `node-${index}`,
         "durability/nodes/node.ts",
         (by, life) =>
           ({
             by,
             life,
-            url: databaseUrl(which),
+            url: databaseUrl(index),
             schema: SCHEMA,
             port,
             leaseMs,
@@ -200,19 +200,19 @@ class NodeStorm {
     })
     this.#apps = await Promise.all(this.#plan.transports.map(freePort))
     this.#workers = this.#plan.transports.map(
-      (transport, which) =>
+      (transport, index) =>
         new Actor(
-          `worker-${which}`,
+          `worker-${index}`,
           "durability/matrix/worker.ts",
           (by, life) =>
             ({
               by,
               life,
               sideLog: this.#sideLog,
-              bells: isEmbedded ? [] : [`worker-${which}`],
+              bells: isEmbedded ? [] : [`worker-${index}`],
               transport,
               serverUrl: balancer.url,
-              port: this.#apps[which]!,
+              port: this.#apps[index]!,
               leaseMs,
               ...(isEmbedded ? {} : { share: isPush(transport) ? "effect" : "promise" })
             }) satisfies WorkerOptions,
@@ -222,15 +222,15 @@ class NodeStorm {
         )
     )
     await inTwos([
-      ...this.#nodes.map((_, which) => () => this.#startNode(which)),
+      ...this.#nodes.map((_, index) => () => this.#startNode(index)),
       ...this.#workers.map((worker) => () => worker.start())
     ])
     const timer = setTimeout(() => this.#over.abort(), START_MS)
-    for (const [which, transport] of this.#plan.transports.entries()) {
+    for (const [index, transport] of this.#plan.transports.entries()) {
       if (!isPush(transport)) continue
       await this.#customer.persist(() =>
         createClient({ serverUrl: balancer.url }).pushEndpoints.register(
-          `http://127.0.0.1:${this.#apps[which]}/api/ironflow`
+          `http://127.0.0.1:${this.#apps[index]}/api/ironflow`
         )
       )
     }
@@ -261,8 +261,8 @@ class NodeStorm {
     const waiting = isSettled ? [] : await this.#explain(await unfinished())
     await until(
       () =>
-        this.#ports.every((_, which) => {
-          const last = this.#balancer!.probes[which]!.at(-1)
+        this.#ports.every((_, index) => {
+          const last = this.#balancer!.probes[index]!.at(-1)
           return last?.ready === "ready" && last.health === "ok"
         }),
       BELL_MS
@@ -318,22 +318,22 @@ class NodeStorm {
     await this.#server?.close()
   }
 
-  #clock(which: number): string {
-    return path.join(this.#settings.folder, `clock-${which}`)
+  #clock(index: number): string {
+    return path.join(this.#settings.folder, `clock-${index}`)
   }
 
   /** Starts a node, and as a supervisor does, starts it again if it ends because Postgres is down. */
-  async #startNode(which: number): Promise<void> {
-    const node = this.#nodes[which]!
+  async #startNode(index: number): Promise<void> {
+    const node = this.#nodes[index]!
     const env = { IRONFLOW_SIGNING_KEY: SIGNING_KEY }
-    const hasClock = this.#plan.shifts[which] !== undefined
+    const hasClock = this.#plan.shifts[index] !== undefined
     for (const deadline = monotonic() + START_MS; ;) {
       try {
         return await node.start(
           hasClock
             ? {
                 flags: [`--import=${new URL("../matrix/clock.ts", import.meta.url).href}`],
-                env: { ...env, IRONFLOW_TEST_CLOCK: this.#clock(which) }
+                env: { ...env, IRONFLOW_TEST_CLOCK: this.#clock(index) }
               }
             : { env }
         )
@@ -381,7 +381,7 @@ class NodeStorm {
     // a strike at an engine or at Postgres affects every process that runs bodies
     const targets =
       "at" in strike && (strike.at === "worker" || this.#plan.isEmbedded)
-        ? this.#some(strike.at === "node" ? this.#nodes : this.#workers, strike.which)
+        ? this.#selected(strike.at === "node" ? this.#nodes : this.#workers, strike.which)
         : [...this.#workers, ...(this.#plan.isEmbedded ? this.#nodes : [])]
     const isBusy = () => this.#busy(targets.map(({ record }) => record.by)) > 0
     await until(isBusy, 3000)
@@ -397,7 +397,7 @@ class NodeStorm {
     this.#struck.push({ strike, at, until: monotonic(), hit })
   }
 
-  #some<A>(all: ReadonlyArray<A>, which: Which): ReadonlyArray<A> {
+  #selected<A>(all: ReadonlyArray<A>, which: Which): ReadonlyArray<A> {
     return which === "all" ? all : [all[which]!]
   }
 
@@ -405,17 +405,17 @@ class NodeStorm {
     switch (strike.fault) {
       case "kill": {
         const actors = strike.at === "node" ? this.#nodes : this.#workers
-        const which = this.#some(
-          actors.map((_, which) => which),
+        const indexes = this.#selected(
+          actors.map((_, index) => index),
           strike.which
         )
-        await Promise.all(which.map((one) => actors[one]!.kill()))
+        await Promise.all(indexes.map((one) => actors[one]!.kill()))
         return inTwos(
-          which.map((one) => () => (strike.at === "node" ? this.#startNode(one) : actors[one]!.start()))
+          indexes.map((one) => () => (strike.at === "node" ? this.#startNode(one) : actors[one]!.start()))
         )
       }
       case "freeze": {
-        const actors = this.#some(strike.at === "node" ? this.#nodes : this.#workers, strike.which)
+        const actors = this.#selected(strike.at === "node" ? this.#nodes : this.#workers, strike.which)
         for (const actor of actors) actor.freeze()
         await delay(strike.ms)
         for (const actor of actors) actor.thaw()
@@ -440,7 +440,7 @@ class NodeStorm {
       case "half-open":
       case "lose":
       case "slow": {
-        const wires = this.#some(this.#wires, strike.which)
+        const wires = this.#selected(this.#wires, strike.which)
         for (const wire of wires) {
           if (strike.fault === "cut") wire.set({ _tag: "cut" })
           else if (strike.fault === "half-open") wire.set({ _tag: "deaf", towards: strike.deaf })
@@ -479,7 +479,7 @@ class NodeStorm {
 
   /** Rings each bell; returns those that are not answered. */
   async #ringBells(): Promise<ReadonlyArray<string>> {
-    const bells = this.#workers.map((_, which) => `worker-${which}`)
+    const bells = this.#workers.map((_, index) => `worker-${index}`)
     const timer = setTimeout(() => this.#over.abort(), BELL_MS)
     const items = bells.map((bell): Item => ({
       op: "emit",

@@ -198,7 +198,7 @@ const requestTransfers = async (
 }
 
 /** Waits until every run has ended. */
-const settled = async (url: string, until: AbortSignal): Promise<void> => {
+const untilSettled = async (url: string, until: AbortSignal): Promise<void> => {
   for (;;) {
     const { body } = await ask(url, "IronflowService/ListRuns", { limit: 1000 }, until)
     const open = (body.runs ?? []).filter((run: any) => run.endedAt === undefined)
@@ -256,7 +256,7 @@ export const runBank = async (plan: BankPlan, folder: string, cache: string): Pr
     }
     isOver = true
     await clients
-    await settled(url, until)
+    await untilSettled(url, until)
     for (const who of parties.toReversed()) await running.get(who)?.end("SIGTERM")
     return { plan, database, answers, transfers, snapshots }
   } finally {

@@ -22,12 +22,12 @@ const serverUrl = `http://127.0.0.1:${port}`
 let returned = 0
 const bodyReturns = (): void => {
   if (fate === undefined || ++returned !== fate.nth) return
-  const after = (turns: number): void => {
+  const dieAfter = (turns: number): void => {
     if (turns <= 0) process.kill(process.pid, "SIGKILL")
-    else setImmediate(() => after(turns - 1))
+    else setImmediate(() => dieAfter(turns - 1))
   }
   // at 0 it dies before the body returns
-  after(fate.turns)
+  dieAfter(fate.turns)
 }
 
 /** Plain `fetch`, since a client would retry for seconds; here the step's policy retries. */

@@ -119,7 +119,7 @@ const linesOf = (log: string): ReadonlyArray<ClientLine> =>
     : []
 
 /** Waits until the groups have finished everything and the logs no longer grow. */
-const calm = async (database: string, logs: ReadonlyArray<string>): Promise<boolean> => {
+const untilCalm = async (database: string, logs: ReadonlyArray<string>): Promise<boolean> => {
   using db = new DatabaseSync(database, { readOnly: true })
   const open = db.prepare(
     `SELECT (SELECT count(*) FROM deliveries) +
@@ -217,7 +217,7 @@ export const runStorm = async (
     while (publications.length < enough) await delay(10)
     isOver = true
     await written
-    const isCalm = await calm(database, logs)
+    const isCalm = await untilCalm(database, logs)
     await Promise.all(HOSTS.map((host) => kill(host)))
     return { database, lines: logs.flatMap(linesOf), publications, strikes: strikeRecords, isCalm }
   } finally {

@@ -69,7 +69,7 @@ export const fuzz = async ({
   let culprit: number | undefined
   let next = from
   let sent = 0
-  const continues = (): boolean =>
+  const mayContinue = (): boolean =>
     broken === undefined &&
     watcher.broken === undefined &&
     (count === undefined || next < from + count) &&
@@ -83,7 +83,7 @@ export const fuzz = async ({
       bootstrapKey
     })
     const lane = async (): Promise<void> => {
-      while (continues()) {
+      while (mayContinue()) {
         const index = next++
         if (transports?.includes(transportOf(index)) === false) continue
         const input = inputOf(seed, index, target)

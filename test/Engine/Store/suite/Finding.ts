@@ -17,7 +17,7 @@ const find = (shop: Shop, filters: RunFilters, options: { limit?: number; cursor
     { environment: "default", filters: checkFilters(filters), limit: 100, ...options },
     undefined
   )
-const found = (shop: Shop, filters: RunFilters) =>
+const findIds = (shop: Shop, filters: RunFilters) =>
   Effect.map(find(shop, filters), ({ runs }) => runs.map(({ id }) => id))
 
 const fillAll = (shop: Shop): Effect.Effect<number, unknown> =>
@@ -39,8 +39,8 @@ export const findingSuite = (test: ShopTest): void => {
       yield* shop.emit("order.placed", { orderId: "x".repeat(257) })
       yield* shop.emit("order.placed", null)
 
-      assert.deepStrictEqual(yield* found(shop, orderId("o-1")), runIds)
-      assert.deepStrictEqual(yield* found(shop, orderId("[object Object]")), [])
+      assert.deepStrictEqual(yield* findIds(shop, orderId("o-1")), runIds)
+      assert.deepStrictEqual(yield* findIds(shop, orderId("[object Object]")), [])
     })
 
     test("runs are counted for all filters and all groupings", function* (shop) {
@@ -95,8 +95,8 @@ export const findingSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge", { searchBy }))
       const { runIds } = yield* shop.emit("order.placed", { orderId: 17 })
 
-      assert.deepStrictEqual(yield* found(shop, { attributes: { "event.data.orderId": 17 } }), runIds)
-      assert.deepStrictEqual(yield* found(shop, orderId("17")), runIds)
+      assert.deepStrictEqual(yield* findIds(shop, { attributes: { "event.data.orderId": 17 } }), runIds)
+      assert.deepStrictEqual(yield* findIds(shop, orderId("17")), runIds)
     })
 
     test("attributes of earlier runs are filled in, slice after slice, and the list says how far back", function* (shop) {
@@ -140,7 +140,7 @@ export const findingSuite = (test: ShopTest): void => {
       )
       yield* fillAll(shop)
 
-      assert.deepStrictEqual(yield* found(shop, orderId("o-1")), runIds)
+      assert.deepStrictEqual(yield* findIds(shop, orderId("o-1")), runIds)
     })
 
     test("a path that no function names any more is refused and its values deleted; they are filled in when it is named again", function* (shop) {
@@ -153,10 +153,10 @@ export const findingSuite = (test: ShopTest): void => {
       const { runIds: later } = yield* shop.emit("order.placed", { orderId: "o-1" })
       yield* fillAll(shop)
       yield* shop.register(handles("charge", { searchBy }))
-      assert.deepStrictEqual(yield* found(shop, orderId("o-1")), [])
+      assert.deepStrictEqual(yield* findIds(shop, orderId("o-1")), [])
       yield* fillAll(shop)
 
-      assert.deepStrictEqual(yield* found(shop, orderId("o-1")), [...later, ...runIds])
+      assert.deepStrictEqual(yield* findIds(shop, orderId("o-1")), [...later, ...runIds])
     })
 
     test("a deleted run loses its attributes", function* (shop) {
@@ -166,7 +166,7 @@ export const findingSuite = (test: ShopTest): void => {
       yield* TestClock.adjust("1 hour")
       yield* shop.store.write(RunRetention.deleteEndedRuns(1000, 10, undefined))
 
-      assert.deepStrictEqual(yield* found(shop, orderId("o-1")), runIds)
+      assert.deepStrictEqual(yield* findIds(shop, orderId("o-1")), runIds)
     })
 
     test("pages stay stable while new runs are added, and count the earlier runs", function* (shop) {
@@ -240,9 +240,9 @@ export const findingSuite = (test: ShopTest): void => {
       }
       yield* shop.report(yield* shop.start("order.placed", { note: "card declined" }), complete())
 
-      assert.deepStrictEqual(yield* found(shop, { error: "Declined" }), [failed[0], failed[2]])
-      assert.deepStrictEqual(yield* found(shop, { error: "card" }), failed)
-      assert.deepStrictEqual(yield* found(shop, { error: "%" }), [])
+      assert.deepStrictEqual(yield* findIds(shop, { error: "Declined" }), [failed[0], failed[2]])
+      assert.deepStrictEqual(yield* findIds(shop, { error: "card" }), failed)
+      assert.deepStrictEqual(yield* findIds(shop, { error: "%" }), [])
     })
   })
 }
