@@ -284,7 +284,7 @@ describe.each([
     assert.match((error as Error).name, /^(?:ValidationError|LimitExceededError)$/)
   })
 
-  it("a cursor of another query is refused", async () => {
+  it("the filters that a cursor belongs to, and refuses a cursor of another query", async () => {
     const { nextCursor: of = "" } = await client().listRuns({ status: ["failed", "waiting"], limit: 1 })
     const { nextCursor: plain = "" } = await client().listRuns({ status: "failed", limit: 1 })
     for (const wrong of [

@@ -137,8 +137,8 @@ export class Life {
 }
 
 /**
- * The process of an engine whose worker is another process. It is killed and frozen too, and starts again on the same
- * port.
+ * The process of an engine whose worker is another process. The test kills and freezes it too, and starts it again on
+ * the same port.
  */
 export class EngineProcess {
   readonly #database: string

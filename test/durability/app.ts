@@ -21,7 +21,10 @@ export interface LifeOptions {
   readonly life: number
   readonly database: string
   readonly sideLog: string
-  /** The items to request in this life: the plan so far, without most of what has been acknowledged. */
+  /**
+   * The items to request in this life: those of the plan up to this life, without most of those that have been
+   * acknowledged.
+   */
   readonly items: ReadonlyArray<Item>
   /** Runs of the events emitted so far, for cancellations. */
   readonly runIds: Readonly<Record<string, ReadonlyArray<string>>>

@@ -21,7 +21,7 @@ const calls = callsFor({
   role: id("role"),
   policy: id("policy")
 })
-/** In the order of the recording, where an answer may refer to an earlier one. */
+/** The recorded answers. The tests keep their order, because an answer may refer to an earlier one. */
 const recorded: ReadonlyArray<{ readonly case: string }> = doors["another method"]
 const placeOf = (name: string): number => {
   const place = recorded.findIndex((entry) => entry.case === name)
@@ -217,7 +217,8 @@ describe("the port", () => {
     for (const [name, { method, path }] of Object.entries(descriptions)) {
       const got = await rig.send({ method, path })
       const { body: _, ...answer } = answerOf(got, new Names())
-      // a document is a file of the sources, and the numbers of metrics differ each time
+      // the text of a document is not recorded, since it is a file of the sources; nor are numbers of metrics, which
+      // differ
       const lines =
         name === "metrics" ? got.text.split("\n").filter((line) => line.startsWith("#")) : undefined
       entries.push({ case: name, request: `${method} ${path}`, answer, lines })

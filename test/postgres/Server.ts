@@ -125,7 +125,7 @@ export interface PostgresServer {
 
 /**
  * How a server ends: `fast` does not wait for clients, `immediate` leaves its log to be replayed, `killed` leaves its
- * processes behind, which end when they notice.
+ * processes behind, which end when they notice that it is gone.
  */
 export type Ending = "fast" | "immediate" | "killed"
 
@@ -244,7 +244,7 @@ export class OwnServer {
     await server?.stop(ending)
   }
 
-  /** Starts it again. After a kill that fails until the last process of the killed server has ended. */
+  /** Starts the server again. If it was killed, a start fails until its last process has ended, and is repeated. */
   async up(): Promise<void> {
     for (const deadline = Date.now() + MOST_MS; this.#server === undefined;) {
       try {

@@ -872,7 +872,7 @@ describe.each(effects)("$effect", ({ denied, given, ways }) => {
   })
 })
 
-/** The item whose name is the mark, as a resource: its id is known only after it was made. */
+/** The resource of the item whose name is the mark. The id in it is known only once the item exists. */
 const idsOf = async ({ actions }: PolicyOf): Promise<string> => {
   const kind = actions.split(":")[0]!
   const path = { apikey: "apikeys", org: "orgs", role: "roles", policy: "policies" }[kind]!
@@ -1044,7 +1044,7 @@ it("a list of runs hides damaged runs that are denied, and a damaged log does no
 })
 
 const noLists: ReadonlyArray<CallSpec> = [
-  // needs a field to count by: it is in `finding.test.ts`
+  // needs a field to count by, and is tested in `finding.test.ts`
   callSpecs.countRuns,
   callSpecs.getEvent,
   callSpecs.explainEvent,
@@ -1056,7 +1056,7 @@ const noLists: ReadonlyArray<CallSpec> = [
 it("every list omits denied items, and is refused if all items are denied or none is allowed", async () => {
   const lists = Object.values(callSpecs).flatMap((row) => {
     const rule = accessTo(row)
-    // one event is no list: it is one of the ways above. Bulk operations are in `bulk.test.ts`
+    // a call for one event is no list, and is one of the ways above; bulk operations are tested in `bulk.test.ts`
     return typeof rule !== "string" && rule.resource.from === "each" && !noLists.includes(row)
       ? [{ ...row, kind: rule.resource.kind, action: rule.action }]
       : []

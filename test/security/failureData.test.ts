@@ -45,7 +45,7 @@ beforeAll(async () => {
     const { client } = engine
     const handlerOf = async (id: string, functionId: string): Promise<string> => {
       await client.waitForRun(id).catch(() => undefined)
-      // it started when the run ended
+      // the handler's run started when this run ended
       const { runs } = await client.listRuns({ functionId, where: `event.data.runId == "${id}"` })
       await client.waitForRun(runs[0]!.id)
       return runs[0]!.id

@@ -297,7 +297,7 @@ describe("a WebSocket", () => {
       await socket.until(`${i} 200 `)
     }
 
-    // each of the others has a turn of 5 ms before one of them has another
+    // every other connection has one turn of 5 ms before any of them has a second one
     assert.isBelow(pressed.worked() - worked, 1000)
     await pressed.assertWithstood()
   }, 60_000)

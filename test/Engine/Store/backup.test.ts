@@ -63,14 +63,14 @@ describe("a backup", () => {
         filesBeside(backup).filter((name) => name.startsWith("backup")),
         ["backup.db"]
       )
-      // it opens without a warning, and no engine owns it
+      // the backup opens without a warning, because no engine owns it
       yield* withLog((logged) => visit(backup, () => Effect.sync(() => assert.deepStrictEqual(logged, []))))
       using copy = new DatabaseSync(backup)
       const count = (name: string) =>
         copy.prepare("SELECT count(*) AS n, max(position) AS last FROM events WHERE name = ?").get(name)
       const [placed, paid] = [count("order.placed"), count("order.paid")]
       assert.strictEqual(placed?.n, 200)
-      // of the events emitted meanwhile it has the first ones, without a gap
+      // the backup has the first of the events that were emitted meanwhile, without a gap
       assert.isBelow(Number(paid?.n), written - 200)
       assert.strictEqual(Number(paid?.last ?? 200), 200 + Number(paid?.n))
     }).pipe(Effect.scoped)

@@ -41,7 +41,7 @@ export interface StormEvidence {
   readonly processes: ReadonlyArray<ProcessRecord>
   /** The errors of requests that failed. */
   readonly refusals: ReadonlyArray<string>
-  /** How long after the last strike all runs had ended, milliseconds; `undefined` when they have not. */
+  /** The milliseconds from the last strike until all runs had ended; `undefined` if some have not ended. */
   readonly settledAfter: number | undefined
   /** Runs that have not ended, the first five with the engine's explanation. */
   readonly waiting: ReadonlyArray<string>

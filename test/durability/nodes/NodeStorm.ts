@@ -322,7 +322,7 @@ class NodeStorm {
     return path.join(this.#settings.folder, `clock-${index}`)
   }
 
-  /** Starts a node, and as a supervisor does, starts it again if it ends because Postgres is down. */
+  /** Starts a node. Like a supervisor, starts it again if it ends because Postgres is down. */
   async #startNode(index: number): Promise<void> {
     const node = this.#nodes[index]!
     const env = { IRONFLOW_SIGNING_KEY: SIGNING_KEY }

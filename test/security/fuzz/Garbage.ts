@@ -35,7 +35,7 @@ export class Garbage {
 
 const answer = (seed: number, url: string, question: string, response: http.ServerResponse): void => {
   const number = /"index\\*":(\d+)/.exec(question)?.[1] ?? /\/odd\/(\d+)/.exec(url)?.[1] ?? "0"
-  // other dice than those of the input
+  // another seed than that of the input, so that the two do not roll the same numbers
   const dice = diceFor(seed ^ 0x5bd1e995, Number(number))
   const isTurn = question.includes('"type":"turn"')
   if (!isTurn && url === "/good") {
