@@ -38,20 +38,25 @@ export const parseDuration = (duration: Duration): number => {
 
 /**
  * Converts a duration that must be positive and finite to milliseconds. Throws `ValidationError` for any other;
- * `what` names the duration in its message (`timeout of step "charge"`).
+ * `what` names the duration in its message (`timeout of step "charge"`), and `alsoWrite` ends the message, where
+ * durations may be written in further ways.
  */
-export const positiveDuration = (duration: Duration, what: string): number => {
-  const ms = typeof duration === "number" ? duration : parseNamed(duration, what)
+export const positiveDuration = (duration: Duration, what: string, alsoWrite = ""): number => {
+  const ms = typeof duration === "number" ? duration : parseNamed(duration, what, alsoWrite)
   if (Number.isFinite(ms) && ms > 0) return ms
-  throw new ValidationError(`Invalid ${what}: ${show(duration)} is not a positive, finite duration`)
+  throw new ValidationError(
+    `Invalid ${what}: ${show(duration)} is not a positive, finite duration; ${advice(duration)}${alsoWrite}`
+  )
 }
 
-const parseNamed = (duration: string, what: string): number => {
+const parseNamed = (duration: string, what: string, alsoWrite: string): number => {
   try {
     return parseDuration(duration)
   } catch {
-    // the message of `parseDuration` does not name the duration
-    throw new ValidationError(`Invalid ${what}: ${show(duration)} is not a duration; ${advice(duration)}`)
+    // thrown again with the name of the option
+    throw new ValidationError(
+      `Invalid ${what}: ${show(duration)} is not a duration; ${advice(duration)}${alsoWrite}`
+    )
   }
 }
 

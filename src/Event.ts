@@ -138,6 +138,12 @@ export function defineEvent<const Name extends string>(
 ): // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 EventDefinition<any, Name>
 export function defineEvent(options: EventDefinitionOptions | TypedEventOptions): EventDefinition {
+  const given: unknown = options
+  if (!isObject(given)) {
+    throw new ValidationError(
+      `The definition of an event must be an object such as { name, schema }, got ${show(given)}`
+    )
+  }
   const { name, upcast } = options
   const schema = "schema" in options ? options.schema : undefined
   const version = options.version ?? (schema === undefined ? undefined : 1)

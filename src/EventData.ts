@@ -2,12 +2,22 @@
 import { asStandard, encodeNow } from "./EffectSchema.ts"
 import { SchemaValidationError } from "./Errors.ts"
 import type { EventDefinition } from "./Event.ts"
+import { decodeForReader } from "./EventVersions.ts"
 import type { AnyFunction } from "./Function.ts"
 import { isObject } from "./Json.ts"
 import { matchesPattern } from "./Pattern.ts"
 import { type AnySchema, canEncode, isSchema, validateData } from "./StandardSchema.ts"
 import type { Invokable } from "./Step.ts"
 import { cronEventName } from "./Trigger.ts"
+import type { EventDefinitionRegistry } from "./Upcaster.ts"
+
+/** An event for a function, whose data the registered definitions have upcast. */
+export interface TriggeringEvent {
+  readonly name: string
+  /** The version with which the event was emitted. */
+  readonly version: number
+  readonly data: unknown
+}
 
 /** The name and data of an event, as the handler receives them. */
 export interface HandledEvent {
@@ -17,22 +27,25 @@ export interface HandledEvent {
 
 /**
  * Validates and decodes the data of an event for a handler. The schema is that of the event's definition among the
- * triggers, or else that of the function. For an invocation of a function without a schema, the definitions among the
- * triggers are tried in order. The first definition whose schema accepts the input is used, and the event gets the name
- * of that definition. An input that no schema accepts is passed on unchanged when one of the triggers has no
- * definition, and is refused otherwise. Throws `SchemaValidationError`, or rejects with it when a schema is
+ * triggers, or else that of the function. An invocation of a function without a schema uses the first definition among
+ * the triggers whose schema accepts the input, and the event gets the name of that definition. An input that no schema
+ * accepts is passed on unchanged when one of the triggers has no definition, and is refused otherwise. `registered` are
+ * the event definitions of the worker. Throws `SchemaValidationError`, or rejects with it when a schema is
  * asynchronous.
  */
 export const validateEvent = (
   fn: AnyFunction,
-  name: string,
-  data: unknown
+  event: TriggeringEvent,
+  registered?: Pick<EventDefinitionRegistry, "getLatestVersion">
 ): HandledEvent | Promise<HandledEvent> => {
+  const { data, name } = event
   const { definitions = [], id, schema, triggers } = fn.config
   const definition = definitions.find((definition) => definition.name === name)
-  if (definition !== undefined) return decode(name, definition.schema, data)
   const isTriggered = triggers.some((trigger) => matchesPattern(cronEventName(id, trigger), name))
-  if (schema !== undefined || isTriggered || definitions.length === 0) return decode(name, schema, data)
+  if (definition !== undefined || schema !== undefined || isTriggered || definitions.length === 0) {
+    const reader = definition ?? { schema }
+    return decodeForReader(event, definition, registered, (data) => decode(name, reader.schema, data))
+  }
   const acceptsAnyInput = triggers.length > definitions.length
   return tryDefinitions(definitions, data, (problems) => {
     if (acceptsAnyInput) return { name, data }

@@ -72,11 +72,7 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
     (value) => typeof value === "string" && value.length <= descriptionLength
   ),
   triggers: (triggers, label) => {
-    must(
-      "triggers",
-      `an array of at most ${declaredListLength} triggers; it may be empty`,
-      isShortArray
-    )(triggers, label)
+    must("triggers", `an array of 0 to ${declaredListLength} triggers`, isShortArray)(triggers, label)
     for (const [i, trigger] of (triggers as ReadonlyArray<unknown>).entries()) {
       checkTrigger(trigger, `${label}: \`triggers[${i}]\``)
     }

@@ -33,7 +33,10 @@ export const checkKey = (key: unknown): string => {
 /** Returns the revision, if it is valid. Throws `ValidationError`. */
 export const checkRevision = (revision: unknown, least: 0 | 1 = 1): number => {
   if (typeof revision === "number" && Number.isSafeInteger(revision) && revision >= least) return revision
-  throw new ValidationError(`A revision must be an integer, at least ${least}, got ${show(revision)}`)
+  throw new ValidationError(
+    `A revision must be an integer, at least ${least}, got ${show(revision)}` +
+      (revision === 0 ? ". 0 stands for a key that does not exist: `create` writes such a key" : "")
+  )
 }
 
 /**

@@ -4,6 +4,15 @@ import { ValidationError } from "../src/Errors.ts"
 import * as Event from "../src/Event.ts"
 
 describe("defineEvent", () => {
+  it("refuses what is not an object with an error that says what it takes", () => {
+    for (const given of ["order.placed", undefined, null]) {
+      assert.throws(
+        () => Event.defineEvent(given as never),
+        /^The definition of an event must be an object such as { name, schema }, got /
+      )
+    }
+  })
+
   it("returns name, version and upcaster, and nothing else", () => {
     const upcast = (data: unknown) => data
 

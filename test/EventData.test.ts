@@ -14,7 +14,7 @@ const OrderPlaced = Event.define("order.placed", {
 const OrderCancelled = Event.define("order.cancelled", { data: Schema.Struct({ reason: Schema.String }) })
 
 const dataOf = (fn: AnyFunction, name: string, data: unknown): unknown => {
-  const handled = validateEvent(fn, name, data)
+  const handled = validateEvent(fn, { name, version: 1, data })
   return handled instanceof Promise ? handled.then(({ data }) => data) : handled.data
 }
 

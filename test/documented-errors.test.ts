@@ -75,6 +75,7 @@ const samples: ReadonlyArray<Errors.IronflowError> = [
   new Errors.VersionConflictError("order-1", 3, 4),
   new Errors.StreamNotFoundError("order-1"),
   new Errors.StoreError("refused"),
+  new Errors.SchemaValidationError("too new", { code: "EVENT_TOO_NEW", retryable: true }),
   new Errors.StoreError("held", { code: "STORE_LOCKED" }),
   new Errors.StoreError("damaged", { code: "STORE_CORRUPT" }),
   new Errors.StoreError("full", { code: "STORE_UNAVAILABLE", retryable: true }),

@@ -52,7 +52,7 @@ const layers: ReadonlyArray<readonly [name: string, modules: RegExp]> = [
   ["the contract", /^Protocol\//],
   [
     "definitions of users",
-    /^(Function|FunctionChecks|OnFailure|Trigger|Webhook|Upcaster|EventData|CodeHash|HandlerSource)\.ts$/
+    /^(Function|FunctionChecks|OnFailure|Trigger|Webhook|Upcaster|EventVersions|EventData|CodeHash|HandlerSource)\.ts$/
   ],
   ["steps", /^Step\.ts$/],
   ["vocabulary", /^(Errors\/)?[^/]+\.ts$/]

@@ -26,6 +26,7 @@ import { keepTrying, isTemporary } from "./KeepTrying.ts"
 import { durationBetween, fields, oneLine, print, jsonLine, table } from "./Output.ts"
 import { leaveUnfinished } from "./Process.ts"
 import { showProgress, withProgressLine } from "./ProgressLine.ts"
+import { warnOfUnknownFunctions } from "./RunList.ts"
 import { provideServer } from "./ServerCalls.ts"
 import { showMs } from "../Show.ts"
 import { textFlag } from "./TextFlag.ts"
@@ -109,6 +110,7 @@ export const changeManyRuns = ({ action, dryRun, isStdinRead, options, runs, yes
         "looked at"
       )
       if (countOperation.status !== "completed") return yield* stoppedError(countOperation)
+      if (countOperation.matched === 0 && "functionId" in runs) yield* warnOfUnknownFunctions(runs)
       if (dryRun) return yield* print(countOperation, () => dryRunResultOf(countOperation))
       if (countOperation.done === 0) {
         yield* print(countOperation, () => dryRunResultOf(countOperation))

@@ -58,7 +58,15 @@ const flags: { readonly [option: string]: string } = {
   until: "--until"
 }
 
-// a name after a dot stays: it is in code of the user
+/** The flag that sets a setting of a bucket. */
+const bucketFlags: { readonly [field: string]: string } = {
+  history: "--history",
+  maxBytes: "--max-bytes",
+  maxValueSize: "--max-value-size",
+  ttlSeconds: "--ttl"
+}
+
+// not after a dot: a method after a dot is in code of the user
 const METHOD = new RegExp(`(?<![.\\w])(${Object.keys(commands).join("|")})\\b(?:\\((?:"([^"]*)")?\\))?`, "g")
 const OPTION = new RegExp(`\`(${Object.keys(flags).join("|")})\``, "g")
 
@@ -76,6 +84,12 @@ export const toCommandLineWords = (message: string): string =>
     .replace("A `where` can", "--where can")
     .replace("in `attributes`", "of --attribute")
     .replace("deadLetters() lists", "`dead-letters` lists")
+    .replace("`expires_in` of the API key", "--expires-in of the API key")
+    .replace("`overlap` of the API key", "--overlap of the API key")
+    .replace(
+      /`(ttlSeconds|maxValueSize|maxBytes|history)` of bucket/,
+      (_, field: string) => `${bucketFlags[field]} of bucket`
+    )
     .replaceAll(/`url` of `hooks\[\d+\]`/g, "The URL of --hook")
     .replaceAll(/`hooks\[\d+\]`/g, "--hook")
     .replace("must be a `Date` or a text with a time", "must be a time")

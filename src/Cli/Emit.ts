@@ -192,7 +192,11 @@ export const readTimeout = (text: Option.Option<string>): Effect.Effect<number |
   })
 
 /** Reads the data from the argument, or from standard input when the argument is `-`. */
-export const readData = (argument: string): Effect.Effect<unknown, IronflowError> =>
+export const readData = (
+  argument: string,
+  what = "The data",
+  advice = `Write it in single quotes, like '{"orderId":"o-1"}'`
+): Effect.Effect<unknown, IronflowError> =>
   Effect.flatMap(argument === "-" ? readStdin : Effect.succeed(argument), (text) =>
     Effect.try({
       try: (): unknown => JSON.parse(checkShape("the data", text)),
@@ -200,9 +204,9 @@ export const readData = (argument: string): Effect.Effect<unknown, IronflowError
         isIronflowError(error)
           ? error
           : new CommandError(
-              `The data is not JSON (${error instanceof Error ? error.message : String(error)}): ` +
+              `${what} is not JSON (${error instanceof Error ? error.message : String(error)}): ` +
                 `${text.trim() === "" ? "it is empty" : `it begins with ${jsonLine(text.slice(0, 40))}`}. ` +
-                `Write it in single quotes, like '{"orderId":"o-1"}'`,
+                advice,
               { code: "USAGE" }
             )
     })

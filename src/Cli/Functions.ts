@@ -150,6 +150,16 @@ const drain = clientCommand("drain", {
         ? "No unfinished run belongs to an old version."
         : `${unfinished === 1 ? "1 unfinished run belongs to an old version" : `${unfinished} unfinished runs belong to old versions`}. ` +
           "Runs of a version that no worker has wait: start a worker with that version, or move these runs with `ironflow runs move --function FUNCTION`."
+    const idle = versions.filter(
+      ({ functionId, isLatest, workerIds }) =>
+        isLatest &&
+        workerIds.length === 0 &&
+        versions.some((other) => other.functionId === functionId && other.workerIds.length > 0)
+    )
+    const hint =
+      idle.length === 0
+        ? ""
+        : ` No worker has the latest version of ${idle.map(({ functionId }) => functionId).join(", ")}, whose triggers and schedules are in force: start a worker with the version that you want.`
     return listed.length === 0
       ? summary
       : `${table(
@@ -162,7 +172,7 @@ const drain = clientCommand("drain", {
             oldestRunId ?? "",
             workerIds.length === 0 ? "none" : workerIds.join(", ")
           ])
-        )}\n\n${summary}`
+        )}\n\n${summary}${hint}`
   }
 })
 
@@ -182,11 +192,14 @@ const register = Command.make(
     const ids = (isObject(body) && Array.isArray(body.functions) ? body.functions : [])
       .filter(isObject)
       .map(({ id }) => String(id))
-    yield* print({ url, functions: ids }, () =>
-      ids.length === 0
-        ? `The handler at ${url} has no functions.`
-        : `Registered from ${url}, which the server calls from now on to run these functions: ${ids.join(", ")}.`
-    )
+    const missing = isObject(body) && Array.isArray(body.missing) ? body.missing.map(String) : []
+    yield* print({ url, functions: ids, ...(missing.length === 0 ? {} : { missing }) }, () => {
+      const registered =
+        ids.length === 0
+          ? `The handler at ${url} has no functions.`
+          : `Registered from ${url}, which the server calls from now on to run these functions: ${ids.join(", ")}.`
+      return missing.length === 0 ? registered : `${registered}\n${sayMissing(missing)}`
+    })
   })
 ).pipe(
   Command.withDescription(
@@ -194,6 +207,12 @@ const register = Command.make(
   ),
   Command.withExamples([{ command: "ironflow functions register https://shop.example.com/api/ironflow" }])
 )
+
+/** Says that functions which were registered from the URL before are no longer there. */
+const sayMissing = (functionIds: ReadonlyArray<string>): string =>
+  `It no longer has ${functionIds.join(", ")}, registered from there before. Runs of ${functionIds.length === 1 ? "this function" : "these functions"} wait until the handler has ` +
+  `${functionIds.length === 1 ? "it" : "them"} again, or a worker or another handler registers ${functionIds.length === 1 ? "it" : "them"}. ` +
+  "A function that is gone for good can be deleted with `ironflow functions delete FUNCTION`."
 
 const unregister = Command.make(
   "unregister",
@@ -231,7 +250,9 @@ const listEndpoints = Command.make(
             endpoints.map(({ available, functionIds, problem, url }) => [
               String(url),
               Array.isArray(functionIds) ? functionIds.join(", ") : "",
-              available === true ? "available" : String(problem ?? "")
+              available === true
+                ? `available${problem === undefined ? "" : `, but ${String(problem)}`}`
+                : String(problem ?? "")
             ])
           )
     )

@@ -66,7 +66,7 @@ const get = projectionsCommand("get", {
       after: Option.getOrUndefined(after),
       ...givenFlags({ partition })
     }),
-  text: (result) =>
+  text: (result, { name }) =>
     fields({
       projection: result.name,
       partition: result.partition,
@@ -75,7 +75,11 @@ const get = projectionsCommand("get", {
       position: String(result.lastEventSeq),
       updated: result.updatedAt,
       error: result.errorMessage === undefined ? undefined : oneLine(result.errorMessage),
-      state: result.mode === "managed" ? jsonLine(result.state, 4000) : undefined
+      state: result.mode === "managed" ? jsonLine(result.state, 4000) : undefined,
+      hint:
+        result.mode === "managed" && result.lastEventId === undefined
+          ? `nothing is projected in this partition. If the projection has partitions, \`ironflow projections watch ${name} --current\` prints the states of all, and --partition KEY shows one`
+          : undefined
     })
 }).pipe(Command.withExamples([{ command: "ironflow projections get order-totals --json" }]))
 

@@ -7,7 +7,7 @@ import * as Option from "effect/Option"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import type { BulkAction, BulkOptions, ClientApi, EffectKind, Run } from "../Client/Client.ts"
+import type { BulkAction, BulkOptions, ClientApi, EffectKind, Run, RunStep } from "../Client/Client.ts"
 import { bulkIds } from "../Limits.ts"
 import type { TextOption } from "../Protocol/Bulk.ts"
 import { bulkFlags, changeManyRuns, idsOf } from "./Bulk.ts"
@@ -46,6 +46,8 @@ const fromStep = textFlag("from-step").pipe(
 interface SingleRunCall<E> {
   readonly call: (client: ClientApi<EffectKind>, runId: string, options: BulkOptions) => Effect.Effect<Run, E>
   readonly text: (run: Run, options: BulkOptions) => string
+  /** What else a user should know, read after the call: text that follows the other. */
+  readonly hint?: (steps: ReadonlyArray<RunStep>, run: Run, options: BulkOptions) => string
   /** Whether the run needs a worker afterwards. */
   readonly needsWorker?: true
 }
@@ -71,6 +73,15 @@ const stuckReasonLine = (runId: string) =>
     // runs, but not to read them.
     Effect.orElseSucceed(() => "")
   )
+
+/** The steps of a run, for a hint. None if they cannot be read: the action has already succeeded. */
+const stepsOf = (runId: string) =>
+  callServer((client) => client.getRunSteps(runId)).pipe(
+    Effect.orElseSucceed((): ReadonlyArray<RunStep> => [])
+  )
+
+/** Kinds of steps whose failure a retry keeps. */
+const keptFailures: ReadonlySet<string> = new Set(["waitForEvent", "invoke"])
 
 interface ActionInput {
   readonly runIds: ReadonlyArray<string>
@@ -128,7 +139,9 @@ const actOnRuns = <E>(
       const run = yield* callServer((client) => single.call(client, firstId, options))
       const { json } = yield* ironflow
       const whyLine = single.needsWorker === true && !json ? yield* stuckReasonLine(run.id) : ""
-      return yield* print(run, () => single.text(run, options) + whyLine)
+      const { hint } = single
+      const hintText = hint === undefined || json ? "" : hint(yield* stepsOf(firstId), run, options)
+      return yield* print(run, () => single.text(run, options) + hintText + whyLine)
     }
     if (singleFlags.length > 0) {
       return yield* new CommandError(
@@ -174,7 +187,11 @@ export const cancel = Command.make("cancel", { runIds, reason, ...filterFlags, .
     text: (run) =>
       run.status === "cancelled"
         ? `Run ${run.id} is cancelled.`
-        : `Run ${run.id} had already ended (${run.status}).`
+        : `Run ${run.id} had already ended (${run.status}).`,
+    hint: (steps, run) =>
+      run.status === "cancelled" && steps.some(({ status }) => status === "completed")
+        ? " What its finished steps have done stays done: a cancelled run is not compensated."
+        : ""
   })
 ).pipe(
   Command.withDescription(`Cancel a run, and the runs that it waits for. ${manyRunsText}`),
@@ -217,6 +234,15 @@ export const retry = Command.make("retry", { runIds, fromStep, ...filterFlags, .
       fromStep === undefined
         ? `Run ${run.id} runs again; its finished steps keep their results.`
         : `Run ${run.id} runs again from step ${fromStep}; earlier steps keep their results.`,
+    hint: (steps, run, { fromStep }) => {
+      const failed =
+        fromStep === undefined
+          ? steps.find(({ kind, status }) => status === "failed" && keptFailures.has(kind))
+          : undefined
+      return failed === undefined
+        ? ""
+        : `\nStep ${failed.name} (${failed.kind}) has failed and keeps its failure. If the run fails because of that again, \`ironflow runs retry ${run.id} --from-step ${failed.name}\` lets the step ${failed.kind === "invoke" ? "invoke" : "wait"} again.`
+    },
     needsWorker: true
   })
 ).pipe(
@@ -275,7 +301,12 @@ export const fork = Command.make(
           { code: "USAGE" }
         )
       }
-      steps[text.slice(0, at)] = yield* readData(text.slice(at + 1))
+      const step = text.slice(0, at)
+      steps[step] = yield* readData(
+        text.slice(at + 1),
+        `The result in --patch ${step}`,
+        `Write it in single quotes, and a text also in double quotes, like --patch '${step}={"ok":true}' or --patch '${step}="done"'`
+      )
     }
     const isSingleRun = input.runIds.length === 1 && input.runIds[0] !== "-"
     const value = isSingleRun && Option.isSome(data) ? yield* readData(data.value) : undefined
@@ -290,7 +321,12 @@ export const fork = Command.make(
             ...(value === undefined ? {} : { data: value })
           }),
         text: ({ forkedFrom, id }) =>
-          `Run ${id} is a fork of run ${forkedFrom}${Option.isNone(from) ? "" : `, with the results of that run's steps before ${from.value}`}. Run ${forkedFrom} stays as it is.`
+          `Run ${id} is a fork of run ${forkedFrom}${Option.isNone(from) ? "" : `, with the results of that run's steps before ${from.value}`}. Run ${forkedFrom} stays as it is.`,
+        // `steps` are those of the other run
+        hint: (steps) =>
+          Option.isSome(from) && steps.some(({ name }) => name.startsWith("compensate:"))
+            ? " Steps that it has compensated run again."
+            : ""
       },
       [...(patch.length === 0 ? [] : ["--patch"]), ...(Option.isNone(data) ? [] : ["--data"])]
     )

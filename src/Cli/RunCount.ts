@@ -8,7 +8,7 @@ import { groupings, isTimeGrouping } from "../Protocol/RunCounts.ts"
 import { listLimit } from "../Limits.ts"
 import { runStatuses } from "../RunStatus.ts"
 import { durationText, oneLine, print, table } from "./Output.ts"
-import { filterFlags, filtersOf } from "./RunList.ts"
+import { filterFlags, filtersOf, warnOfUnknownFunctions } from "./RunList.ts"
 import { callServer } from "./ServerCalls.ts"
 import { textFlag } from "./TextFlag.ts"
 
@@ -52,6 +52,7 @@ export const count = Command.make(
       })
     )
     yield* print(counts, () => tableOf(counts, by, durations))
+    if (counts.count === 0) yield* warnOfUnknownFunctions(filters)
   })
 ).pipe(
   Command.withDescription(

@@ -14,6 +14,7 @@ import {
   type Run
 } from "../Client/Client.ts"
 import { ValidationError } from "../Errors.ts"
+import { nearest } from "../OptionKeys.ts"
 import { momentOf, timeFilters } from "../RunFilters.ts"
 import { show } from "../Show.ts"
 import { runStatuses } from "../RunStatus.ts"
@@ -149,6 +150,21 @@ export const filtersOf = (input: FilterInput): Effect.Effect<ListRunsOptions, Va
     }
   })
 
+/** Says on standard error that a function in the filters does not exist. To be called when no run was found. */
+export const warnOfUnknownFunctions = ({ functionId }: Pick<ListRunsOptions, "functionId">) =>
+  Effect.gen(function* () {
+    const given = functionId === undefined ? [] : [functionId].flat()
+    if (given.length === 0) return
+    const known = (yield* callServer((client) => client.listFunctions())).map(({ id }) => id)
+    for (const id of given.filter((one) => !known.includes(one))) {
+      const near = nearest(id, known)
+      yield* Console.error(
+        `There is no function ${show(id)}${near === undefined ? "; `ironflow functions list` shows what exists." : `: did you mean ${near}?`}`
+      )
+    }
+    // the command has its result. A key that may list no functions still gets it
+  }).pipe(Effect.ignore)
+
 export const list = Command.make(
   "list",
   {
@@ -184,6 +200,7 @@ export const list = Command.make(
         return yield* new ValidationError("--follow begins with the newest runs: leave --cursor out")
       }
       const { json } = yield* ironflow
+      yield* warnOfUnknownFunctions(filters)
       return yield* provideServer(
         Effect.flatMap(Client, (client) => follow(client, filters, input.limit, json))
       )
@@ -206,6 +223,7 @@ export const list = Command.make(
     )
     const now = yield* Clock.currentTimeMillis
     yield* print(page, () => tableOf(page, now, absoluteTimes(input, filters)))
+    if (page.runs.length === 0) yield* warnOfUnknownFunctions(filters)
   })
 ).pipe(
   Command.withDescription(

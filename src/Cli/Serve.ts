@@ -59,7 +59,7 @@ const readMode = (text: Option.Option<string>): Effect.Effect<number | undefined
     if (/^0?[0-7]{3}$/.test(text.value)) return Effect.succeed(Number.parseInt(text.value, 8))
     return Effect.fail(
       new ValidationError(
-        `${show(text.value)} is not a file mode: --file-mode takes three octal digits, such as 0640`
+        `${show(text.value)} is not a file mode: --file-mode takes three octal digits, such as 640`
       )
     )
   })
@@ -258,13 +258,13 @@ export const serve = Command.make(
                 data: databaseText,
                 pid: process.pid,
                 ...(server.consoleUrl === undefined ? {} : { console: server.consoleUrl }),
-                keysRequired: engine.access.required
+                keysRequired: engine.access.needsKey
               })
             : `Ironflow listens at ${server.url}, data in ${databaseText}. Ctrl-C stops it.\n` +
                 (server.consoleUrl === undefined
                   ? ""
                   : `Its console: ${consoleAddress(server.consoleUrl)}\n`) +
-                (engine.access.required
+                (engine.access.needsKey
                   ? "Every call needs an API key."
                   : "There are no API keys: the engine answers everybody who can reach it. `ironflow apikeys create` makes a key.")
         ),

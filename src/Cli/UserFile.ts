@@ -10,7 +10,7 @@ export const checkFile = (file: string): void => {
   if (stats?.isFile() === true) return
   const problem =
     stats === undefined
-      ? `There is no file ${file} (${absolute})`
+      ? `There is no file ${file}${file === absolute ? "" : ` (${absolute})`}`
       : `${file} is ${stats.isDirectory() ? "a folder" : "not a file"}`
   throw new CommandError(`${problem}: name the file that exports your functions`, {
     code: "MODULE_NOT_FOUND"

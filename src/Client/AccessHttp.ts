@@ -46,13 +46,13 @@ export const make = (connection: Connection): AccessClients => {
   const commonMethods = <A>(
     noun: string,
     create: Operation<A>,
-    all: Operation<Array<A>>,
+    listOperation: Operation<Array<A>>,
     get: Operation<A>,
     update: Operation<A>,
     remove: Operation<undefined>
   ) => ({
     create: bodyMethod(create, `${noun}.create`),
-    list: (org_id?: string) => list(all, `${noun}.list`, { org_id }),
+    list: (org_id?: string) => list(listOperation, `${noun}.list`, { org_id }),
     get: idMethod(get, `${noun}.get`),
     update: (id: string, input: object) => {
       const method = `${noun}.update`
@@ -142,7 +142,7 @@ const readKey = reader(NewApiKey)
 
 /** Reads a new API key. Servers return its secret as `key`, as `secret`, or as both. */
 const readNewKey = (answer: unknown): APIKeyWithSecret | undefined => {
-  const read = readKey(answer)
-  const secret = read?.secret ?? read?.key
-  return read === undefined || secret === undefined ? undefined : { ...read, secret, key: secret }
+  const key = readKey(answer)
+  const secret = key?.secret ?? key?.key
+  return key === undefined || secret === undefined ? undefined : { ...key, secret, key: secret }
 }

@@ -110,10 +110,10 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
         for (let pauseMs = FIRST_INTERVAL_MS; ; pauseMs = Math.min(pauseMs * 1.5, LONGEST_INTERVAL_MS)) {
           const operation = yield* getBulk(id)
           if (operation.status !== "running") return operation
-          const leftMs =
+          const remainingMs =
             (timeout ?? Number.POSITIVE_INFINITY) - Number(clock.monotonicTimeNanosUnsafe() - startedAt) / 1e6
-          if (leftMs <= 0) return yield* failTimedOut(id, timeout ?? 0)
-          yield* Effect.sleep(Math.min(pauseMs, leftMs))
+          if (remainingMs <= 0) return yield* failTimedOut(id, timeout ?? 0)
+          yield* Effect.sleep(Math.min(pauseMs, remainingMs))
         }
       })
   }

@@ -50,15 +50,15 @@ export const layer: Layer.Layer<never> = Layer.effect(
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
     const scheduleTimeout = yield* Alarm.makeScheduleTimeout
-    const opened = new Set<Channel>()
-    yield* Effect.addFinalizer(() => Effect.sync(() => opened.forEach((channel) => channel.close())))
+    const channels = new Set<Channel>()
+    yield* Effect.addFinalizer(() => Effect.sync(() => channels.forEach((channel) => channel.close())))
     return (server) => {
       const channel = new Channel(
         server,
         () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6,
         scheduleTimeout
       )
-      opened.add(channel)
+      channels.add(channel)
       return channel
     }
   })

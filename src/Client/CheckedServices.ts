@@ -144,12 +144,12 @@ const wrap = <S extends object>(
   methods: AnyMethods,
   streams: AnyMethods = {}
 ): S => {
-  const checked: Record<string, Method> = {}
+  const wrappedMethods: Record<string, Method> = {}
   for (const [name, [argumentKeys, errorTags]] of Object.entries({ ...methods, ...streams })) {
     const method = (service as Record<string, Method>)[name]!
-    const narrow = narrowErrors({ ...clientErrorTags, ...errorTags })
+    const narrowError = narrowErrors({ ...clientErrorTags, ...errorTags })
     const isStream = Object.hasOwn(streams, name)
-    checked[name] = (...args) => {
+    wrappedMethods[name] = (...args) => {
       try {
         for (let i = 0; i < argumentKeys.length; i++) {
           const keysOrCheck = argumentKeys[i]!
@@ -165,10 +165,10 @@ const wrap = <S extends object>(
       const result = method.apply(service, args)
       // every method in `streams` returns a `Stream`, and every other one an `Effect`
       return isStream
-        ? Stream.mapError(result as Stream.Stream<unknown, IronflowError>, narrow)
-        : Effect.mapError(result as Effect.Effect<unknown, IronflowError>, narrow)
+        ? Stream.mapError(result as Stream.Stream<unknown, IronflowError>, narrowError)
+        : Effect.mapError(result as Effect.Effect<unknown, IronflowError>, narrowError)
     }
   }
   // the wrapped methods have the arguments, results and errors of `S`: the tables list the errors that `S` declares
-  return { ...service, ...checked } as S
+  return { ...service, ...wrappedMethods } as S
 }

@@ -27,15 +27,15 @@ export interface ClientCodec {
 }
 
 /**
- * Makes the codec of a schema. If `given` is not a schema, the Effects of the codec fail with a
+ * Makes the codec of a schema. If `schemaArgument` is not a schema, the Effects of the codec fail with a
  * `ValidationError`, in which `owner` names the schema.
  */
-export const clientCodec = (given: AnySchema, format: StorageFormat, owner: string): ClientCodec => {
+export const clientCodec = (schemaArgument: AnySchema, format: StorageFormat, owner: string): ClientCodec => {
   let loadedCodec: DataCodec | undefined
   const codec: Effect.Effect<DataCodec, ValidationError> = Effect.suspend(() => {
     if (loadedCodec !== undefined) return Effect.succeed(loadedCodec)
     return Effect.flatMap(
-      validated(() => checkSchema(given, owner)),
+      validated(() => checkSchema(schemaArgument, owner)),
       (schema) =>
         canEncode(schema)
           ? Effect.map(

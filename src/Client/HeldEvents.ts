@@ -25,7 +25,7 @@ interface HoldingSession {
   readonly alarm: Alarm
   readonly now: () => number
   readonly isPaused: () => boolean
-  readonly ask: (message: (requestId: number) => WSClientMessage, done: () => void) => Promise<void>
+  readonly ask: (message: (requestId: number) => WSClientMessage, onAnswered: () => void) => Promise<void>
   readonly settle: (
     subscription: SubscriptionState,
     eventId: string,
@@ -135,13 +135,13 @@ export class HeldEvents {
   #extend(subscription: SubscriptionState, excludedIds: ReadonlyArray<string>): void {
     const now = this.#session.now()
     const extended = [...subscription.deliveries.values()].filter(({ phase }) => phase !== "unattended")
-    const done = (): void => {
+    const onAnswered = (): void => {
       for (const delivery of extended) delivery.heldSince = now
     }
     // the body of a `handled` delivery has ended since the last report: this report extends its event for the last time
     for (const delivery of extended) if (delivery.phase === "handled") delivery.phase = "unattended"
     // the answer to this report cannot arrive while the connection is paused, so the report counts as answered
-    if (this.#session.isPaused()) done()
+    if (this.#session.isPaused()) onAnswered()
     this.#session
       .ask(
         (requestId) => ({
@@ -150,7 +150,7 @@ export class HeldEvents {
           ...(excludedIds.length === 0 ? {} : { except: excludedIds }),
           requestId
         }),
-        done
+        onAnswered
       )
       .catch((problem) => this.#reportRefused(subscription, problem))
   }

@@ -124,8 +124,8 @@ export const readSteps = (answer: unknown): Array<RunStep> | undefined => {
 const readWireExplanation = reader(ExplanationCodec)
 
 export const readExplanation = (answer: unknown): Explanation | undefined => {
-  const read = readWireExplanation(answer)
-  if (read === undefined) return undefined
-  const { state, status, ...explanation } = read
+  const wireExplanation = readWireExplanation(answer)
+  if (wireExplanation === undefined) return undefined
+  const { state, status, ...explanation } = wireExplanation
   return { ...explanation, status: statusOf(state, status) }
 }

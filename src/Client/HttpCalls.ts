@@ -116,9 +116,9 @@ export const makeCalls = (connection: Connection): Calls => {
             : Effect.succeed(value)
         }
         const isFromLegacy = isFromServer(answer) && !isFromEngine(answer)
-        const missing =
+        const isMissing =
           isCallMissing(answer) || (call.onlyOurEngine === true && status === 404 && isFromLegacy)
-        if (missing && call.whenUnsupported !== undefined) return call.whenUnsupported(status)
+        if (isMissing && call.whenUnsupported !== undefined) return call.whenUnsupported(status)
         if (isFromLegacy) {
           if (status === 412 && call.preconditionFailed !== undefined)
             return Effect.fail(call.preconditionFailed(text))

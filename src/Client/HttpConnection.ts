@@ -128,7 +128,7 @@ const connectionError = (
     }
   )
 
-/** Whether no connection was made. A connection that broke later may have carried the request. */
+/** Whether the request failed before there was a connection. A connection that broke later may have carried the request. */
 const isBeforeSending = (error: HttpClientError): boolean => {
   for (const cause of causesOf(error)) {
     if ("syscall" in cause && (cause.syscall === "connect" || cause.syscall === "getaddrinfo")) return true

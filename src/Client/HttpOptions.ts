@@ -100,7 +100,7 @@ const checkUrl = (text: unknown, caller: string): string => {
     url === null
       ? "it is not a URL"
       : url.protocol !== "http:" && url.protocol !== "https:"
-        ? `its scheme is "${url.protocol.slice(0, -1)}"`
+        ? 'it does not begin with "http://" or "https://"'
         : url.username !== "" || url.password !== ""
           ? "it contains credentials; give the key as `apiKey`"
           : url.search !== "" || url.hash !== ""
@@ -108,9 +108,9 @@ const checkUrl = (text: unknown, caller: string): string => {
             : undefined
   if (url !== null && problem === undefined) return url.href.replace(/\/+$/, "")
   // the URL is not shown in full if it contains a password
-  const shown = url !== null && url.password !== "" ? `${url.protocol}//...@${url.host}` : String(text)
+  const shownUrl = url !== null && url.password !== "" ? `${url.protocol}//...@${url.host}` : String(text)
   throw new ValidationError(
-    `${caller}: \`serverUrl\` "${shown}" is not valid: ${problem}. ` +
+    `${caller}: \`serverUrl\` "${shownUrl}" is not valid: ${problem}. ` +
       'Write it like "http://localhost:9123" or "https://ironflow.example.com"'
   )
 }

@@ -15,7 +15,7 @@ export const callPages = <A>(
   {
     query,
     read,
-    ...it
+    ...callMembers
   }: Omit<Call<Array<A>>, "whenUnsupported" | "query"> & {
     readonly query?: { readonly [name: string]: string }
     readonly whenUnsupported?: (status: number) => Effect.Effect<never, IronflowError>
@@ -28,7 +28,7 @@ export const callPages = <A>(
       const search = new URLSearchParams({ ...query, limit: String(PAGE_SIZE) })
       if (cursor !== "") search.set("cursor", cursor)
       const page = yield* call<{ readonly items: Array<A>; readonly next: unknown }>({
-        ...it,
+        ...callMembers,
         query: `?${search}`,
         read: (answer) => {
           const items = read(answer)

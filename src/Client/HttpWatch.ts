@@ -86,7 +86,7 @@ export const watchOf = <A extends { readonly revision: number }, B>(
     readonly change: (frame: A) => B
   }
 ): Stream.Stream<B, IronflowError> => {
-  const { answer, missing } = operation
+  const { answer, notFoundError } = operation
   const read = reader<A>(answer!)
   return Stream.unwrap(
     Effect.map(
@@ -101,10 +101,12 @@ export const watchOf = <A extends { readonly revision: number }, B>(
           what,
           fromRevision,
           onOpen,
-          notFound: () => new missing!(subject),
+          notFound: () => new notFoundError!(subject),
           read: (frame) => {
-            const found = read({ ...requestMembers, ...frame })
-            return found === undefined ? undefined : { revision: found.revision, change: change(found) }
+            const sentFrame = read({ ...requestMembers, ...frame })
+            return sentFrame === undefined
+              ? undefined
+              : { revision: sentFrame.revision, change: change(sentFrame) }
           }
         })
     )
@@ -144,10 +146,13 @@ const follow = <A>(
         Effect.gen(function* () {
           let isOpenReported = false
           const reportOpen = (revision: number): void => {
-            lastRevision ??= revision
             if (isOpenReported) return
             isOpenReported = true
-            options.onOpen?.(lastRevision)
+            options.onOpen?.(revision)
+          }
+          const startAfter = (revision: number): void => {
+            lastRevision ??= revision
+            reportOpen(lastRevision)
           }
           while (true) {
             const signal: Signal = yield* Queue.take(signals)
@@ -163,6 +168,8 @@ const follow = <A>(
                 )
                 break
               case "OpeningTimedOut":
+                // Where the watch starts is still unknown. If 0 were kept as its start, a server that was only slow would
+                // send all changes since the beginning after the next reconnection.
                 reportOpen(lastRevision ?? 0)
                 break
               case "Lost":
@@ -170,10 +177,10 @@ const follow = <A>(
               case "Frame": {
                 const { frame } = signal
                 const opening = readWatching(frame)
-                if (opening !== undefined) reportOpen(opening.revision)
+                if (opening !== undefined) startAfter(opening.revision)
                 const read = options.read(frame)
                 if (read !== undefined && (lastRevision === undefined || read.revision > lastRevision)) {
-                  reportOpen(read.revision)
+                  startAfter(read.revision)
                   lastRevision = read.revision
                   yield* Queue.offer(queue, read.change)
                 }

@@ -43,10 +43,10 @@ export type Check = ((argument: unknown, what: string) => void) &
   ({ readonly known: KnownKeys } | { readonly example: string })
 
 /** An entry of a table: the arguments of a method, and the tags of the method's own errors. */
-type Method<Takes, Fails> =
-  | readonly [takes: Takes, fails: Fails]
+type Method<ArgumentKeys, ErrorTags> =
+  | readonly [argumentKeys: ArgumentKeys, errorTags: ErrorTags]
   // a method without errors of its own
-  | (object extends Fails ? readonly [takes: Takes] : never)
+  | (object extends ErrorTags ? readonly [argumentKeys: ArgumentKeys] : never)
 
 /**
  * The table of all methods of an API. Options are those of the Promise kind, which include `signal`. Errors
@@ -62,8 +62,8 @@ export type StreamMethods<Api> = Methods<Api, Api>
 /** A table of methods whose names are not known. */
 export interface AnyMethods {
   readonly [method: string]: readonly [
-    takes: ReadonlyArray<KnownKeys | readonly [KnownKeys] | Check | null>,
-    fails?: { readonly [tag: string]: true }
+    argumentKeys: ReadonlyArray<KnownKeys | readonly [KnownKeys] | Check | null>,
+    errorTags?: { readonly [tag: string]: true }
   ]
 }
 

@@ -68,7 +68,7 @@ export const makeOperationCalls = (connection: Connection): OperationCalls => {
       const texts = Object.values(variables)
       for (const text of texts) checkVariable(what, text)
       const subject = namedSubject ?? texts[0]
-      const { missing } = operation
+      const { notFoundError } = operation
       return {
         address: operation,
         variables,
@@ -78,9 +78,9 @@ export const makeOperationCalls = (connection: Connection): OperationCalls => {
         what: `${what}(${subject === undefined ? "" : quote(subject)})`,
         repeatable: isRepeatable(operation),
         ...(operation.onlyOurEngine === undefined ? {} : { onlyOurEngine: true }),
-        ...(missing === undefined || subject === undefined
+        ...(notFoundError === undefined || subject === undefined
           ? {}
-          : { notFound: () => new missing(String(subject)) }),
+          : { notFound: () => new notFoundError(String(subject)) }),
         ...more
       }
     })

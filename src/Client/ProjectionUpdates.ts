@@ -110,7 +110,7 @@ class Updates {
   readonly #api: Raw<ProjectionsApi<EffectKind>>
   readonly #readChanges: ReadChanges
   /** The updates that wait for the consumer, by partition, oldest first. */
-  readonly #waiting = new Map<string, Update>()
+  readonly #waitingUpdates = new Map<string, Update>()
   /** States that were read and not yet taken. */
   #pageStates: Array<ProjectionStateResult> = []
   /** The partition after which the next page begins, while pages are being read. */
@@ -181,7 +181,7 @@ class Updates {
       } else {
         const result = yield* this.#readState(partition ?? GLOBAL_PARTITION)
         yield* this.#checkMode(result.mode)
-        if (includeCurrent) this.#waiting.set(result.partition, { result })
+        if (includeCurrent) this.#waitingUpdates.set(result.partition, { result })
         this.#remember(result)
       }
       onOpen?.()
@@ -193,13 +193,13 @@ class Updates {
     return Effect.gen({ self: this }, function* () {
       while (true) {
         if (this.#failure !== undefined) return yield* Effect.fail(this.#failure)
-        const read = this.#pageStates.shift()
-        if (read !== undefined) return this.#newestOf(read)
+        const result = this.#pageStates.shift()
+        if (result !== undefined) return this.#newestOf(result)
         if (this.#nextPage !== undefined || this.#isBehind) {
           yield* this.#readPage
           continue
         }
-        for (const [partition, update] of this.#waiting) {
+        for (const [partition, update] of this.#waitingUpdates) {
           this.#removeUpdate(partition)
           if (update.result !== undefined && !this.#isAlreadyRead(partition, update)) return update.result
           if (update.result === undefined) {
@@ -214,7 +214,7 @@ class Updates {
   }
 
   get #hasWork(): boolean {
-    return this.#failure !== undefined || this.#isBehind || this.#waiting.size > 0
+    return this.#failure !== undefined || this.#isBehind || this.#waitingUpdates.size > 0
   }
 
   get #awaitWork(): Effect.Effect<void> {
@@ -238,8 +238,11 @@ class Updates {
     const cursor = isObject(data) ? readCursor(data.cursor) : undefined
     const result = cursor === undefined ? undefined : resultIn(data)
     this.#newestCursor = cursor ?? this.#newestCursor
-    this.#waiting.set(partition, cursor === undefined || result === undefined ? {} : { cursor, result })
-    if (this.#waiting.size > MAX_WAITING_STATES && this.#canListChanges) return this.#markBehind()
+    this.#waitingUpdates.set(
+      partition,
+      cursor === undefined || result === undefined ? {} : { cursor, result }
+    )
+    if (this.#waitingUpdates.size > MAX_WAITING_STATES && this.#canListChanges) return this.#markBehind()
     this.#wake()
   }
 
@@ -247,28 +250,28 @@ class Updates {
   #markBehind(): void {
     if (this.#canListChanges) {
       this.#isBehind = true
-      this.#waiting.clear()
-    } else this.#waiting.set(this.#options.partition ?? GLOBAL_PARTITION, {})
+      this.#waitingUpdates.clear()
+    } else this.#waitingUpdates.set(this.#options.partition ?? GLOBAL_PARTITION, {})
     this.#wake()
   }
 
   /** Removes a waiting update. When it was the last one, `#since` moves to the newest event. */
   #removeUpdate(partition: string): void {
-    this.#waiting.delete(partition)
-    const newest = this.#newestCursor
+    this.#waitingUpdates.delete(partition)
+    const newestCursor = this.#newestCursor
     // the cursor must not move past updates that still wait
-    if (this.#waiting.size > 0 || newest === undefined || this.#isBehind) return
+    if (this.#waitingUpdates.size > 0 || newestCursor === undefined || this.#isBehind) return
     const floor = this.#lastReadCursor
-    if (floor?.epoch !== newest.epoch || newest.version > floor.version)
-      this.#takenCursor = writeCursor(newest)
+    if (floor?.epoch !== newestCursor.epoch || newestCursor.version > floor.version)
+      this.#takenCursor = writeCursor(newestCursor)
   }
 
   /** Returns the state that was read, or the newer state of the same partition that an event has brought. */
   #newestOf(result: ProjectionStateResult): ProjectionStateResult {
     const { partition } = result
-    const update = this.#waiting.get(partition)
+    const update = this.#waitingUpdates.get(partition)
     if (update?.result === undefined) return result
-    this.#waiting.delete(partition)
+    this.#waitingUpdates.delete(partition)
     return this.#isAlreadyRead(partition, update) ? result : update.result
   }
 

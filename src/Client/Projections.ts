@@ -12,6 +12,7 @@ import { show } from "../Show.ts"
 import type {
   DeadLetter,
   PauseProjectionOptions,
+  ProjectionMode,
   ProjectionStateResult,
   ProjectionStatusInfo
 } from "../Protocol/Projections.ts"
@@ -38,10 +39,22 @@ export interface CatchupOptions {
 }
 
 /** Options of `get`. */
-export interface GetProjectionOptions extends CatchupOptions {
+// oxlint-disable-next-line typescript/no-explicit-any -- what the state is depends on the projection
+export interface GetProjectionOptions<S = any> extends CatchupOptions {
   /** The partition; by default the only one of a projection without partitions. */
   readonly partition?: string
+  /**
+   * Makes the state of a partition in which nothing was projected yet; `() => ({})` by default. The engine does not know
+   * the `initialState` of the projection, which is code of the worker: give the same function here.
+   */
+  readonly initialState?: () => S
 }
+
+/** The state of a partition in which nothing was projected yet. An external projection has no states. */
+export const stateOfNothing = (
+  mode: ProjectionMode,
+  { initialState }: Pick<GetProjectionOptions, "initialState">
+): unknown => (mode === "managed" && initialState !== undefined ? initialState() : {})
 
 /** Options of `subscribe`. */
 export interface ProjectionSubscribeOptions {
@@ -75,11 +88,14 @@ export type ProjectionError = ProjectionNotFoundError | ClientError
 
 /** The methods of projections, for the API kind `F`. */
 export interface ProjectionsApi<F extends HKT.TypeLambda> {
-  /** Returns the state of a partition. With `after`, first waits until everything up to that position is projected. */
+  /**
+   * Returns the state of a partition. With `after`, first waits until everything up to that position is projected. A
+   * partition in which nothing was projected yet has the state `{}`, or that of the option `initialState`.
+   */
   // oxlint-disable-next-line typescript/no-explicit-any -- what the state is depends on the projection
   get<S = any>(
     name: string,
-    options?: Options<F, GetProjectionOptions>
+    options?: Options<F, GetProjectionOptions<S>>
   ): Kind<F, ProjectionStateResult<S>, ProjectionError>
   /** Returns the status of all projections of the environment. */
   list(...options: CallArgs<F>): Kind<F, Array<ProjectionStatusInfo>, ClientError>
@@ -131,7 +147,7 @@ const projectionErrors = { ProjectionNotFoundError: true } as const
 
 /** Names, options and errors of the methods. */
 export const projectionsMethods: Methods<ProjectionsApi<PromiseKind>, ProjectionsApi<EffectKind>> = {
-  get: [[null, { ...catchupKeys, partition: true }], projectionErrors],
+  get: [[null, { ...catchupKeys, partition: true, initialState: true }], projectionErrors],
   list: [[callKeys]],
   status: [idArguments, projectionErrors],
   waitForCatchup: [[null, catchupKeys], projectionErrors],

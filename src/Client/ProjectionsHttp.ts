@@ -24,9 +24,11 @@ import {
   type Catchup,
   type CatchupOptions,
   checkCatchup,
+  type GetProjectionOptions,
   type ProjectionsApi,
   type ProjectionStateResult,
-  type ProjectionStatusInfo
+  type ProjectionStatusInfo,
+  stateOfNothing
 } from "./Projections.ts"
 import { makeOperationCalls } from "./OperationCalls.ts"
 
@@ -155,7 +157,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
           "get",
           name,
           { query: partition === undefined ? "" : `?partition=${encodeURIComponent(partition)}` },
-          (answer) => resultOf(answer, partition ?? GLOBAL_PARTITION)
+          (answer) => resultOf(answer, options)
         )
       }),
     list: () =>
@@ -218,17 +220,20 @@ const readStatus = (answer: unknown): ProjectionStatusInfo | undefined => {
 const readState = reader(operations.ProjectionState)
 const readChanges = reader(operations.ProjectionChanges)
 
-const resultOf = (answer: unknown, partition: string): ProjectionStateResult | undefined => {
+const resultOf = (
+  answer: unknown,
+  { partition = GLOBAL_PARTITION, ...options }: GetProjectionOptions
+): ProjectionStateResult | undefined => {
   // the member `state` of the answer is a row, and the member `state` of the row is the state of the projection; if
   // the row lacks that member, the answer cannot be read
   if (isObject(answer) && isObject(answer.state) && !("state" in answer.state)) return undefined
-  const read = readState(answer)
-  if (read === undefined) return undefined
-  const { state: row, ...rest } = read
+  const sentState = readState(answer)
+  if (sentState === undefined) return undefined
+  const { state: row, ...rest } = sentState
   return {
     ...rest,
     partition: row?.partitionKey || partition,
-    state: row === undefined ? {} : row.state,
+    state: row === undefined ? stateOfNothing(rest.mode, options) : row.state,
     ...(row === undefined ? {} : lastOf(row))
   }
 }

@@ -17,8 +17,8 @@ export interface ReconnectOptions {
   readonly connectionTimeout: number
 }
 
-/** Opens a connection, and calls `opened` or `failed`. Returns a function that aborts the attempt. */
-export type Connect = (opened: (wire: Wire) => void, failed: (error: Error) => void) => () => void
+/** Opens a connection, and calls `onOpened` or `onFailed`. Returns a function that aborts the attempt. */
+export type Connect = (onOpened: (wire: Wire) => void, onFailed: (error: Error) => void) => () => void
 
 const NORMAL_CLOSE_CODE = 1000
 const PROTOCOL_ERROR = 1002
@@ -123,7 +123,7 @@ export class Reconnecting {
     this.#setState("disconnected")
   }
 
-  #open(opened: () => void, failed: (error: Error) => void): void {
+  #open(onOpened: () => void, onFailed: (error: Error) => void): void {
     this.#setState("connecting")
     let isOver = false
     const endAttempt = (): boolean => {
@@ -136,7 +136,7 @@ export class Reconnecting {
     const fail = (error: Error): void => {
       if (!endAttempt()) return
       this.#setState("disconnected")
-      failed(error)
+      onFailed(error)
       this.#retry()
     }
     const { connectionTimeout } = this.#options
@@ -153,12 +153,12 @@ export class Reconnecting {
       if (!endAttempt()) return wire.close(NORMAL_CLOSE_CODE, "")
       this.#attempt = 0
       this.#useWire(wire)
-      opened()
+      onOpened()
     }, fail)
     this.#abandonAttempt = () => {
       if (!endAttempt()) return
       abortDial()
-      failed(closedError())
+      onFailed(closedError())
     }
   }
 

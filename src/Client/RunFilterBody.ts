@@ -31,9 +31,13 @@ export const encodeFilters = (options: ListRunsOptions) => {
   }
 }
 
-const oneOrSeveral = (one: string, several: string, value: string | ReadonlyArray<string> | undefined) => {
-  if (typeof value === "string" || value === undefined) return { [one]: value }
-  return value.length === 1 ? { [one]: value[0] } : { [several]: value }
+const oneOrSeveral = (
+  singularName: string,
+  pluralName: string,
+  value: string | ReadonlyArray<string> | undefined
+) => {
+  if (typeof value === "string" || value === undefined) return { [singularName]: value }
+  return value.length === 1 ? { [singularName]: value[0] } : { [pluralName]: value }
 }
 
 /** The time as text. A string is passed on as it is. */

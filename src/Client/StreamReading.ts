@@ -29,11 +29,11 @@ export const pageAfter = (
   request: ReadStreamOptions,
   { events }: ReadStreamResult
 ): ReadStreamOptions | undefined => {
-  const last = events.at(-1)
-  if (last === undefined || events.length < (request.limit ?? 0)) return undefined
-  if (request.direction !== "backward") return { ...request, fromVersion: last.entityVersion + 1 }
+  const lastEvent = events.at(-1)
+  if (lastEvent === undefined || events.length < (request.limit ?? 0)) return undefined
+  if (request.direction !== "backward") return { ...request, fromVersion: lastEvent.entityVersion + 1 }
   // the next version would be 0, and a backward read from 0 starts at the end again
-  return last.entityVersion === 1 ? undefined : { ...request, fromVersion: last.entityVersion - 1 }
+  return lastEvent.entityVersion === 1 ? undefined : { ...request, fromVersion: lastEvent.entityVersion - 1 }
 }
 
 /** The result with the data of its events upcast to the latest version. Throws the errors of upcasters. */

@@ -148,8 +148,8 @@ export const make = (
         totalCount = part.totalCount
         const nextLimit: number =
           limit === 0 ? PART_SIZE : Math.min(limit - events.length, page.limit ?? PART_SIZE)
-        const next = pageAfter(page, part)
-        page = next === undefined || nextLimit <= 0 ? undefined : { ...next, limit: nextLimit }
+        const nextPage = pageAfter(page, part)
+        page = nextPage === undefined || nextLimit <= 0 ? undefined : { ...nextPage, limit: nextLimit }
       }
       return { events, totalCount }
     })
@@ -291,9 +291,12 @@ export const make = (
 const readAppendAll = reader(calls.appendEvents.answer!)
 
 const readAppendedAll = (answer: unknown): AppendAllResult | undefined => {
-  const read = readAppendAll(answer)
-  const last = read?.events.at(-1)
-  return read && last && { ...read, entityVersion: last.entityVersion, position: last.position }
+  const sentResult = readAppendAll(answer)
+  const lastEvent = sentResult?.events.at(-1)
+  return (
+    sentResult &&
+    lastEvent && { ...sentResult, entityVersion: lastEvent.entityVersion, position: lastEvent.position }
+  )
 }
 
 /** The body of an append. It has all fields, since servers read an absent field as zero. */
@@ -328,6 +331,6 @@ const isConflict = (error: IronflowError): boolean =>
 
 /** The current version in a message such as "expected 3, actual 4" or "current version is 4". */
 const actualVersionIn = (message: string): number | undefined => {
-  const found = /\b(?:actual|current|found|got|now)\b\D{0,20}(\d{1,15})/i.exec(message)
-  return found === null ? undefined : Number(found[1])
+  const match = /\b(?:actual|current|found|got|now)\b\D{0,20}(\d{1,15})/i.exec(message)
+  return match === null ? undefined : Number(match[1])
 }

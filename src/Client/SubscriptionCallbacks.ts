@@ -2,6 +2,7 @@
 import type { EventEntity } from "../Event.ts"
 import type { EventMetadata } from "../Protocol/Subscriptions.ts"
 import type { Body } from "./EventDelivery.ts"
+import type { SubscribedDecoder } from "./TypedSubscription.ts"
 
 /** State of a subscription client's connection. */
 export type ConnectionState = "connecting" | "connected" | "disconnected" | "reconnecting"
@@ -60,5 +61,5 @@ export interface SubscriptionCallbacks<T = any> {
 export interface SessionCallbacks extends SubscriptionCallbacks {
   readonly onBody?: (event: SubscriptionEvent, body: Body) => void
   /** Decodes the data. If it throws, the error is reported, and the event has failed. */
-  readonly decode?: ((data: unknown) => unknown) | undefined
+  readonly decode?: SubscribedDecoder | undefined
 }

@@ -123,8 +123,8 @@ export class SubscriptionSession {
     }
     return new Promise((resolve, reject) => {
       const subscription: SubscriptionState = new SubscriptionState(pattern, options, callbacks, {
-        done: () => resolve(subscription),
-        failed: reject
+        onAnswered: () => resolve(subscription),
+        onFailed: reject
       })
       this.#subscriptions.set(pattern, subscription)
       this.#requestSubscription(subscription)
@@ -206,16 +206,16 @@ export class SubscriptionSession {
     )
   }
 
-  /** Sends a request. When the server has answered, calls `done` and then resolves. */
-  #ask(message: (requestId: number) => WSClientMessage, done: () => void): Promise<void> {
+  /** Sends a request. When the server has answered, calls `onAnswered` and then resolves. */
+  #ask(message: (requestId: number) => WSClientMessage, onAnswered: () => void): Promise<void> {
     const requestId = ++this.#lastRequestId
     return new Promise<void>((resolve, reject) => {
       this.#pendingAcks.set(requestId, {
-        done: () => {
-          done()
+        onAnswered: () => {
+          onAnswered()
           resolve()
         },
-        failed: reject
+        onFailed: reject
       })
       this.#send(message(requestId))
     })
@@ -236,7 +236,7 @@ export class SubscriptionSession {
     if (this.#connection.isClosed) return
     this.#connection.close(() => {
       for (const subscription of this.#subscriptions.values()) {
-        subscription.pending?.failed(closedError())
+        subscription.pending?.onFailed(closedError())
         this.#forget(subscription)
       }
     })
@@ -247,7 +247,7 @@ export class SubscriptionSession {
 
   /** Handles the loss of the connection. */
   #onConnectionLost(error: Error): void {
-    for (const ack of this.#pendingAcks.values()) ack.failed(error)
+    for (const ack of this.#pendingAcks.values()) ack.onFailed(error)
     this.#pendingAcks.clear()
     for (const subscription of this.#subscriptions.values()) {
       this.#heldEvents.stopExtending(subscription)
@@ -255,7 +255,7 @@ export class SubscriptionSession {
       const { pending } = subscription
       if (pending === undefined) continue
       this.#forget(subscription)
-      pending.failed(error)
+      pending.onFailed(error)
     }
   }
 
@@ -311,8 +311,8 @@ export class SubscriptionSession {
       case "ack_result": {
         const ack = this.#pendingAcks.get(numberOf(message.requestId))
         this.#pendingAcks.delete(numberOf(message.requestId))
-        if (message.status === "ok") return ack?.done()
-        return ack?.failed(
+        if (message.status === "ok") return ack?.onAnswered()
+        return ack?.onFailed(
           new SubscriptionError(textOf(message.message), { code: textOf(message.code), retryable: false })
         )
       }
@@ -341,7 +341,7 @@ export class SubscriptionSession {
           : `The subscription to "${subscription.pattern}" was refused (${code})`
       this.#forget(subscription)
       if (pending !== undefined)
-        return pending.failed(new SubscriptionError(message, { code, retryable: false }))
+        return pending.onFailed(new SubscriptionError(message, { code, retryable: false }))
       return this.#report({ code, message, subscriptionId: subscription.id, retrying: false }, subscription)
     }
     if (this.#subscriptionsById.get(subscription.id) === subscription)
@@ -355,7 +355,7 @@ export class SubscriptionSession {
     this.#subscriptionsById.set(subscription.id, subscription)
     if (pending === undefined) return this.#guard(() => subscription.onConfirmed())
     subscription.pending = undefined
-    pending.done()
+    pending.onAnswered()
     // in a later turn of the event loop: the caller of `subscribe` continues in a microtask, and must do so before
     // the first event
     setImmediate(() => {
@@ -435,7 +435,14 @@ export class SubscriptionSession {
           : data
       const event: SubscriptionEvent = {
         topic: textOf(topic),
-        data: callbacks.decode === undefined ? upcastData : callbacks.decode(upcastData),
+        data:
+          callbacks.decode === undefined
+            ? upcastData
+            : callbacks.decode(
+                upcastData,
+                typeof version === "number" ? version : undefined,
+                this.#eventDefinitions
+              ),
         // the engine sends metadata of this type
         ...(isObject(meta) ? { meta: meta as unknown as EventMetadata } : {}),
         ...(typeof eventId === "string" ? { eventId } : {}),

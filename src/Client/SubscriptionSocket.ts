@@ -20,7 +20,7 @@ import { tlsProblem } from "./TlsMismatch.ts"
 /** Opens connections to a server. */
 export const dialSocket =
   (server: ResolvedServer): Connect =>
-  (opened, failed) => {
+  (onOpened, onFailed) => {
     const { apiKey, environment, timeoutMs, url } = server
     let isAborted = false
     let abort = (): void => {
@@ -31,7 +31,7 @@ export const dialSocket =
       ...(apiKey === undefined ? {} : { token: apiKey })
     })
     const fail = (error: unknown): void =>
-      failed(
+      onFailed(
         new ConnectionError(
           `The Ironflow server at ${url} accepts no subscriptions: ${reasonOf(url, error)}`,
           { cause: error }
@@ -50,10 +50,10 @@ export const dialSocket =
       socket.on("message", (frame) => wire.onText(String(frame)))
       socket.on("open", () => {
         watchForDeath(socket)
-        opened(wire)
+        onOpened(wire)
       })
       socket.on("unexpected-response", (_, response) => {
-        void readRefusal(response).then((error) => (isAccessRefused(error) ? failed(error) : fail(error)))
+        void readRefusal(response).then((error) => (isAccessRefused(error) ? onFailed(error) : fail(error)))
       })
       // before the socket is open, the error says why opening failed; a later error is ignored, and `close` follows
       socket.on("error", fail)

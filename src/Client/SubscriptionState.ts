@@ -15,8 +15,8 @@ interface SeenEvent {
 
 /** A request that waits for the server's answer. */
 export interface PendingRequest {
-  readonly done: () => void
-  readonly failed: (error: Error) => void
+  readonly onAnswered: () => void
+  readonly onFailed: (error: Error) => void
 }
 
 export class SubscriptionState {
@@ -80,8 +80,8 @@ export class SubscriptionState {
 
   /** Marks an event as settled. Moves `position` to the last event before the first one that is not settled. */
   settleSeenEvent(eventId: string): void {
-    const seen = this.seenEvents.find((one) => one.eventId === eventId)
-    if (seen !== undefined) seen.settled = true
+    const event = this.seenEvents.find((one) => one.eventId === eventId)
+    if (event !== undefined) event.settled = true
     while (this.seenEvents[0]?.settled === true) this.position = this.seenEvents.shift()?.position
   }
 

@@ -119,8 +119,8 @@ const session = (
     const dial: Connect =
       "dial" in source
         ? source.dial
-        : (opened) => {
-            opened(source.wire())
+        : (onOpened) => {
+            onOpened(source.wire())
             return () => undefined
           }
     return new SubscriptionSession(
@@ -221,10 +221,10 @@ export const make = (source: Source): Subscriptions["Service"] => ({
 /** Makes an Effect from a call of the session. Errors of this package become failures, and others defects. */
 export const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, SubscribeError> =>
   Effect.catch(Effect.tryPromise({ try: run, catch: (error) => error }), (error) =>
-    isIronflowError(error) ? Effect.fail(narrow(error)) : Effect.die(error)
+    isIronflowError(error) ? Effect.fail(narrowError(error)) : Effect.die(error)
   )
 
-const narrow = narrowErrors<SubscribeError>({
+const narrowError = narrowErrors<SubscribeError>({
   ...clientErrorTags,
   SubscriptionError: true,
   ClosedError: true

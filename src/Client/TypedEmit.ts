@@ -43,12 +43,12 @@ const codecOfEvent = ({ schema }: EventDefinition): CodecOf | Promise<CodecOf> =
 const encodeGiven = <Given extends GivenEvent>(
   given: Given
 ): Effect.Effect<EventByName<Given>, ValidationError> =>
-  // an event without definition and name is returned unchanged too, and is refused where names are checked
+  // an event with neither definition nor name is returned unchanged too: the check of names refuses it
   isByDefinition(given)
     ? validationEffect(() => {
         const codecOf = codecOfEvent(given.event)
         return codecOf instanceof Promise
-          ? codecOf.then((loaded) => encodeEvent(given, loaded))
+          ? codecOf.then((loadedCodecOf) => encodeEvent(given, loadedCodecOf))
           : encodeEvent(given, codecOf)
       })
     : Effect.succeed(given as Given & EventByName<Given>)

@@ -80,8 +80,8 @@ export const makeWaitForRun = ({
       const clock = yield* Clock.Clock
       const elapsedMs = stopwatch(clock)
       for (let pauseMs = 200; ; pauseMs = Math.min(pauseMs * 1.5, 2000)) {
-        const leftMs = timeout === undefined ? Number.POSITIVE_INFINITY : timeout - elapsedMs()
-        const { canWait, run } = yield* wait(runId, Math.max(0, Math.min(leftMs, MAX_WAIT_MS)))
+        const remainingMs = timeout === undefined ? Number.POSITIVE_INFINITY : timeout - elapsedMs()
+        const { canWait, run } = yield* wait(runId, Math.max(0, Math.min(remainingMs, MAX_WAIT_MS)))
         if (run !== undefined) return run
         if (timeout !== undefined && elapsedMs() >= timeout) return yield* failTimedOut(runId, timeout)
         if (!canWait) {
@@ -92,6 +92,6 @@ export const makeWaitForRun = ({
 }
 
 const stopwatch = (clock: Clock.Clock): (() => number) => {
-  const started = clock.monotonicTimeNanosUnsafe()
-  return () => Number(clock.monotonicTimeNanosUnsafe() - started) / 1e6
+  const startedAtNanos = clock.monotonicTimeNanosUnsafe()
+  return () => Number(clock.monotonicTimeNanosUnsafe() - startedAtNanos) / 1e6
 }

@@ -100,7 +100,7 @@ export const wireTo = (engine: Services, environment: string): Wire => {
 
 const pushEndpointsIn = ({ push }: Services, environment: string): Raw<PushEndpointsApi<EffectKind>> => ({
   register: (url) =>
-    Effect.map(push.register(environment, url), (functions) => functions.map(({ id }) => id)),
+    Effect.map(push.register(environment, url), ({ functions }) => functions.map(({ id }) => id)),
   list: () => Effect.sync(() => push.list(environment)),
   remove: (url) => push.remove(environment, url)
 })

@@ -183,8 +183,8 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
     const { clock } = yield* Store
     // a memo map of its own, because an engine shares its parts with no other engine
     const build = Layer.buildWithMemoMap(parts, Layer.makeMemoMapUnsafe(), yield* Scope.Scope)
-    const made = Effect.flatMap(build, (context) => Effect.provide(compose, context))
-    return yield* clock === undefined ? made : Effect.provideService(made, Clock.Clock, clock)
+    const built = Effect.flatMap(build, (context) => Effect.provide(compose, context))
+    return yield* clock === undefined ? built : Effect.provideService(built, Clock.Clock, clock)
   }
 )
 
@@ -271,14 +271,14 @@ export const layerConfig = (
     Effect.gen(function* () {
       const { bootstrapKey, masterKey, signingKey } = options
       const push = yield* providedOr(PushSettings, (variables) => makeSettings({}, variables))
-      const given = Layer.mergeAll(
+      const givenKeys = Layer.mergeAll(
         masterKey === undefined ? Layer.empty : Layer.succeed(Secrets.MasterKey, yield* masterKey),
         bootstrapKey === undefined ? Layer.empty : Layer.succeed(BootstrapKey, yield* bootstrapKey),
         signingKey === undefined
           ? Layer.empty
           : Layer.succeed(PushSettings, { ...push, signingKey: yield* signingKey })
       )
-      return Layer.provide(layer, given)
+      return Layer.provide(layer, givenKeys)
     })
   )
 

@@ -13,7 +13,7 @@ import { countPinned, functionHistory } from "./Functions/FunctionHistory.ts"
 import { Functions } from "./Functions/Functions.ts"
 import { yieldFirst } from "./Yielding.ts"
 import { Topics } from "./PubSub/Topics.ts"
-import { isEndpointId } from "./Push/Endpoints.ts"
+import { isEndpointId } from "./Runs/EngineWorkers.ts"
 import type { LiveWorker } from "./Runs/Explain.ts"
 import { LiveWorkers } from "./Runs/LiveWorkers.ts"
 import { Runs } from "./Runs/Runs.ts"
@@ -67,9 +67,9 @@ export const make = Effect.gen(function* () {
       const workers = liveWorkers.workers(environment)
       const ids = id === undefined ? (yield* functions.list(environment)).map((fn) => fn.id) : [id]
       for (const functionId of ids) {
-        const counted = yield* yieldFirst(store.read(countPinned(environment, functionId)))
-        if (counted === undefined) return yield* new FunctionNotFoundError(functionId)
-        versions.push(...versionsOf(functionId, counted, workers))
+        const pinned = yield* yieldFirst(store.read(countPinned(environment, functionId)))
+        if (pinned === undefined) return yield* new FunctionNotFoundError(functionId)
+        versions.push(...versionsOf(functionId, pinned, workers))
       }
       return versions
     })
@@ -85,7 +85,11 @@ export const make = Effect.gen(function* () {
       Effect.flatMap(
         validated(() => Limits.checkName("function id", functionId)),
         (id): Effect.Effect<void, EngineError> => {
-          const holder = liveWorkers.workers(environment).find(({ functionIds }) => functionIds.has(id))
+          const holder = liveWorkers
+            .workers(environment)
+            .find(
+              ({ functionIds, functionProblems }) => functionIds.has(id) && functionProblems?.has(id) !== true
+            )
           return holder === undefined
             ? functions.delete(environment, id)
             : Effect.fail(

@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import type { Severity } from "effect/LogLevel"
 import * as Layer from "effect/Layer"
 import { annotate } from "../EffectLogger.ts"
-import type { SerializedError } from "../Errors.ts"
+import { messageOf, type SerializedError } from "../Errors.ts"
 import type { LogFields } from "../LogFields.ts"
 import { accessLog as accessLogCall } from "../Protocol/Access.ts"
 import type { RunFailureEvent } from "./Store/RunActivity.ts"
@@ -130,11 +130,11 @@ const runLine = (trouble: RunFailureEvent): Line => {
 const functionLines = (functions: ReadonlyArray<FunctionChange>): ReadonlyArray<Line> => {
   const byEnvironment = new Map<string, Array<{ readonly id: string; readonly what: string }>>()
   for (const { changed, deleted, environment, registration } of functions) {
-    const what = deleted === true ? "deleted" : changed
-    if (what === undefined) continue
+    const change = deleted === true ? "deleted" : changed
+    if (change === undefined) continue
     const described = byEnvironment.get(environment) ?? []
     byEnvironment.set(environment, described)
-    described.push({ id: registration.id, what })
+    described.push({ id: registration.id, what: change })
   }
   return Array.from(byEnvironment, ([environment, described]) => ({
     level: "Info",
@@ -156,8 +156,12 @@ const moment = (at: number): string => new Date(at).toISOString()
 
 const codeOf = ({ code }: SerializedError): { readonly code?: string } => (code === undefined ? {} : { code })
 
-/** Name and message of an error. Its data and stack are stored with the run, and not logged. */
-const nameAndMessage = ({ message, name }: SerializedError): string => oneLine(`${name}: ${message}`)
+/**
+ * Name and message of an error. Its data and stack are stored with the run, and not logged; but the data of an error without a
+ * message, as typed errors often are, is its text.
+ */
+const nameAndMessage = ({ data = {}, message, name }: SerializedError): string =>
+  oneLine(message === "" ? messageOf({ data, message, name }) : `${name}: ${message}`)
 
 const MESSAGE_LENGTH = 1000
 

@@ -142,10 +142,10 @@ export class InputBudget {
   }
 
   #resumeWaiting(): void {
-    let more = 0
+    let resumedBytes = 0
     for (const input of this.#inputs) {
-      if (input.state !== "waiting" || !this.#hasRoom(input, more + PIECE_BYTES)) continue
-      more += PIECE_BYTES
+      if (input.state !== "waiting" || !this.#hasRoom(input, resumedBytes + PIECE_BYTES)) continue
+      resumedBytes += PIECE_BYTES
       input.state = "arriving"
       this.#waitingCount--
       input.movedAt = this.#nowMs()

@@ -29,7 +29,7 @@ import { countFailedRuns, type FailedRuns } from "./Runs/FailedRuns.ts"
 import { waitKinds } from "./Runs/WaitKinds.ts"
 import { Runs } from "./Runs/Runs.ts"
 import {
-  counted,
+  countedEvents,
   MAX_FUNCTIONS,
   type MinuteStats,
   readMinutes,
@@ -135,7 +135,7 @@ export const layer: Layer.Layer<
       ...functionCountersOf(stats),
       ...durationsOf(stats),
       hooks.family(),
-      ...commitsOf(store.commits?.()),
+      ...commitsOf(store.commitFigures?.()),
       ...loadOf({ ...workers.load(), subscriptions: subscriptions.count() })
     ]
     const families = oneAtATime.withPermits(1)(
@@ -219,7 +219,7 @@ const otherLabels: Labels = { environment: "other", function: "other" }
 const functionCountersOf = ({ functions }: RunStats): ReadonlyArray<MetricFamily> => {
   // the sums over the functions that have no series of their own
   const sums = Object.fromEntries(
-    counted.map((what) => [
+    countedEvents.map((what) => [
       what,
       functions.reduce((sum, fn) => (fn.identity === undefined ? sum + fn[what] : sum), 0)
     ])
@@ -233,14 +233,14 @@ const functionCountersOf = ({ functions }: RunStats): ReadonlyArray<MetricFamily
         ...functions.flatMap((fn) =>
           fn.identity === undefined
             ? []
-            : counted.map((what) => ({
+            : countedEvents.map((what) => ({
                 labels: { environment: fn.identity!.environment, function: fn.identity!.functionId, what },
                 value: fn[what]
               }))
         ),
         ...(functions.every((fn) => fn.identity !== undefined)
           ? []
-          : counted.map((what) => ({ labels: { ...otherLabels, what }, value: sums[what] ?? 0 })))
+          : countedEvents.map((what) => ({ labels: { ...otherLabels, what }, value: sums[what] ?? 0 })))
       ]
     }
   ]

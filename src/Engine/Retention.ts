@@ -37,10 +37,10 @@ export interface RetentionOptions {
 export const retention = (
   { keepEvents, keepMessages, keepRuns, maxEventBytes, maxTopicBytes }: RetentionOptions,
   names: { readonly [option in keyof Required<RetentionOptions>]: string } = {
-    keepRuns: "keepRuns",
-    keepEvents: "keepEvents",
+    keepRuns: "`keepRuns`",
+    keepEvents: "`keepEvents`",
     maxEventBytes: "`maxEventBytes`",
-    keepMessages: "keepMessages",
+    keepMessages: "`keepMessages`",
     maxTopicBytes: "`maxTopicBytes`"
   }
 ): Layer.Layer<never> =>

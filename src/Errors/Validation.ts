@@ -7,6 +7,8 @@ export interface ValidationErrorOptions extends CauseOption {
   readonly validationErrors?: ReadonlyArray<string>
   /** `VALIDATION_ERROR` by default. */
   readonly code?: string
+  /** Whether a retry may succeed; `false` by default. */
+  readonly retryable?: boolean
   /** Details for programs; none by default. */
   readonly details?: unknown
 }
@@ -17,7 +19,11 @@ export class ValidationError extends IronflowError {
   /** The problems, one sentence each, with the path where there is one. */
   readonly validationErrors: Array<string>
   constructor(message: string, options: ValidationErrorOptions = {}) {
-    super(message, { ...options, code: options.code ?? "VALIDATION_ERROR", retryable: false })
+    super(message, {
+      ...options,
+      code: options.code ?? "VALIDATION_ERROR",
+      retryable: options.retryable ?? false
+    })
     this.validationErrors = [...(options.validationErrors ?? [])]
   }
 }

@@ -76,7 +76,7 @@ export const runBranches = (
   const isVerdictRecorded = failFast && turn.steps.addRecordedCall(verdictCall, entry)
 
   const startMore = (): void => {
-    // a branch may end inside `begin`: the loop below then starts the next one
+    // a branch may end inside `begin`: the loop below then starts the next branch
     if (isStarting) return
     isStarting = true
     while (
@@ -135,13 +135,13 @@ export const runBranches = (
  */
 const failureOfCall = (
   failures: ReadonlyArray<Extract<BranchExit, { readonly _tag: "Failure" }>>,
-  recorded: SerializedError
+  recordedError: SerializedError
 ): Extract<BranchExit, { readonly _tag: "Failure" }> => {
   const matchingFailure = failures.find(({ error }) => {
     const { message, name } = serializeError(error, { stack: false })
-    return name === recorded.name && message === recorded.message
+    return name === recordedError.name && message === recordedError.message
   })
-  return matchingFailure ?? { _tag: "Failure", error: deserializeError(recorded) }
+  return matchingFailure ?? { _tag: "Failure", error: deserializeError(recordedError) }
 }
 
 /** Stands in for the code of a verdict: a verdict is recorded, and never executed. */

@@ -50,13 +50,13 @@ export class Compensations {
   rebuild(names: ReadonlyArray<string>): ReadonlyArray<Compensation> {
     const code = new Map(this.#registered.map((compensation) => [compensation.key, compensation.code]))
     const counts = new Map<string, number>()
-    const planned = names.map((name): Compensation => {
+    const compensations = names.map((name): Compensation => {
       const n = counts.get(name) ?? 0
       counts.set(name, n + 1)
       const key = compensationKey(name, n)
       return { name, key, code: code.get(key) }
     })
-    return planned.reverse()
+    return compensations.reverse()
   }
 }
 
@@ -73,18 +73,18 @@ export const compensationCode = (plan: FunctionPlan, begin: (attempt: Attempt) =
 const stepName = ({ name }: Compensation): string => `compensate:${name}`
 
 /**
- * Makes the step call of a compensation; `undefined` when the compensation has no code. `done` is called when
- * the compensation has run, with a message if it failed.
+ * Makes the step call of a compensation; `undefined` when the compensation has no code. `onDone` is called when the
+ * compensation has run, with a message if it failed.
  */
 export const compensationCall = (
   compensation: Compensation,
   scope: StepScope,
-  done: (failure: string | undefined) => void
+  onDone: (failure: string | undefined) => void
 ): StepCall | undefined => {
   const { code, key, name } = compensation
   if (code === undefined) return undefined
   return new StepCall(key, stepName(compensation), "compensate", scope, code, (outcome) =>
-    done(
+    onDone(
       outcome._tag === "Success"
         ? undefined
         : `the compensation of step "${name}" failed: ${outcome.error.message}. ` +

@@ -14,7 +14,7 @@ import type * as Schema from "effect/Schema"
 import { sharedGetters } from "../SharedGetters.ts"
 import { type RecordsCalls, recordCall } from "../CallSite.ts"
 import { positiveDuration } from "../Duration.ts"
-import { asStandard, decodeFromJson } from "../EffectSchema.ts"
+import { decodeFromJson } from "../EffectSchema.ts"
 import {
   encodedFailure,
   InvokeError,
@@ -26,6 +26,7 @@ import {
 } from "../Errors.ts"
 import type { EventDefinition, IronflowEvent } from "../Event.ts"
 import { validationEffect } from "../EventEncoding.ts"
+import { isEventTooNew } from "../EventVersions.ts"
 import type { EffectFunction, EffectFunctionContext, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
 import { decodeResult } from "../ResultEncoding.ts"
@@ -75,7 +76,7 @@ import {
   type StepRow,
   stepRows
 } from "./StepTable.ts"
-import { storedError } from "./OutcomeDecoding.ts"
+import { decodeAwaited, storedError } from "./OutcomeDecoding.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 import { TxCollector } from "./Tx.ts"
 import { show, showMs } from "../Show.ts"
@@ -121,16 +122,20 @@ export const startEffectHandler = (
   return () => fiber.interruptUnsafe()
 }
 
+/** What messages about invalid durations add: the durations of Effect. */
+const EFFECT_DURATIONS = ', or a duration of Effect, like "5 minutes" or Duration.minutes(5)'
+
 /** A duration in milliseconds. It may be given in the syntax of this package or of Effect. */
 const durationMs = (duration: StepDuration, what: string): number => {
   if (typeof duration === "number" || (typeof duration === "string" && !duration.includes(" "))) {
-    return positiveDuration(duration, what)
+    return positiveDuration(duration, what, EFFECT_DURATIONS)
   }
   const parsed = EffectDuration.fromInput(duration as EffectDuration.Input)
   // `positiveDuration` reports a value that is in neither syntax
   return positiveDuration(
     Option.isNone(parsed) ? String(duration) : EffectDuration.toMillis(parsed.value),
-    what
+    what,
+    EFFECT_DURATIONS
   )
 }
 
@@ -356,9 +361,9 @@ const failedInvocation = (
   schema: Schema.Codec<unknown, unknown> | undefined,
   error: SerializedError
 ): Effect.Effect<never, unknown> => {
-  const restored = storedError(turn, call, error)
-  if (schema === undefined || !(restored instanceof InvokeError)) return Effect.fail(restored)
-  const fail = (failure: unknown) => Effect.fail(withFailure(restored, failure))
+  const restoredError = storedError(turn, call, error)
+  if (schema === undefined || !(restoredError instanceof InvokeError)) return Effect.fail(restoredError)
+  const fail = (failure: unknown) => Effect.fail(withFailure(restoredError, failure))
   if (error.data !== undefined && encodedFailure in error.data) {
     const what = `Failure of ${invokedLabel(turn, call.name)}`
     return Effect.flatMap(decode(schema, error.data[encodedFailure], what), fail)
@@ -366,10 +371,10 @@ const failedInvocation = (
   // There is no encoded failure when the function has no `error` schema, when the error did not fit that schema, or
   // when a test stub failed in place of the function. The fields of the error may fit the caller's schema all the same.
   const fields = error.cause?.data
-  if (fields === undefined) return Effect.fail(restored)
+  if (fields === undefined) return Effect.fail(restoredError)
   return Effect.matchEffect(decodeFromJson(schema, fields), {
     onSuccess: fail,
-    onFailure: () => Effect.fail(restored)
+    onFailure: () => Effect.fail(restoredError)
   })
 }
 
@@ -435,18 +440,19 @@ export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService =>
       callStep(place, stepRows.sleepUntil, name, { makeArguments: () => until }),
 
     waitForEvent: (name: string, filter: EffectEventFilter<string | EventDefinition>) => {
-      const schema = definitionOf(filter?.event)?.schema
+      const definition = definitionOf(filter?.event)
       return callStep(place, stepRows.waitForEvent, name, {
         makeArguments: () => filter,
-        ...(schema === undefined
+        ...(definition === undefined
           ? {}
           : {
-              convertResult: (event: IronflowEvent) =>
-                Effect.map(
-                  validationEffect(() =>
-                    validateData(asStandard(schema), event.data, `Data of event "${event.name}"`)
-                  ),
-                  (data): IronflowEvent => ({ ...event, data })
+              convertResult: (event: IronflowEvent, call: StepCall) =>
+                validationEffect(() => decodeAwaited(turn, definition, event, validateData)).pipe(
+                  Effect.map((data): IronflowEvent => ({ ...event, data })),
+                  Effect.catchIf(isEventTooNew, (error) => {
+                    turn.pauseForNewEvent(error, call)
+                    return Effect.never
+                  })
                 )
             })
       })
@@ -457,8 +463,8 @@ export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService =>
       input?: unknown,
       options: EffectInvokeOptions<unknown, unknown> = {}
     ) => {
-      const declared = declarationsOf(target)
-      const { error: errorSchema = declared.error, success = declared.success } = options
+      const declarations = declarationsOf(target)
+      const { error: errorSchema = declarations.error, success = declarations.success } = options
       return callStep(place, stepRows.invoke, invokedId(target), {
         makeArguments: () => ({ target, input, options }),
         convertResult: (value, { name }) =>

@@ -84,8 +84,8 @@ export class Journal {
   }
 
   /**
-   * Names of the steps that earlier turns have begun and that this turn has not called. Steps in branches count only
-   * once the handler has `completed`: before that, the handler may still call them when other branches have ended.
+   * Names of the steps that earlier turns have begun and that this turn has not called. Steps in branches are included
+   * only if the handler has `completed`: before that, the handler may still call them when other branches have ended.
    */
   uncalled(completed: boolean): ReadonlyArray<string> {
     if (this.#recorded.size === 0 && this.#unreached.size === 0) return []

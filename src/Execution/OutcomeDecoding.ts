@@ -1,12 +1,15 @@
 /** Converts the outcomes of steps for handlers of both APIs. */
 import { withCallSite } from "../CallSite.ts"
+import { asStandard } from "../EffectSchema.ts"
 import { deserializeError, messageOf, type SerializedError, StepError, withoutEncoding } from "../Errors.ts"
-import type { IronflowEvent } from "../Event.ts"
+import type { EventDefinition, IronflowEvent } from "../Event.ts"
+import { decodeForReader } from "../EventVersions.ts"
 import { isObject } from "../Json.ts"
 import type { TxOutcome } from "../Protocol/Worker.ts"
 import { callSiteOf } from "./FunctionPlan.ts"
-import type { StepCall } from "./StepCall.ts"
+import type { StandardSchemaV1 } from "../StandardSchema.ts"
 import { stepId } from "../StepId.ts"
+import type { StepCall } from "./StepCall.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 
 /**
@@ -21,9 +24,9 @@ export const storedError = (turn: TurnMachine, call: StepCall, stored: Serialize
 
 /** The error that a failed step rejects with. */
 export const stepError = (turn: TurnMachine, call: StepCall, error: SerializedError): StepError => {
-  const thrown = withoutEncoding(error)
-  const cause = storedError(turn, call, thrown)
-  return new StepError(messageOf(thrown), {
+  const thrownError = withoutEncoding(error)
+  const cause = storedError(turn, call, thrownError)
+  return new StepError(messageOf(thrownError), {
     stepId: stepId(turn.job.runId, call.key),
     stepName: call.name,
     retryable: false,
@@ -44,15 +47,28 @@ export const readTx = (stored: unknown): TxOutcome =>
 /** The event that a wait received, for handlers. */
 export const readEvent = (turn: TurnMachine, value: unknown): IronflowEvent => {
   const { data, name, timestamp, traceparent: _, version, ...rest } = value as StoredEvent
-  const { upcast } = turn.host
+  const { eventDefinitions } = turn.host
   return {
     ...rest,
     name,
     version,
-    data: upcast === undefined ? data : upcast(name, data, version),
+    data: eventDefinitions === undefined ? data : eventDefinitions.upcastEvent(name, data, version),
     timestamp: new Date(timestamp)
   }
 }
+
+/** Decodes the data of an event that a wait for `definition` has received. `validate` may be asynchronous. */
+export const decodeAwaited = (
+  turn: TurnMachine,
+  definition: EventDefinition,
+  event: IronflowEvent,
+  validate: (schema: StandardSchemaV1, data: unknown, what: string) => unknown
+): unknown =>
+  decodeForReader(event, definition, turn.host.eventDefinitions, (data) =>
+    definition.schema === undefined
+      ? data
+      : validate(asStandard(definition.schema), data, `Data of event "${event.name}"`)
+  )
 
 /** An event in the outcome of a wait, in the form in which the engine stores it. */
 interface StoredEvent extends Omit<IronflowEvent, "timestamp"> {

@@ -1,7 +1,7 @@
 /**
  * Brings outcomes to the handler. Each outcome is reported, gets its place in the journal, and is delivered in the
- * order of the journal. An event that a wait has received also decides how far back a later wait for the same event
- * looks: see `UnseenEvents.ts`.
+ * order of the journal. An event that a wait has received also limits which earlier events a later wait accepts: see
+ * `UnseenEvents.ts`.
  */
 import type { SerializedError } from "../Errors.ts"
 import type { Job, Outcome, TurnOp } from "../Protocol/Worker.ts"
@@ -167,7 +167,7 @@ export class Outcomes implements Progress {
     this.#lastWait = undefined
     this.#host.probe?.delivers?.()
     if (call.kind === "waitForEvent") {
-      call.scope.waits?.deliver(call, outcome, this.#owner.abandonsSilently)
+      call.scope.eventWaits?.deliver(call, outcome, this.#owner.abandonsSilently)
       this.#lastWait = call
     }
     call.receive(outcome)
@@ -176,20 +176,20 @@ export class Outcomes implements Progress {
   /** Notes that the handler acts on the outcome that was delivered last. */
   noteHandlerActs(): void {
     if (this.#lastWait === undefined) return
-    this.#lastWait.scope.waits?.see(this.#lastWait)
+    this.#lastWait.scope.eventWaits?.see(this.#lastWait)
     this.#lastWait = undefined
   }
 
   /** Notes that the handler makes a step call in this scope. */
   noteCallIn(scope: StepScope): void {
     this.noteHandlerActs()
-    scope.waits?.leaveBehind(this.#deliveredCount)
+    scope.eventWaits?.leaveBehind(this.#deliveredCount)
   }
 
   /** Registers a call that waits for an event. */
   awaitEvent(call: StepCall, op: WaitOp): void {
-    call.scope.waits ??= new UnseenEvents()
-    call.scope.waits.add(call, op, this.#deliveredCount)
+    call.scope.eventWaits ??= new UnseenEvents()
+    call.scope.eventWaits.add(call, op, this.#deliveredCount)
   }
 
   /** Drops the outcome of a call that the handler no longer wants. */

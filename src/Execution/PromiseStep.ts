@@ -5,9 +5,9 @@
 import { AsyncResource } from "node:async_hooks"
 import { sharedGetters } from "../SharedGetters.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
-import { asStandard } from "../EffectSchema.ts"
 import { serializeError, toError, ValidationError } from "../Errors.ts"
 import type { IronflowEvent } from "../Event.ts"
+import { isEventTooNew } from "../EventVersions.ts"
 import type { FunctionContext, IronflowFunction, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
 import { decodeResult } from "../ResultEncoding.ts"
@@ -45,7 +45,7 @@ import {
 } from "./PromiseCode.ts"
 import type { StepScope } from "./StepScope.ts"
 import type { StepCall } from "./StepCall.ts"
-import { stepError } from "./OutcomeDecoding.ts"
+import { decodeAwaited, stepError } from "./OutcomeDecoding.ts"
 import { callPromise } from "./CallPromise.ts"
 import {
   declarationsOf,
@@ -156,6 +156,7 @@ const callStep = <Given, Result, T>(
           // The type of each call's result is in the interface of the steps.
           succeed((convertResult === undefined ? result : convertResult(result)) as T)
         } catch (error) {
+          if (isEventTooNew(error)) return turn.pauseForNewEvent(error, stepCall)
           fail(row.wrapsFailures ? stepError(turn, stepCall, serializeError(error)) : toError(error))
         }
       })
@@ -274,18 +275,18 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
       name: string,
       filter: Omit<EventFilter, "event"> & { readonly event: unknown }
     ) {
-      const schema = definitionOf(filter?.event)?.schema
+      const definition = definitionOf(filter?.event)
       return callStep(place, waitForEvent, stepRows.waitForEvent, name, {
         makeArguments: () => filter,
-        ...(schema === undefined
+        ...(definition === undefined
           ? {}
           : {
               convertResult: (event: IronflowEvent) => ({
                 ...event,
-                data: validate(asStandard(schema), event.data, `Data of event "${event.name}"`)
+                data: decodeAwaited(turn, definition, event, validate)
               })
             }),
-        onAwait: (call) => call.scope.waits?.see(call)
+        onAwait: (call) => call.scope.eventWaits?.see(call)
       })
     } as StepClient["waitForEvent"],
 

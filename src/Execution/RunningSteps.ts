@@ -14,11 +14,11 @@ import type { TurnHost } from "./TurnHost.ts"
  * How long code without a timeout is awaited after it was asked to stop, in milliseconds. Code with a timeout is awaited
  * until its timeout.
  */
-export const stopGraceMs = 5000
+export const STOP_GRACE_MS = 5000
 
 export interface RunningOwner extends AttemptOwner {
   /**
-   * Called when the code of a step was asked to stop and did not end within {@link stopGraceMs}. The code is no
+   * Called when the code of a step was asked to stop and did not end within {@link STOP_GRACE_MS}. The code is no
    * longer awaited.
    */
   readonly onGiveUp: (call: StepCall) => void
@@ -112,7 +112,7 @@ export class RunningSteps {
     for (const attempt of this.#attempts) {
       if (!isWithin(attempt.call.scope, group)) continue
       const reason = new StepAbortedError(attempt.call.name, cause)
-      attempt.cancelTimer ??= this.#host.alarm.at(now + stopGraceMs, () => this.#giveUp(attempt, reason))
+      attempt.cancelTimer ??= this.#host.alarm.at(now + STOP_GRACE_MS, () => this.#giveUp(attempt, reason))
       attempt.abort(reason)
     }
   }

@@ -45,7 +45,7 @@ export class StepCall {
    * For a wait for an event: the earlier waits for the same event and `match` whose events the handler had not
    * seen when it made this call (`UnseenEvents`).
    */
-  unseen: ReadonlyArray<StepCall> | undefined = undefined
+  unseenWaits: ReadonlyArray<StepCall> | undefined = undefined
   /**
    * Whether `TurnSteps.withdraw` was called: the handler has shown that it does not wait for this call, as an
    * interrupted fiber does. A promise that nobody awaits gives no such sign.

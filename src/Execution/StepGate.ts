@@ -64,10 +64,10 @@ export class StepGate {
     if (!this.#progress.isCaughtUp || this.isPausing) return noCalls
     const takesCode = this.#heldCode.length > 0 && this.#isOpen && !this.isWrappingUp
     if (this.#heldOps.length === 0 && !takesCode) return noCalls
-    const taken = takesCode ? [...this.#heldOps, ...this.#heldCode] : this.#heldOps
+    const takenCalls = takesCode ? [...this.#heldOps, ...this.#heldCode] : this.#heldOps
     this.#heldOps = []
     if (takesCode) this.#heldCode = []
-    return taken
+    return takenCalls
   }
 
   /** Forgets the held calls. */

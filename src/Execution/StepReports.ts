@@ -69,11 +69,12 @@ export const encodeExit = (
 
 /** A failure in the form of the journal. `site` is the place where the step was called. */
 export const storedFailure = ({ encoded, error }: FailedExit, site: string): SerializedError => {
-  const thrown = serializeError(error)
-  const stack = withCallSite(thrown.stack ?? `${thrown.name}: ${thrown.message}`, site)
+  const thrownError = serializeError(error)
+  const stack = withCallSite(thrownError.stack ?? `${thrownError.name}: ${thrownError.message}`, site)
   // a thrown value that is no error has no stack of its own; when the call site is unknown too, none is stored
-  const stored = thrown.stack === undefined && site === "" ? thrown : { ...thrown, stack }
-  return withEncoding(stored, encoded)
+  const errorWithSite =
+    thrownError.stack === undefined && site === "" ? thrownError : { ...thrownError, stack }
+  return withEncoding(errorWithSite, encoded)
 }
 
 /** The error, with the typed failure in encoded form if there is one. */
@@ -81,15 +82,15 @@ export const withEncoding = (stored: SerializedError, encoded: unknown): Seriali
   encoded === undefined ? stored : { ...stored, data: { ...stored.data, [encodedFailure]: encoded } }
 
 /**
- * The op of a wait for an event, as it is reported. A wait looks back to the last event that an equal wait has
- * received. The op names the waits of `call.unseen` that are in the journal by now: for the engine, those waits have
- * received nothing.
+ * The op of a wait for an event, as it is reported. A wait also accepts earlier events: those after the last event that
+ * an equal wait has received. The op names the waits of `call.unseenWaits` that are in the journal by now: for the engine,
+ * those waits have received nothing.
  */
 export const waitToReport = (call: StepCall, op: WaitOp): WaitOp => {
-  const unseen = call.unseen
+  const unseen = call.unseenWaits
     ?.filter(({ pendingOutcome }) => pendingOutcome !== undefined)
     .map(({ key }) => key)
-  call.unseen = undefined
+  call.unseenWaits = undefined
   return unseen === undefined || unseen.length === 0 ? op : { ...op, unseen }
 }
 

@@ -21,7 +21,7 @@ export class StepScope {
   readonly group: BranchGroup
   readonly keys: StepKeys
   /** The waits for events in the scope; `undefined` until the first one. */
-  waits: UnseenEvents | undefined = undefined
+  eventWaits: UnseenEvents | undefined = undefined
 
   constructor(group: BranchGroup, prefix: string) {
     this.group = group

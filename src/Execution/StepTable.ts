@@ -56,7 +56,7 @@ export interface StepRow<Given, Result> {
    * Makes the call; `undefined` when there is nothing to wait for. Throws `ValidationError` for invalid
    * arguments before the call has a key, so that nothing is recorded.
    */
-  readonly call: (place: Place, name: string, given: Given, receive: Receive) => StepCall | undefined
+  readonly call: (place: Place, name: string, args: Given, receive: Receive) => StepCall | undefined
   /** Reads the result for handlers. A schema may decode it afterwards. */
   readonly read: (turn: TurnMachine, value: unknown) => Result
   /**
@@ -92,13 +92,13 @@ const DEFAULT_INVOKE_MS = 30_000
 const row = <Given, Result>(definition: StepRow<Given, Result>): StepRow<Given, Result> => definition
 
 const noResult = (): void => undefined
-const unchanged = (_: TurnMachine, value: unknown): unknown => value
+const returnValue = (_: TurnMachine, value: unknown): unknown => value
 
 export const stepRows = {
   run: row({
     naming: "step name",
     call: (place, name, given: GivenCode, receive) => codeCall(place, "run", name, given, receive),
-    read: unchanged,
+    read: returnValue,
     wrapsFailures: true
   }),
 
@@ -181,7 +181,7 @@ export const stepRows = {
       const op: StepOp = { _tag: "Invoke", stepKey, name: functionId, functionId, input: text, timeoutMs }
       return engineCall(scope, "invoke", op, receive)
     },
-    read: unchanged,
+    read: returnValue,
     wrapsFailures: false
   }),
 
@@ -193,7 +193,7 @@ export const stepRows = {
       const op: StepOp = { _tag: "InvokeAsync", stepKey, name: functionId, functionId, input: text }
       return engineCall(scope, "invokeAsync", op, receive)
     },
-    read: unchanged,
+    read: returnValue,
     wrapsFailures: false
   }),
 
@@ -207,7 +207,7 @@ export const stepRows = {
       const op: StepOp = { _tag: "Publish", stepKey, name: `publish:${topic}`, topic, data: text }
       return engineCall(scope, "publish", op, receive)
     },
-    read: unchanged,
+    read: returnValue,
     wrapsFailures: true
   })
 }

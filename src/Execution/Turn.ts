@@ -3,7 +3,8 @@
  * ended, another turn follows. That turn finds in the journal the steps that earlier turns have recorded.
  */
 import type { IronflowEvent } from "../Event.ts"
-import { type HandledEvent, validateEvent } from "../EventData.ts"
+import { type HandledEvent as PreparedEvent, validateEvent } from "../EventData.ts"
+import { isEventTooNew } from "../EventVersions.ts"
 import { type AnyFunction, isEffectFunction } from "../Function.ts"
 import { decodeJson } from "../Json.ts"
 import type { Job } from "../Protocol/Worker.ts"
@@ -18,21 +19,21 @@ export type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
 
 /**
  * Starts a turn of `fn` for `job`. `onEndUntraced` is called once: when the turn's last op was acknowledged, or after
- * `abort`. The turn reports to the host, `untraced`. If the turn is traced, its reports and its end go through the
+ * `abort`. The turn reports to the host, `untracedHost`. If the turn is traced, its reports and its end go through the
  * trace.
  */
 export const startTurn = (
   fn: AnyFunction,
   job: Job,
-  untraced: TurnHost,
+  untracedHost: TurnHost,
   onEndUntraced: (end: TurnEnd) => void
 ): TurnHandle => {
-  const trace = traceTurn(job, untraced)
+  const trace = traceTurn(job, untracedHost)
   const host: TurnHost =
     trace?.host ??
     (job.event.trace === undefined
-      ? untraced
-      : { ...untraced, report: (op, onAck) => untraced.report(passTraceOn(job, op), onAck) })
+      ? untracedHost
+      : { ...untracedHost, report: (op, onAck) => untracedHost.report(passTraceOn(job, op), onAck) })
   const onEnd =
     trace === undefined
       ? onEndUntraced
@@ -53,17 +54,17 @@ export const startTurn = (
     onEnd
   })
 
-  let stored: StoredJson
+  let storedEvent: StoredJson
   try {
-    stored = decodeEvent(job)
+    storedEvent = decodeEvent(job)
   } catch (error) {
     turn.pauseForDamagedEvent(error)
     return turn
   }
 
-  const start = (handled: HandledEvent): void => {
+  const start = (preparedEvent: PreparedEvent): void => {
     if (turn.isOver) return
-    const event = eventOf(job, handled, stored.metadata)
+    const event = makeEvent(job, preparedEvent, storedEvent.metadata)
     const run = {
       id: job.runId,
       functionId: job.functionId,
@@ -78,12 +79,14 @@ export const startTurn = (
     if (isInterrupted) interruptFiber()
   }
 
+  const failed = (error: unknown): void =>
+    isEventTooNew(error) ? turn.pauseForNewEvent(error) : turn.handlerFailed(error)
   try {
-    const handled = handledEvent(fn, job, stored.data, host)
-    if (handled instanceof Promise) handled.then(start).catch((error: unknown) => turn.handlerFailed(error))
-    else start(handled)
+    const preparedEvent = prepareEvent(fn, job, storedEvent.data, host)
+    if (preparedEvent instanceof Promise) preparedEvent.then(start).catch(failed)
+    else start(preparedEvent)
   } catch (error) {
-    turn.handlerFailed(error)
+    failed(error)
   }
   return turn
 }
@@ -103,17 +106,23 @@ const decodeEvent = ({ event }: Job): StoredJson => ({
  * The event for the handler, with its data upcast and validated. The result is a promise when the schema is
  * asynchronous.
  */
-const handledEvent = (
+const prepareEvent = (
   fn: AnyFunction,
   { event }: Job,
   data: unknown,
   host: TurnHost
-): HandledEvent | Promise<HandledEvent> => {
-  const newest = host.upcast === undefined ? data : host.upcast(event.name, data, event.version)
-  return validateEvent(fn, event.name, newest)
+): PreparedEvent | Promise<PreparedEvent> => {
+  const { eventDefinitions } = host
+  const { name, version } = event
+  const newest = eventDefinitions === undefined ? data : eventDefinitions.upcastEvent(name, data, version)
+  return validateEvent(fn, { name, version, data: newest }, eventDefinitions)
 }
 
-const eventOf = (job: Job, { data, name }: HandledEvent, metadata: StoredJson["metadata"]): IronflowEvent => {
+const makeEvent = (
+  job: Job,
+  { data, name }: PreparedEvent,
+  metadata: StoredJson["metadata"]
+): IronflowEvent => {
   const { event } = job
   return {
     id: event.id,

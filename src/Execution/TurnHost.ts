@@ -8,6 +8,8 @@ import type { LogLine, Notice, Outcome, TurnOp } from "../Protocol/Worker.ts"
 import type { RunningStep } from "../Protocol/RunningSteps.ts"
 import type { Alarm } from "./Alarm.ts"
 import type { StepTracing } from "./StepTracing.ts"
+import type { EventDefinitionRegistry } from "../Upcaster.ts"
+import type { PauseCode } from "./TurnPause.ts"
 import type { TurnProbe } from "./TurnProbe.ts"
 
 export interface TurnHost {
@@ -45,8 +47,8 @@ export interface TurnHost {
   readonly mayBegin?: () => boolean
   /** Starts a step's code now or a little later. When this is absent, code starts at once. */
   readonly pace?: (start: () => void) => void
-  /** Upgrades the data of a stored event to its latest version. */
-  readonly upcast?: (name: string, data: unknown, version: number) => unknown
+  /** The registered event definitions: they upcast the data of stored events. */
+  readonly eventDefinitions?: Pick<EventDefinitionRegistry, "upcastEvent" | "getLatestVersion">
   /** The tracing of the turn, if it is traced. */
   readonly tracing?: StepTracing
   /** Observes the turn, for tests. */
@@ -61,7 +63,7 @@ export type TurnEnd =
   | { readonly _tag: "Retrying"; readonly error: SerializedError }
   /** The run waits for the open steps, or was released: then `open` is empty, and another turn follows. */
   | { readonly _tag: "Suspended"; readonly open: ReadonlyArray<string> }
-  | { readonly _tag: "Paused"; readonly code: "NONDETERMINISM" | "STORE_CORRUPT"; readonly message: string }
+  | { readonly _tag: "Paused"; readonly code: PauseCode; readonly message: string }
   /** `TurnHandle.abort` was called. */
   | { readonly _tag: "Aborted"; readonly reason: Error }
 

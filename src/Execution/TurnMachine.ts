@@ -32,7 +32,13 @@ import { BranchGroup, StepScope } from "./StepScope.ts"
 import type { StepCall, StepCode } from "./StepCall.ts"
 import { withEncoding } from "./StepReports.ts"
 import type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
-import { damagedEventPause, damagedStepPause, nondeterminismPause, type TurnPause } from "./TurnPause.ts"
+import {
+  damagedEventPause,
+  damagedStepPause,
+  newEventPause,
+  nondeterminismPause,
+  type TurnPause
+} from "./TurnPause.ts"
 import { TurnSignal } from "./TurnSignal.ts"
 import { type StepsOwner, TurnSteps } from "./TurnSteps.ts"
 import {
@@ -205,11 +211,11 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
       this.#beginCompensations()
       return
     }
-    const open = this.steps.suspended.keys
+    const openKeys = this.steps.suspended.keys
     this.#isSuspended = true
     this.#warn(uncalledWarning(this.#subject, this.steps.journal.uncalled(false), false))
     this.#warn(sleepsWarning(this.#subject, this.#openSleeps))
-    this.#finish({ _tag: "Suspend", open }, { _tag: "Suspended", open })
+    this.#finish({ _tag: "Suspend", open: openKeys }, { _tag: "Suspended", open: openKeys })
   }
 
   // ---------------------------------------------------------------------------
@@ -258,8 +264,9 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   }
 
   /**
-   * Awaits the running steps of a handler, and the journal's outcomes for its calls, before it calls `onClosed`. The
-   * handler has failed, or has registered the compensations of an earlier turn again.
+   * Called when the handler has failed, or has registered the compensations of an earlier turn again. Calls `onClosed`
+   * once the running steps of the handler have ended, and the handler has received the journal's outcomes for its
+   * calls.
    */
   #closeHandler(onClosed: () => void): void {
     this.#phase = "closing"
@@ -297,20 +304,20 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
     this.#failNow(new LimitExceededError(what, calls, stepsPerRun, "steps"))
   }
 
-  #conclude(thrown: unknown, encoded?: unknown): void {
-    const error = errorWithoutSecrets(this.job, withEncoding(serializeError(thrown), encoded))
+  #conclude(thrownError: unknown, encoded?: unknown): void {
+    const error = errorWithoutSecrets(this.job, withEncoding(serializeError(thrownError), encoded))
     const { attempt, runId } = this.job
     const { functionId, retry } = this.plan
     const verdict = handlerVerdict({
-      error: thrown,
-      isStepFailure: this.#stepFailures?.has(thrown) === true,
+      error: thrownError,
+      isStepFailure: this.#stepFailures?.has(thrownError) === true,
       attempt,
       maxAttempts: retry.maxAttempts,
       compensations: this.#compensations.size
     })
     if (verdict === "again") {
       const what = () => `Run ${runId} of function "${functionId}": The handler`
-      const afterMs = delayBeforeRetry(this.host, { error: thrown, failures: attempt, retry, what })
+      const afterMs = delayBeforeRetry(this.host, { error: thrownError, failures: attempt, retry, what })
       this.#finish({ _tag: "RetryRun", error, due: { afterMs } }, { _tag: "Retrying", error })
     } else if (verdict === "failed") {
       this.#finish({ _tag: "Fail", error }, { _tag: "Failed", error })
@@ -334,15 +341,15 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
     this.#runCompensations(compensating.error, this.#compensations.rebuild(compensating.compensations))
   }
 
-  #runCompensations(error: SerializedError, planned: ReadonlyArray<Compensation>): void {
+  #runCompensations(error: SerializedError, compensations: ReadonlyArray<Compensation>): void {
     this.#phase = "compensating"
     this.#cancelTimeout()
     this.steps.beginCompensations()
     const { logger } = this.host
     const scope = new StepScope(new BranchGroup(undefined), "")
     const runFrom = (index: number): void => {
-      for (let i = index; i < planned.length; i++) {
-        const compensation = planned[i] as Compensation
+      for (let i = index; i < compensations.length; i++) {
+        const compensation = compensations[i] as Compensation
         if (this.steps.journal.has(compensation.key)) continue
         const call = compensationCall(compensation, scope, (failure) => {
           if (failure !== undefined) logger.error(`Run ${this.job.runId}: ${failure}`)
@@ -365,8 +372,8 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   // The end of the turn
   // ---------------------------------------------------------------------------
 
-  mismatch(call: StepCall, recorded: StepKind, entry: Function): void {
-    this.#pause(nondeterminismPause(this.plan, this.job.runId, call, recorded, entry))
+  mismatch(call: StepCall, recordedKind: StepKind, entry: Function): void {
+    this.#pause(nondeterminismPause(this.plan, this.job.runId, call, recordedKind, entry))
   }
 
   /** Pauses the run because the record of a step cannot be read. */
@@ -377,6 +384,14 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   /** Pauses the run because the event that started it cannot be read. */
   pauseForDamagedEvent(error: unknown): void {
     if (this.#phase !== "over") this.#pause(damagedEventPause(this.plan, this.job, error))
+  }
+
+  /**
+   * Pauses the run because an event is newer than the code: the one that the wait `call` has received, or without
+   * `call` the one that started the run.
+   */
+  pauseForNewEvent(error: Error, call?: StepCall): void {
+    if (this.#phase !== "over") this.#pause(newEventPause(this.plan, this.job, error, call))
   }
 
   #pause(pause: TurnPause): void {

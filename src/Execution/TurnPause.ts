@@ -4,13 +4,16 @@
  */
 import { callSite } from "../CallSite.ts"
 import { toError } from "../Errors.ts"
+import { EVENT_TOO_NEW } from "../EventVersions.ts"
 import type { Job } from "../Protocol/Worker.ts"
 import type { StepKind } from "../StepKind.ts"
 import { callSiteOf, type FunctionPlan } from "./FunctionPlan.ts"
 import type { StepCall } from "./StepCall.ts"
 
+export type PauseCode = "NONDETERMINISM" | "STORE_CORRUPT" | typeof EVENT_TOO_NEW
+
 export interface TurnPause {
-  readonly code: "NONDETERMINISM" | "STORE_CORRUPT"
+  readonly code: PauseCode
   readonly message: string
   readonly details?: object
 }
@@ -23,23 +26,23 @@ export const nondeterminismPause = (
   plan: FunctionPlan,
   runId: string,
   call: StepCall,
-  recorded: StepKind,
+  recordedKind: StepKind,
   entry: Function
 ): TurnPause => {
   const site = callSite(entry)
-  const recordedSite = callSiteOf(plan, recorded, call.name)
+  const recordedSite = callSiteOf(plan, recordedKind, call.name)
   const inParentheses = (place: string) => (place === "" ? "" : ` (${place})`)
   return {
     code: "NONDETERMINISM",
     message:
       `Function "${plan.functionId}", run ${runId}: step "${call.name}" (${call.key}) was recorded as ` +
-      `"${recorded}"${inParentheses(recordedSite)} and is now called as "${call.kind}"${inParentheses(site)}. The handler must call the same ` +
+      `"${recordedKind}"${inParentheses(recordedSite)} and is now called as "${call.kind}"${inParentheses(site)}. The handler must call the same ` +
       "steps in every turn. Roll the code back and resume the run, give the changed step a new name and patch or fork " +
       "the run, or keep what depends on time, chance or the outside world inside steps",
     details: {
       stepKey: call.key,
       stepName: call.name,
-      recordedKind: recorded,
+      recordedKind: recordedKind,
       calledKind: call.kind,
       ...(recordedSite === "" ? {} : { recordedSite }),
       ...(site === "" ? {} : { callSite: site })
@@ -76,6 +79,24 @@ export const damagedEventPause = (plan: FunctionPlan, job: Job, error: unknown):
     error,
     "Restore the database from a backup, and resume the run"
   )
+
+/**
+ * The pause for a run with an event that is newer than the code: the event that started the run, or the one that a wait
+ * has received. The event is valid. If the run failed instead, what was done would be compensated because an old worker
+ * still runs.
+ */
+export const newEventPause = (
+  { functionId }: FunctionPlan,
+  { runId }: Job,
+  error: Error,
+  call?: StepCall
+): TurnPause => ({
+  code: EVENT_TOO_NEW,
+  message:
+    `Function "${functionId}", run ${runId}${call === undefined ? "" : `, step "${call.name}" (${call.key})`}: ${error.message}. ` +
+    `Resume the run when such code runs${call === undefined ? "" : ", or patch the step with data that this code can read"}`,
+  ...(call === undefined ? {} : { details: { stepKey: call.key, stepName: call.name } })
+})
 
 const damagePause = (
   { functionId }: FunctionPlan,

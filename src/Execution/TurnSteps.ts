@@ -46,7 +46,7 @@ export interface StepsOwner extends Pick<OutcomesOwner, "loopTurnsToDrain" | "ab
    * Called for a step that was recorded with another kind. `entry` is the function that the user's code
    * called.
    */
-  readonly mismatch: (call: StepCall, recorded: StepKind, entry: Function) => void
+  readonly mismatch: (call: StepCall, recordedKind: StepKind, entry: Function) => void
   /** Called when the handler has made more calls than a run may have. */
   readonly tooManySteps: (calls: number) => void
   /** Called when the handler makes a call after the turn has ended. */
@@ -192,9 +192,9 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
       return
     }
 
-    const recorded = this.journal.take(call.key)
-    if (recorded !== undefined) {
-      this.#replay(call, recorded, entry)
+    const recordedEntry = this.journal.take(call.key)
+    if (recordedEntry !== undefined) {
+      this.#replay(call, recordedEntry, entry)
       return
     }
     const openStep = this.journal.reach(call.key)
@@ -227,24 +227,24 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     this.outcomes.noteHandlerActs()
   }
 
-  #replay(call: StepCall, recorded: RecordedEntry, entry: Function): void {
-    const { anyKind, kind, outcome } = recorded.entry
+  #replay(call: StepCall, recordedEntry: RecordedEntry, entry: Function): void {
+    const { anyKind, kind, outcome } = recordedEntry.entry
     if (kind !== call.kind && anyKind !== true) {
       this.#owner.mismatch(call, kind, entry)
       return
     }
     // the error of a failed step may get the place of the step's call, even when the step failed in another process
     if (outcome._tag === "Failure") rememberCallSite(this.#plan, call.kind, call.name, entry)
-    this.outcomes.replay(call, recorded)
+    this.outcomes.replay(call, recordedEntry)
   }
 
   /** Resumes a step that was open before this turn. Returns `false` when its next attempt is to begin now. */
   #resume(call: StepCall, openStep: OpenStep): boolean {
     call.failures = openStep.failures
-    const fired = this.journal.earlyFiring(call.key)
-    if (fired !== undefined) {
-      if (fired.outcome === undefined) return false
-      this.outcomes.settle(call, fired.outcome)
+    const firing = this.journal.earlyFiring(call.key)
+    if (firing !== undefined) {
+      if (firing.outcome === undefined) return false
+      this.outcomes.settle(call, firing.outcome)
       return true
     }
     if (isCode(call.work) && !openStep.pending) return false
@@ -295,9 +295,9 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
 
   #begin(call: StepCall): void {
     const wasCaughtUp = this.outcomes.isCaughtUp
-    // `unseen` is computed now, and not when the call begins: the call may be held, and the handler may see events
+    // `unseenWaits` is computed now, and not when the call begins: the call may be held, and the handler may see events
     // meanwhile.
-    if (isWait(call.work)) call.unseen = call.scope.waits?.unseenBefore(call, call.work)
+    if (isWait(call.work)) call.unseenWaits = call.scope.eventWaits?.unseenBefore(call, call.work)
     if (this.#gate.mayBegin(call)) this.#start(call)
     else this.#gate.keep(call)
     if (!wasCaughtUp || !this.#gate.beginsCode) this.outcomes.pump()
@@ -401,19 +401,19 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
       this.#shelveStopped(call)
       return
     }
-    const stored = errorWithoutSecrets(
+    const storedError = errorWithoutSecrets(
       this.#job,
       storedFailure(failed, callSiteOf(this.#plan, call.kind, call.name))
     )
     if (verdict === "failed") {
-      this.#recordAttempt(attempt, { _tag: "Failure", error: stored })
+      this.#recordAttempt(attempt, { _tag: "Failure", error: storedError })
       return
     }
     call.failures = failures
     this.suspended.add(call)
     const what = () => `Run ${this.#job.runId} of function "${this.#plan.functionId}": Step "${call.name}"`
     this.outcomes.report(
-      stepRetryOp(call, stored, delayBeforeRetry(this.#host, { error, failures, retry, what }))
+      stepRetryOp(call, storedError, delayBeforeRetry(this.#host, { error, failures, retry, what }))
     )
     this.outcomes.pump()
   }

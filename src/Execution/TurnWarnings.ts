@@ -3,7 +3,7 @@
  * was logged before.
  */
 import { type FunctionPlan, rememberUncalled } from "./FunctionPlan.ts"
-import { stopGraceMs } from "./RunningSteps.ts"
+import { STOP_GRACE_MS } from "./RunningSteps.ts"
 
 /** Names the run of a turn in messages. */
 export interface RunLabel {
@@ -74,5 +74,5 @@ export const lateWarning = (subject: RunLabel, what: string): string =>
 
 /** Warns that the code of a step did not stop when asked. */
 export const gaveUpWarning = (runId: string, stepName: string): string =>
-  `Run ${runId}: step "${stepName}" did not stop within ${stopGraceMs / 1000} s of being aborted; ` +
+  `Run ${runId}: step "${stepName}" did not stop within ${STOP_GRACE_MS / 1000} s of being aborted; ` +
   "its result is ignored. Make it listen to its `signal`"

@@ -97,10 +97,10 @@ export class TxCollector implements Tx {
         options?: TxAppendAllOptions
       ): void => {
         checkKeys(options, appendAllKeys, this.#call(`streams.of(...).${method}`))
-        const encoded = Array.isArray(events)
+        const encodedEvents = Array.isArray(events)
           ? (events as ReadonlyArray<GivenEntityEvent>).map((event) => encodeEvent(entity, entityId, event))
           : events
-        this.#append(checkAppend(entityId, { entityType: entity.type, events: encoded }, options))
+        this.#append(checkAppend(entityId, { entityType: entity.type, events: encodedEvents }, options))
       }
       return {
         append: (entityId, event, options) => appendAll("append", entityId, [event], options),
@@ -111,11 +111,13 @@ export class TxCollector implements Tx {
 
   emit(event: EventRef, data?: unknown, options: TxEmitOptions = {}): void {
     checkKeys(options, eventKeys, this.#call("emit"))
-    const given = isEventDefinition(event) ? { ...options, event, data } : { ...options, name: event, data }
-    const named: EventByName<GivenEvent> = encodeEventNow<GivenEvent>(given, jsonCodec)
+    const eventInput = isEventDefinition(event)
+      ? { ...options, event, data }
+      : { ...options, name: event, data }
+    const named: EventByName<GivenEvent> = encodeEventNow<GivenEvent>(eventInput, jsonCodec)
     // the event may lack a version, in spite of its type: then the check assumes 1
-    const checked = checkStreamEvent(named as StreamEventInput)
-    this.#add({ _tag: "emit", ...checked }, 1, sizeOf(checked))
+    const checkedEvent = checkStreamEvent(named as StreamEventInput)
+    this.#add({ _tag: "emit", ...checkedEvent }, 1, sizeOf(checkedEvent))
   }
 
   kv<S extends AnySchema | undefined = undefined>(
@@ -151,7 +153,7 @@ export class TxCollector implements Tx {
   #write(
     bucket: string,
     key: string,
-    written: { readonly value: unknown } | undefined,
+    newValue: { readonly value: unknown } | undefined,
     expected?: number
   ): void {
     // the name of a bucket contains no slash, so this text stands for one key of one bucket
@@ -161,17 +163,17 @@ export class TxCollector implements Tx {
         `Key "${key}" of bucket "${bucket}" is written twice in the transaction of step "${this.#stepName}": write it once`
       )
     }
-    const stored = written === undefined ? undefined : encodeKeyValue(key, written.value)
+    const storedValue = newValue === undefined ? undefined : encodeKeyValue(key, newValue.value)
     this.#add(
       {
         _tag: "kv",
         bucket,
         key,
-        ...(stored === undefined ? {} : { value: toValueInJson(stored) }),
+        ...(storedValue === undefined ? {} : { value: toValueInJson(storedValue) }),
         ...(expected === undefined ? {} : { expected })
       },
       1,
-      stored?.bytes.byteLength ?? 0
+      storedValue?.bytes.byteLength ?? 0
     )
     this.#keys.add(bucketAndKey)
   }

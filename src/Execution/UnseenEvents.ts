@@ -1,7 +1,8 @@
 /**
  * Tracks events that a wait has received and the handler has not seen, since the wait has lost a race or was
- * interrupted. A wait for an event looks back to the last event that an earlier wait for the same event and `match` has
- * received. It ignores events that the handler has not seen, and so can receive such an event again.
+ * interrupted. A wait for an event also accepts earlier events: those after the last event that an earlier wait for the
+ * same event and `match` has received. Events that the handler has not seen do not count as received, so a later wait
+ * can receive them again.
  *
  * A fiber that stops waiting tells the turn. A promise cannot tell whether the handler still waits for it, so an async
  * handler is judged by its calls. The handler has not seen an event when three things hold. It went on without the

@@ -395,7 +395,7 @@ export const checkProjectionName = (name: unknown): string => {
 export const checkProjectionEvents = (events: unknown, label: string): ReadonlyArray<string> => {
   if (!Array.isArray(events) || events.length === 0 || events.length > declaredListLength) {
     throw new ValidationError(
-      `${label}: \`events\` must be an array of 1 to ${declaredListLength} event names or patterns such as "order.*", got ${Array.isArray(events) ? events.length : show(events)}`
+      `${label}: \`events\` must be an array of 1 to ${declaredListLength} event names or patterns such as "order.*", got ${Array.isArray(events) ? `an array of ${events.length}` : show(events)}`
     )
   }
   return events.map((event: unknown, i) => {

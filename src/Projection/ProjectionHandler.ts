@@ -7,6 +7,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { asStandard } from "../EffectSchema.ts"
 import { ValidationError } from "../Errors.ts"
+import type { EventDefinition } from "../Event.ts"
+import { decodeForReader } from "../EventVersions.ts"
 import { decodeJson } from "../Json.ts"
 import type { Logger } from "../Logger.ts"
 import {
@@ -86,17 +88,28 @@ export const makeProjectionHandler = ({
   const { name, partitionKey } = config
   const handler = isEffectProjection(projection) ? projection.program : projection.config.handler
   const { definitions = [] } = config
-  const schemas = new Map(definitions.map((definition) => [definition.name, definition.schema]))
+  const readers = new Map(definitions.map((definition) => [definition.name, definition]))
 
   const iso = makeIso()
   // all events share this object
   const projectionInfo = Object.freeze({ name, version: VERSION })
 
+  const decodeWith = (
+    reader: EventDefinition,
+    { name, version }: ProjectionLogEvent,
+    upcastData: unknown
+  ): unknown =>
+    decodeForReader({ name, version, data: upcastData }, reader, eventDefinitions, (data) =>
+      reader.schema === undefined
+        ? data
+        : validate(asStandard(reader.schema), data, `Data of event "${name}"`)
+    )
+
   const decode = (event: ProjectionLogEvent): ProjectionEvent => {
     let data = decodeJson(event.data)
     if (eventDefinitions !== undefined) data = eventDefinitions.upcastEvent(event.name, data, event.version)
-    const schema = schemas.get(event.name)
-    if (schema !== undefined) data = validate(asStandard(schema), data, `Data of event "${event.name}"`)
+    const reader = readers.get(event.name)
+    if (reader !== undefined) data = decodeWith(reader, event, data)
     const decoded: Writable<ProjectionEvent> = {
       id: event.id,
       name: event.name,

@@ -1,69 +1,53 @@
 /** Push mode in the Promise API: one handler for every framework. */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import type { exchangeOf } from "../Serve/FrameworkAdapters.ts"
-import { type HandlerContext, resolveServeOptions, type ServeOptions } from "../Serve/Options.ts"
-import type { ServeService } from "../Serve/Serve.ts"
-import { errorOf } from "./Promisify.ts"
+import { resolveServeOptions, type ServeHandler, type ServeOptions } from "../Serve/Options.ts"
+import type { AnyFunction, FunctionRequirements } from "../Function.ts"
 import type { RunnableFunction } from "./Worker.ts"
 
-export type { HandlerContext, HandlerOptions } from "../Serve/Options.ts"
+export type { HandlerContext, HandlerOptions, ServeHandler } from "../Serve/Options.ts"
 
 /** Options of `serve()`. */
 export interface ServeConfig extends ServeOptions<ReadonlyArray<RunnableFunction>> {}
 
-/**
- * Answers a request of any framework. If the framework has a response object, the answer is written to this
- * object; if not, the handler resolves to a `Response`.
- */
-export type ServeHandler = (
-  // oxlint-disable-next-line typescript/no-explicit-any -- a Request, an IncomingMessage, or the context of a framework
-  request: any,
-  responseOrContext?: HandlerContext
-  // oxlint-disable-next-line typescript/no-explicit-any -- a `Response`, or what the framework expects
-) => Promise<any>
+/** The options of `serve()` for these functions. If one requires services, the type of `functions` is a message. */
+type ServeConfigOf<Functions extends ReadonlyArray<AnyFunction>> =
+  RequiresNothing<FunctionRequirements<Functions[number]>> extends true
+    ? ServeOptions<Functions>
+    : {
+        readonly functions: "One of these functions requires services: use Serve.make of @ironflow/node/effect"
+      }
+
+/** Whether these requirements are none, or unknown. */
+type RequiresNothing<R> = [R] extends [never] ? true : 0 extends 1 & R ? true : false
 
 /**
  * Makes an HTTP handler that runs functions in push mode and receives webhooks. Mount it with `POST`. A handler with
- * webhooks must also be mounted for all paths below its own path.
+ * webhooks must also be mounted for all paths below its own path. Effect functions that require services need
+ * `Serve.make` of `@ironflow/node/effect`.
  *
  * Throws `ValidationError` when the configuration is invalid.
  */
-export const serve = (config: ServeConfig): ServeHandler => {
-  const options = resolveServeOptions(config ?? {})
-  let service: Promise<Loaded> | undefined
-  return async (request, responseOrContext) => {
-    const { exchangeOf, handle } = await (service ??= load(options))
-    const { request: plainRequest, respond, signal } = exchangeOf(request, responseOrContext)
-    const exit = await Effect.runPromiseExit(handle(plainRequest), signal === undefined ? {} : { signal })
-    if (Exit.isSuccess(exit)) return respond(exit.value)
-    // the client is gone, and reads no response
-    if (Cause.hasInterruptsOnly(exit.cause)) return respond(goneResponse)
-    throw errorOf(exit.cause)
-  }
+export const serve: {
+  (config: ServeConfig): ServeHandler
+  // only reached by functions that the first form refuses: it names the reason
+  <const Functions extends ReadonlyArray<AnyFunction>>(config: ServeConfigOf<Functions>): ServeHandler
+} = (config: ServeConfig | { readonly functions: string }): ServeHandler => {
+  // the types refuse a string for `functions`, and so does the check of the options
+  const options = resolveServeOptions((config ?? {}) as ServeConfig)
+  let handler: Promise<ServeHandler> | undefined
+  return async (request, responseOrContext) => (await (handler ??= load(options)))(request, responseOrContext)
 }
 
 /** The same as {@link serve}. */
 export const createHandler = serve
 
-interface Loaded {
-  readonly exchangeOf: typeof exchangeOf
-  readonly handle: ServeService["handle"]
-}
-
 /**
  * Loads the push handler with the first request, so that programs which use other parts of the main entry do
  * not load it.
  */
-const load = async (options: ReturnType<typeof resolveServeOptions>): Promise<Loaded> => {
-  const [{ exchangeOf }, { makeResolved }] = await Promise.all([
-    import("../Serve/FrameworkAdapters.ts"),
-    import("../Serve/Serve.ts")
-  ])
+const load = async (options: ReturnType<typeof resolveServeOptions>): Promise<ServeHandler> => {
+  const { makeResolved } = await import("../Serve/Serve.ts")
   // the type of `functions` only allows functions that require no services
-  const { handle } = await Effect.runPromise(makeResolved<never>(options))
-  return { exchangeOf, handle }
+  const { handler } = await Effect.runPromise(makeResolved<never>(options))
+  return handler
 }
-
-const goneResponse = { status: 499, headers: {}, body: "" }

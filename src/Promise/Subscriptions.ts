@@ -8,7 +8,7 @@ import type {
 } from "../Client/SubscriptionCallbacks.ts"
 import type { SubscriptionSession } from "../Client/SubscriptionSession.ts"
 import type { Body } from "../Client/EventDelivery.ts"
-import type { SubscribedData } from "../Client/TypedSubscription.ts"
+import type { SubscribedData, SubscribedDecoder } from "../Client/TypedSubscription.ts"
 import { resolveServer } from "../Client/HttpOptions.ts"
 import { ClosedError, SubscriptionError, ValidationError } from "../Errors.ts"
 import { type EventDefinition, subscribedPattern } from "../Event.ts"
@@ -355,9 +355,7 @@ export const createSubscriptionClient = (config: SubscriptionClientConfig): Subs
   new SubscriptionClient(config)
 
 /** Makes the decoder of the data. The code for it is loaded only when an event definition is subscribed to. */
-const loadDecoder = async (
-  pattern: string | EventDefinition
-): Promise<((data: unknown) => unknown) | undefined> => {
+const loadDecoder = async (pattern: string | EventDefinition): Promise<SubscribedDecoder | undefined> => {
   if (typeof pattern === "string") return undefined
   const { decoderOf } = await import("../Client/TypedSubscription.ts")
   return decoderOf(pattern)

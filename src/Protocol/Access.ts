@@ -66,8 +66,8 @@ export interface CreateAPIKeyInput {
   /** Display name. */
   readonly name: string
   /**
-   * The environment of the key: its name, `env_` and its name, or `*` for all environments; by default that of
-   * the client. The first key of a server always spans all environments.
+   * The environment of the key: the name of the environment, with or without the prefix `env_`, or `*` for all
+   * environments. By default the environment of the client. The first key of a server always spans all environments.
    */
   readonly envId?: string
   /** Another name of `envId`. */
@@ -297,33 +297,36 @@ export const listApiKeys = operation("GET /api/v1/apikeys", { answer: list(ApiKe
 export const createApiKey = operation("POST /api/v1/apikeys", { answer: NewApiKey })
 export const getApiKey = operation("GET /api/v1/apikeys/:id", {
   answer: ApiKey,
-  missing: ApiKeyNotFoundError
+  notFoundError: ApiKeyNotFoundError
 })
-export const deleteApiKey = operation("DELETE /api/v1/apikeys/:id", { missing: ApiKeyNotFoundError })
+export const deleteApiKey = operation("DELETE /api/v1/apikeys/:id", { notFoundError: ApiKeyNotFoundError })
 export const rotateApiKey = operation("POST /api/v1/apikeys/:id/rotate", {
   answer: NewApiKey,
-  missing: ApiKeyNotFoundError
+  notFoundError: ApiKeyNotFoundError
 })
 
 export const accessLog = operation("GET /api/v1/access-log", { answer: AccessLog })
 
 export const listOrgs = operation("GET /api/v1/orgs", { answer: list(Org), page: "orgs" })
 export const createOrg = operation("POST /api/v1/orgs", { answer: Org })
-export const getOrg = operation("GET /api/v1/orgs/:id", { answer: Org, missing: OrgNotFoundError })
-export const updateOrg = operation("PATCH /api/v1/orgs/:id", { answer: Org, missing: OrgNotFoundError })
-export const deleteOrg = operation("DELETE /api/v1/orgs/:id", { missing: OrgNotFoundError })
+export const getOrg = operation("GET /api/v1/orgs/:id", { answer: Org, notFoundError: OrgNotFoundError })
+export const updateOrg = operation("PATCH /api/v1/orgs/:id", { answer: Org, notFoundError: OrgNotFoundError })
+export const deleteOrg = operation("DELETE /api/v1/orgs/:id", { notFoundError: OrgNotFoundError })
 
 export const listRoles = operation("GET /api/v1/roles", { answer: list(RoleAnswer), page: "roles" })
 export const createRole = operation("POST /api/v1/roles", { answer: RoleAnswer })
-export const getRole = operation("GET /api/v1/roles/:id", { answer: RoleAnswer, missing: RoleNotFoundError })
+export const getRole = operation("GET /api/v1/roles/:id", {
+  answer: RoleAnswer,
+  notFoundError: RoleNotFoundError
+})
 export const updateRole = operation("PATCH /api/v1/roles/:id", {
   answer: RoleAnswer,
-  missing: RoleNotFoundError
+  notFoundError: RoleNotFoundError
 })
-export const deleteRole = operation("DELETE /api/v1/roles/:id", { missing: RoleNotFoundError })
-export const assignPolicy = operation("POST /api/v1/roles/:id/policies", { missing: RoleNotFoundError })
+export const deleteRole = operation("DELETE /api/v1/roles/:id", { notFoundError: RoleNotFoundError })
+export const assignPolicy = operation("POST /api/v1/roles/:id/policies", { notFoundError: RoleNotFoundError })
 export const removePolicy = operation("DELETE /api/v1/roles/:id/policies/:policyId", {
-  missing: RoleNotFoundError
+  notFoundError: RoleNotFoundError
 })
 
 export const listPolicies = operation("GET /api/v1/policies", {
@@ -333,13 +336,13 @@ export const listPolicies = operation("GET /api/v1/policies", {
 export const createPolicy = operation("POST /api/v1/policies", { answer: PolicyAnswer })
 export const getPolicy = operation("GET /api/v1/policies/:id", {
   answer: PolicyAnswer,
-  missing: PolicyNotFoundError
+  notFoundError: PolicyNotFoundError
 })
 export const updatePolicy = operation("PATCH /api/v1/policies/:id", {
   answer: PolicyAnswer,
-  missing: PolicyNotFoundError
+  notFoundError: PolicyNotFoundError
 })
-export const deletePolicy = operation("DELETE /api/v1/policies/:id", { missing: PolicyNotFoundError })
+export const deletePolicy = operation("DELETE /api/v1/policies/:id", { notFoundError: PolicyNotFoundError })
 
 export const callSpecs = {
   /** Lists the keys of the environment; lists all keys when the caller's key spans all environments. */
@@ -388,8 +391,8 @@ export const callSpecs = {
   listRolePolicies: callSpec("GET /api/v1/roles/:id/policies", "role:read", {
     answer: list(PolicyAnswer),
     page: "policies",
-    missing: RoleNotFoundError,
-    respects: { action: "policy:read", kind: "policy" }
+    notFoundError: RoleNotFoundError,
+    secondAction: { action: "policy:read", kind: "policy" }
   }),
   /** Assigns a policy to a role, with immediate effect for all keys of the role. */
   assignPolicy: callSpec(assignPolicy, "role:assign", {

@@ -62,8 +62,8 @@ export interface BulkOperation {
   /** Id of the API key that started the operation, or `local` without a key. */
   readonly by: string
   /**
-   * Number of matching runs so far: those of `done` and of `skipped`. Runs that the key may not see or change do
-   * not count if they match filters; if their ids were given, they count as skipped.
+   * Number of matching runs so far: the sum of `done` and `skipped`. A run that the key may not see or change is not
+   * counted if filters have selected it; it counts as skipped if its id was given.
    */
   readonly matched: number
   /** Number of runs that were changed; in a dry run, of runs that would be changed. */
@@ -119,8 +119,8 @@ interface StartBulk {
  * Throws `ValidationError` for a member that is null, and for a blank name of a step or version. If such a member were
  * ignored, the operation could change more runs than intended, or change runs that it should only count (`dryRun`).
  */
-export const refuseBlankBulkOptions = (given: object): void => {
-  for (const [name, value] of Object.entries(given)) {
+export const refuseBlankBulkOptions = (options: object): void => {
+  for (const [name, value] of Object.entries(options)) {
     const isNamed = name === "fromStep" || name === "from_step" || name === "version"
     if (value !== null && !(isNamed && typeof value === "string" && value.trim() === "")) continue
     throw new ValidationError(
@@ -174,12 +174,12 @@ export const listBulk = operation("GET /api/v1/bulk", {
 })
 export const getBulk = operation("GET /api/v1/bulk/:id", {
   answer: Operation,
-  missing: BulkNotFoundError,
+  notFoundError: BulkNotFoundError,
   onlyOurEngine: true
 })
 export const cancelBulk = operation("POST /api/v1/bulk/:id/cancel", {
   answer: Operation,
-  missing: BulkNotFoundError,
+  notFoundError: BulkNotFoundError,
   repeats: true,
   onlyOurEngine: true
 })

@@ -33,7 +33,7 @@ export interface Rule {
   readonly action: Action
   readonly resource: Resource
   /** Whether the answer may take long. The wait ends when the key stops working. */
-  readonly waits?: true
+  readonly mayWait?: true
 }
 
 /**
@@ -55,7 +55,7 @@ export function each(action: Action, kind: ResourceKind): Rule {
 /** The rule of a call that may wait before it answers. */
 /* @__NO_SIDE_EFFECTS__ */
 export function waiting(rule: Rule): Rule {
-  return { ...rule, waits: true }
+  return { ...rule, mayWait: true }
 }
 /* @__NO_SIDE_EFFECTS__ */
 export function inPath(action: Action, kind: ResourceKind, variable: string): Rule {
@@ -81,7 +81,7 @@ export interface Operation<A = unknown, M extends IronflowError = IronflowError>
   /** Whether only the engine of this package has the call. */
   readonly onlyOurEngine?: true
   /** The error for a 404 about the resource in the path, or in the body of a ConnectRPC call. */
-  readonly missing?: new (id: string) => M
+  readonly notFoundError?: new (id: string) => M
   /** Whether the call is safe to repeat. By default, GET requests are. */
   readonly repeats?: boolean
 }
@@ -92,7 +92,7 @@ interface Served<B, E> {
    * A second action, which the key need not be allowed. But if a policy denies it for a resource that the call shows or
    * affects, the call is denied for this resource.
    */
-  readonly respects?: { readonly action: Action; readonly kind: ResourceKind }
+  readonly secondAction?: { readonly action: Action; readonly kind: ResourceKind }
   /** Query parameters, all optional strings. */
   readonly query?: ReadonlyArray<string>
   /** Headers that affect the call. */
@@ -113,7 +113,7 @@ interface Served<B, E> {
 export interface CallSpec<A = unknown, B = unknown, E extends IronflowError = IronflowError>
   extends Operation<A, E>, Served<B, E> {
   /** The permission that the call needs ({@link accessTo}): an action, or a rule if the resource is not in the path. */
-  readonly may: ActionOnKind | Access
+  readonly permission: ActionOnKind | Access
 }
 
 type More<A, M extends IronflowError> = Omit<Operation<A, M>, Exclude<keyof CallAddress, "streams">>
@@ -153,32 +153,33 @@ export function callSpec<
   const E extends Errors = Record<never, never>
 >(
   call: Endpoint | Operation<A, M>,
-  may: ActionOnKind | Access,
+  permission: ActionOnKind | Access,
   more?: More<A, M> & Omit<Served<B, never>, "errors"> & { readonly errors?: E }
 ): CallSpec<A, B, M | Failure<E>> {
   // the type of the errors is derived from the given errors
-  return { ...(typeof call === "string" ? operation(call) : call), may, ...more } as never
+  return { ...(typeof call === "string" ? operation(call) : call), permission, ...more } as never
 }
 
 /**
- * The rule of a call. If `may` only names an action, the first variable in the path names the resource. If the path has
- * no variable, the rule is for each item of the answer when the answer has pages, and otherwise for all resources of
- * the kind.
+ * The rule of a call. If `permission` only names an action, the first variable in the path names the resource. If the
+ * path has no variable, the rule is for each item of the answer when the answer has pages, and otherwise for all
+ * resources of the kind.
  */
-export const accessTo = ({ may, page, path }: CallSpec): Access => {
-  if (may === "public" || may === "key" || typeof may === "object") return may
-  const kind = may.slice(0, may.indexOf(":")) as ResourceKind // the type of `may` guarantees it
+export const accessTo = ({ permission, page, path }: CallSpec): Access => {
+  if (permission === "public" || permission === "key" || typeof permission === "object") return permission
+  // the type of `permission` guarantees this form
+  const kind = permission.slice(0, permission.indexOf(":")) as ResourceKind
   const variable = /:(\w+)/.exec(path)?.[1]
-  if (variable !== undefined) return inPath(may, kind, variable)
-  return page === undefined ? all(may, kind) : each(may, kind)
+  if (variable !== undefined) return inPath(permission, kind, variable)
+  return page === undefined ? all(permission, kind) : each(permission, kind)
 }
 
 /** The status of a successful call. */
 export const statusOf = ({ answer, status }: CallSpec): number => status ?? (answer === undefined ? 204 : 200)
 
 /** The statuses of the errors of this call, without those that every call may have. */
-export const failuresOf = ({ errors = {}, missing }: CallSpec): ReadonlyArray<number> => [
-  ...new Set([...(missing === undefined ? [] : [404]), ...Object.keys(errors).map(Number)])
+export const failuresOf = ({ errors = {}, notFoundError }: CallSpec): ReadonlyArray<number> => [
+  ...new Set([...(notFoundError === undefined ? [] : [404]), ...Object.keys(errors).map(Number)])
 ]
 
 /**
@@ -190,7 +191,7 @@ export const isCacheable = (spec: CallSpec): boolean => {
   return (
     typeof access === "object" &&
     access.action.endsWith(":read") &&
-    access.waits !== true &&
+    access.mayWait !== true &&
     spec.headers === undefined &&
     isReadOnly(spec)
   )

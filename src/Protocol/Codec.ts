@@ -288,8 +288,8 @@ const readAnswer = (node: Node, isCamelOrSnake: boolean): Read => {
           : value
     case "number":
       return (value) => {
-        const read = toNumber(value)
-        return typeof read === "number" && (read !== 0 || !node.isFilled) ? read : undefined
+        const result = toNumber(value)
+        return typeof result === "number" && (result !== 0 || !node.isFilled) ? result : undefined
       }
     case "flag":
       return (value) => (typeof value === "boolean" ? value : undefined)

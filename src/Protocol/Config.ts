@@ -94,17 +94,17 @@ const ConfigUpdate = fields<
 export const listConfigs = operation("GET /api/v1/config", { answer: Configurations, page: "configs" })
 export const getConfig = operation("GET /api/v1/config/:name", {
   answer: Configuration,
-  missing: ConfigNotFoundError
+  notFoundError: ConfigNotFoundError
 })
 export const setConfig = operation("POST /api/v1/config/:name", { answer: Written })
 export const patchConfig = operation("PATCH /api/v1/config/:name", {
   answer: Written,
-  missing: ConfigNotFoundError
+  notFoundError: ConfigNotFoundError
 })
 export const deleteConfig = operation("DELETE /api/v1/config/:name", { repeats: true })
 export const watchConfig = operation("GET /api/v1/config/:name/watch", {
   answer: ConfigUpdate,
-  missing: ConfigNotFoundError
+  notFoundError: ConfigNotFoundError
 })
 
 export const callSpecs = {

@@ -69,15 +69,15 @@ interface StartErase {
  * Throws `ValidationError` for a member that is null or blank. If such a member were ignored, the operation could erase
  * more data than intended, or erase data that it should only count (`dryRun`).
  */
-export const refuseBlankEraseOptions = (given: object, where = ""): void => {
-  for (const [name, value] of Object.entries(given)) {
+export const refuseBlankEraseOptions = (options: object, where = ""): void => {
+  for (const [name, value] of Object.entries(options)) {
     if (value === null || (typeof value === "string" && value.trim() === "")) {
       throw new ValidationError(
         `erase: \`${where}${name}\` is ${value === null ? "null" : "blank"}: leave it out, or give it a value`
       )
     }
   }
-  const { events } = given as { readonly events?: unknown }
+  const { events } = options as { readonly events?: unknown }
   if (where === "" && events !== undefined) {
     if (typeof events !== "object" || Array.isArray(events)) {
       throw new ValidationError(`erase: \`events\` must be an object of filters, got ${show(events)}`)

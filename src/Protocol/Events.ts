@@ -350,12 +350,12 @@ export const listEvents = operation("IronflowService/ListEvents", {
 export const getEvent = operation("IronflowService/GetEvent", {
   answer: LoggedEventCodec,
   repeats: true,
-  missing: EventNotFoundError
+  notFoundError: EventNotFoundError
 })
 
 export const explainEvent = operation("GET /api/v1/events/:id/explain", {
   answer: ExplainedEvent,
-  missing: EventNotFoundError,
+  notFoundError: EventNotFoundError,
   onlyOurEngine: true
 })
 
@@ -386,7 +386,7 @@ export const callSpecs = {
   /** Emits an event, and answers when the runs that it started have ended. */
   triggerSync: callSpec(
     "IronflowService/TriggerSync",
-    { action: "emit:sync", resource: { from: "body", kind: "event", members: ["event"] }, waits: true },
+    { action: "emit:sync", resource: { from: "body", kind: "event", members: ["event"] }, mayWait: true },
     { body: EmitAndWait, answer: Outcomes, errors: { 504: TimeoutError } }
   ),
   /** Lists events by name or pattern, entity, idempotency key and time, from either end of the log, in pages. */

@@ -30,4 +30,4 @@ export type ReasonCode = (typeof reasonCodes)[number]
  * server.
  */
 export const pageOfReason = (code: string): string | undefined =>
-  reasonCodes.some((one) => one === code) ? `docs/reasons.md#${code.toLowerCase()}` : undefined
+  reasonCodes.some((reason) => reason === code) ? `docs/reasons.md#${code.toLowerCase()}` : undefined

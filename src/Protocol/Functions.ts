@@ -277,39 +277,39 @@ export const restFunctions = operation("GET /api/v1/functions", { answer: Functi
 export const getFunction = operation("IronflowService/GetFunction", {
   answer: Function,
   repeats: true,
-  missing: FunctionNotFoundError
+  notFoundError: FunctionNotFoundError
 })
 export const deleteFunction = operation("DELETE /api/v1/functions/:id", {
   answer: Nothing,
   onlyOurEngine: true,
-  missing: FunctionNotFoundError
+  notFoundError: FunctionNotFoundError
 })
 
 export const pauseFunction = operation("POST /api/v1/functions/:id/pause", {
   answer: Function,
   onlyOurEngine: true,
-  missing: FunctionNotFoundError
+  notFoundError: FunctionNotFoundError
 })
 export const resumeFunction = operation("POST /api/v1/functions/:id/resume", {
   answer: Function,
   onlyOurEngine: true,
-  missing: FunctionNotFoundError
+  notFoundError: FunctionNotFoundError
 })
 export const runFunction = operation("POST /api/v1/functions/:id/run", {
   answer: RunAnswer,
   onlyOurEngine: true,
-  missing: FunctionNotFoundError
+  notFoundError: FunctionNotFoundError
 })
 
 export const functionHistory = operation("GET /api/v1/functions/:id/history", {
   answer: History,
   onlyOurEngine: true,
-  missing: FunctionNotFoundError
+  notFoundError: FunctionNotFoundError
 })
 export const liveVersions = operation("GET /api/v1/function-versions", {
   answer: LiveVersions,
   onlyOurEngine: true,
-  missing: FunctionNotFoundError
+  notFoundError: FunctionNotFoundError
 })
 /** The query for the live versions of one function. */
 export const liveVersionsOf = (functionId: string) => ({ function_id: functionId })

@@ -201,23 +201,25 @@ export const createBucket = operation("POST /api/v1/kv/buckets", { answer: Bucke
 export const listBuckets = operation("GET /api/v1/kv/buckets", { answer: Buckets, page: "buckets" })
 export const getBucket = operation("GET /api/v1/kv/buckets/:bucket", {
   answer: Bucket,
-  missing: BucketNotFoundError
+  notFoundError: BucketNotFoundError
 })
-export const deleteBucket = operation("DELETE /api/v1/kv/buckets/:bucket", { missing: BucketNotFoundError })
+export const deleteBucket = operation("DELETE /api/v1/kv/buckets/:bucket", {
+  notFoundError: BucketNotFoundError
+})
 
 export const listKeys = operation("GET /api/v1/kv/buckets/:bucket/keys", {
   answer: Keys,
   page: "keys",
-  missing: BucketNotFoundError
+  notFoundError: BucketNotFoundError
 })
 export const getKey = operation("GET /api/v1/kv/buckets/:bucket/keys/:key*", { answer: Entry })
 // a missing key can be written, so a 404 means that the bucket is missing
 export const putKey = operation("PUT /api/v1/kv/buckets/:bucket/keys/:key*", {
   answer: Revision,
-  missing: BucketNotFoundError
+  notFoundError: BucketNotFoundError
 })
 export const deleteKey = operation("DELETE /api/v1/kv/buckets/:bucket/keys/:key*", {
-  missing: BucketNotFoundError
+  notFoundError: BucketNotFoundError
 })
 export const keyHistory = operation("GET /api/v1/kv/buckets/:bucket/history/:key*", {
   answer: Entries,
@@ -227,11 +229,11 @@ export const keyHistory = operation("GET /api/v1/kv/buckets/:bucket/history/:key
 export const writeKeys = operation("POST /api/v1/kv/buckets/:bucket/write", {
   answer: Revisions,
   onlyOurEngine: true,
-  missing: BucketNotFoundError
+  notFoundError: BucketNotFoundError
 })
 export const watchKeys = operation("GET /api/v1/kv/buckets/:bucket/watch", {
   answer: KeyUpdate,
-  missing: BucketNotFoundError
+  notFoundError: BucketNotFoundError
 })
 
 const conditionHeaders = ["if-match", "if-none-match"]
@@ -272,7 +274,7 @@ export const callSpecs = {
   }),
   /** Writes and deletes several keys of a bucket in one transaction. */
   writeKeys: callSpec(writeKeys, inPath("kv:write", "bucket", "bucket"), {
-    respects: { action: "kv:delete", kind: "bucket" },
+    secondAction: { action: "kv:delete", kind: "bucket" },
     body: WriteKeys,
     errors: { 412: RevisionConflictError }
   })

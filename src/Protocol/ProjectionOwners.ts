@@ -36,7 +36,7 @@ export interface ProjectionRegistration {
   readonly partitionKey?: string
 }
 
-/** Stands in place of the path when a function of the worker returns the partition. */
+/** The `partitionKey` of a projection whose partition is returned by a function of the worker, and not found at a path. */
 export const PARTITION_FUNCTION = "(function)"
 
 /**

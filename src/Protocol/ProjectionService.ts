@@ -146,20 +146,20 @@ export const registerProjection = operation("ProjectionService/RegisterProjectio
 })
 export const getProjection = operation("ProjectionService/GetProjection", {
   answer: RunnerState,
-  missing: ProjectionNotFoundError,
+  notFoundError: ProjectionNotFoundError,
   repeats: true
 })
 export const pollProjectionEvents = operation("ProjectionService/PollProjectionEvents", {
   answer: RunnerBatch,
-  missing: ProjectionNotFoundError
+  notFoundError: ProjectionNotFoundError
 })
 export const saveProjectionState = operation("ProjectionService/SaveProjectionState", {
   answer: Saved,
-  missing: ProjectionNotFoundError
+  notFoundError: ProjectionNotFoundError
 })
 export const ackProjectionEvents = operation("ProjectionService/AckProjectionEvents", {
   answer: Saved,
-  missing: ProjectionNotFoundError
+  notFoundError: ProjectionNotFoundError
 })
 
 const runnerRule = inBody("projection:run", "projection", "name")
@@ -180,25 +180,29 @@ export const callSpecs = {
   getProjectionStatus: callSpec(
     "ProjectionService/GetProjectionStatus",
     inBody("projection:read", "projection", "name"),
-    { body: NamedProjection, answer: ConnectStatus, missing: ProjectionNotFoundError, repeats: true }
+    { body: NamedProjection, answer: ConnectStatus, notFoundError: ProjectionNotFoundError, repeats: true }
   ),
   /** Rebuilds a projection from the start of the log: resets its position and deletes its dead letters. With `dryRun` it only returns the progress. */
   connectRebuildProjection: callSpec(
     "ProjectionService/RebuildProjection",
     inBody("projection:manage", "projection", "name"),
-    { body: merge(NamedProjection, RebuildRequest), answer: ConnectRebuild, missing: ProjectionNotFoundError }
+    {
+      body: merge(NamedProjection, RebuildRequest),
+      answer: ConnectRebuild,
+      notFoundError: ProjectionNotFoundError
+    }
   ),
   /** Pauses a projection; the worker may still save its current batch. */
   connectPauseProjection: callSpec(
     "ProjectionService/PauseProjection",
     inBody("projection:manage", "projection", "name"),
-    { body: merge(NamedProjection, Pause), answer: ConnectStatus, missing: ProjectionNotFoundError }
+    { body: merge(NamedProjection, Pause), answer: ConnectStatus, notFoundError: ProjectionNotFoundError }
   ),
   /** Resumes a projection where it stopped. */
   connectResumeProjection: callSpec(
     "ProjectionService/ResumeProjection",
     inBody("projection:manage", "projection", "name"),
-    { body: NamedProjection, answer: ConnectStatus, missing: ProjectionNotFoundError }
+    { body: NamedProjection, answer: ConnectStatus, notFoundError: ProjectionNotFoundError }
   ),
   /** Answers when the projection has reached `minSeq`, or after `timeoutMs`, at most 30 s. */
   waitProjectionCatchup: callSpec(
@@ -207,7 +211,7 @@ export const callSpecs = {
     {
       body: PositionWait,
       answer: ConnectCatchup,
-      missing: ProjectionNotFoundError,
+      notFoundError: ProjectionNotFoundError,
       repeats: true
     }
   ),
@@ -218,7 +222,7 @@ export const callSpecs = {
     {
       body: EventWait,
       answer: ConnectCatchup,
-      missing: ProjectionNotFoundError,
+      notFoundError: ProjectionNotFoundError,
       errors: eventNotFound,
       repeats: true
     }

@@ -43,7 +43,10 @@ export interface ProjectionStateResult<S = any> {
   readonly name: string
   /** Name of the partition; `__global__` for a projection without partitions. */
   readonly partition: string
-  /** The state; `{}` when nothing was projected yet, and for an external projection. */
+  /**
+   * The state. It is not of type `S`, but `{}`, for an external projection, and if nothing was projected in the partition
+   * yet, unless `get` was given an `initialState`: then `version` is 0.
+   */
   readonly state: S
   /** Id of the last event in the state; absent when there is none. */
   readonly lastEventId?: string
@@ -358,44 +361,44 @@ export const listProjections = operation("GET /api/v1/projections", {
 })
 export const restGetProjection = operation("GET /api/v1/projections/:name", {
   answer: ProjectionState,
-  missing: ProjectionNotFoundError
+  notFoundError: ProjectionNotFoundError
 })
 export const deleteProjection = operation("DELETE /api/v1/projections/:name", {
-  missing: ProjectionNotFoundError
+  notFoundError: ProjectionNotFoundError
 })
 export const projectionStatus = operation("GET /api/v1/projections/:name/status", {
   answer: Status,
-  missing: ProjectionNotFoundError
+  notFoundError: ProjectionNotFoundError
 })
 export const rebuildProjection = operation("POST /api/v1/projections/:name/rebuild", {
   answer: Rebuilding,
-  missing: ProjectionNotFoundError
+  notFoundError: ProjectionNotFoundError
 })
 export const pauseProjection = operation("POST /api/v1/projections/:name/pause", {
   answer: Status,
-  missing: ProjectionNotFoundError
+  notFoundError: ProjectionNotFoundError
 })
 export const resumeProjection = operation("POST /api/v1/projections/:name/resume", {
   answer: Status,
-  missing: ProjectionNotFoundError
+  notFoundError: ProjectionNotFoundError
 })
 export const projectionCatchup = operation("GET /api/v1/projections/:name/catchup", {
   answer: CatchupResult,
-  missing: ProjectionNotFoundError
+  notFoundError: ProjectionNotFoundError
 })
 export const projectionChanges = operation("GET /api/v1/projections/:name/changes", {
   answer: ProjectionChanges,
-  missing: ProjectionNotFoundError,
+  notFoundError: ProjectionNotFoundError,
   onlyOurEngine: true
 })
 export const deadLetters = operation("GET /api/v1/projections/:name/dead-letters", {
   answer: DeadLetters,
-  missing: ProjectionNotFoundError,
+  notFoundError: ProjectionNotFoundError,
   onlyOurEngine: true
 })
 export const retryDeadLetters = operation("POST /api/v1/projections/:name/dead-letters/retry", {
   answer: Retrying,
-  missing: ProjectionNotFoundError,
+  notFoundError: ProjectionNotFoundError,
   onlyOurEngine: true
 })
 
@@ -416,7 +419,7 @@ export const callSpecs = {
   /** Returns the progress of a rebuild. */
   projectionRebuild: callSpec("GET /api/v1/projections/:name/rebuild", "projection:read", {
     answer: RebuildAnswer,
-    missing: ProjectionNotFoundError
+    notFoundError: ProjectionNotFoundError
   }),
   /** Always fails: a rebuild resets the projection at its start, and so cannot be cancelled. */
   cancelRebuild: callSpec("POST /api/v1/projections/:name/cancel", "projection:manage", {
@@ -437,7 +440,7 @@ export const callSpecs = {
     {
       action: "projection:read",
       resource: { from: "body", kind: "projection", members: ["name"], each: "items" },
-      waits: true
+      mayWait: true
     },
     { body: CatchupBatch, answer: CatchupResults, repeats: true }
   ),
@@ -448,7 +451,7 @@ export const callSpecs = {
     {
       body: EventWait,
       answer: CatchupResult,
-      missing: ProjectionNotFoundError,
+      notFoundError: ProjectionNotFoundError,
       errors: eventNotFound,
       repeats: true
     }

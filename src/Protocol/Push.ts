@@ -88,6 +88,11 @@ export interface TurnUpdate {
 export interface TurnUpdated {
   readonly ack: WireTurnAck
   readonly notices: ReadonlyArray<Notice>
+  /**
+   * Set when this engine has no such run in the environment of the caller: then another engine has sent the turn. Older engines
+   * do not set it.
+   */
+  readonly unknownRun?: true
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -263,7 +268,7 @@ export interface PushEndpoint {
   readonly functionIds: ReadonlyArray<string>
   /** Whether the handler answered the last request. */
   readonly available: boolean
-  /** Why the handler is not available. */
+  /** Why the handler is not available, or which of its functions it no longer has. */
   readonly problem?: string
 }
 
@@ -276,7 +281,9 @@ const Endpoint = fields<PushEndpoint>({
 const Endpoints = struct({ endpoints: lenientList(Endpoint), nextCursor: optional(text) })
 const Registered = struct({
   url: text,
-  functions: lenientList(struct({ id: text, name: text, triggers: list(Trigger) }))
+  functions: lenientList(struct({ id: text, name: text, triggers: list(Trigger) })),
+  // ids of functions that stay registered for the URL, and that the handler does not have; absent when there are none
+  missing: optional(lenientList(text))
 })
 // the ops of this body are checked in `TurnReports.ts`
 const Update = struct({
@@ -287,7 +294,7 @@ const Update = struct({
   pauses: optional(flag),
   late: optional(struct({ stepName: text, lingerMs: number }))
 })
-const Updated = struct({ ack: object, notices: list(object) })
+const Updated = struct({ ack: object, notices: list(object), unknownRun: optional(flag) })
 
 export const pushTurn = operation("POST /api/v1/push/turns/:jobId", { answer: Updated, repeats: true })
 export const listPushEndpoints = operation("GET /api/v1/push/endpoints", {

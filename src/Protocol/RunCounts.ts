@@ -90,7 +90,10 @@ export interface RunCounts extends RunCount {
   readonly isExact: boolean
   /** The time back to which runs were counted, as an ISO string. */
   readonly lookedBackTo?: string
-  /** ISO string: the time back to which the runs are indexed, if a filter uses an attribute whose index is still being built. */
+  /**
+   * Only if a filter uses an attribute whose index is still being built: the time back to which this index has the
+   * runs, as an ISO string.
+   */
   readonly filledBackTo?: string
 }
 

@@ -9,12 +9,12 @@ const Move = struct({ version: optional(text) })
 
 export const forkRun = operation("POST /api/v1/runs/:id/fork", {
   answer: RunAnswer,
-  missing: RunNotFoundError,
+  notFoundError: RunNotFoundError,
   onlyOurEngine: true
 })
 export const moveRun = operation("POST /api/v1/runs/:id/move", {
   answer: RunAnswer,
-  missing: RunNotFoundError,
+  notFoundError: RunNotFoundError,
   onlyOurEngine: true
 })
 

@@ -39,11 +39,11 @@ export interface RunningTurn {
 }
 
 /** How long a step must have been running before a remote worker reports it, in milliseconds. */
-export const reportAfterMs = 1000
+export const REPORT_AFTER_MS = 1000
 /** Maximum number of reported steps of one turn. */
-export const reportedStepsPerTurn = 32
+export const MAX_STEPS_PER_TURN = 32
 /** Maximum number of reported steps of all turns of a worker. */
-export const reportedStepsPerWorker = 1024
+export const MAX_STEPS_PER_WORKER = 1024
 const PROGRESS_TEXT_LENGTH = 200
 
 /** The progress that the code of a step reports. Invalid arguments are ignored, so that they never fail a step. */
@@ -59,10 +59,10 @@ export const progressOf = (fraction: unknown, text: unknown): StepProgress | und
 
 /** The turns with at most as many steps as may be reported. Turns without such steps are left out. */
 export const limitSteps = (turns: ReadonlyArray<RunningTurn>): ReadonlyArray<RunningTurn> => {
-  let stepsLeft = reportedStepsPerWorker
+  let stepsLeft = MAX_STEPS_PER_WORKER
   const reported: Array<RunningTurn> = []
   for (const turn of turns) {
-    const steps = turn.steps.slice(0, Math.min(reportedStepsPerTurn, stepsLeft))
+    const steps = turn.steps.slice(0, Math.min(MAX_STEPS_PER_TURN, stepsLeft))
     if (steps.length === 0) continue
     stepsLeft -= steps.length
     reported.push({ ...turn, steps })
@@ -80,11 +80,11 @@ export const readRunningTurns = (value: unknown): ReadonlyArray<RunningTurn> =>
   !Array.isArray(value)
     ? []
     : limitSteps(
-        value.slice(0, reportedStepsPerWorker).flatMap((turn: unknown): ReadonlyArray<RunningTurn> => {
+        value.slice(0, MAX_STEPS_PER_WORKER).flatMap((turn: unknown): ReadonlyArray<RunningTurn> => {
           if (!isObject(turn) || !Array.isArray(turn.steps)) return []
           const { jobId, runId } = turn
           if (typeof jobId !== "string" || typeof runId !== "string") return []
-          return [{ jobId, runId, steps: turn.steps.slice(0, reportedStepsPerTurn).flatMap(readStep) }]
+          return [{ jobId, runId, steps: turn.steps.slice(0, MAX_STEPS_PER_TURN).flatMap(readStep) }]
         })
       )
 

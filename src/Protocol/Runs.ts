@@ -107,7 +107,10 @@ export interface ListRunsResult {
   readonly nextCursor?: string
   /** Set when the time for the page was up: the next page continues with runs created before this time. ISO string. */
   readonly lookedBackTo?: string
-  /** ISO string: the time back to which the runs are indexed, if a filter uses an attribute whose index is still being built. */
+  /**
+   * Only if a filter uses an attribute whose index is still being built: the time back to which this index has the
+   * runs, as an ISO string.
+   */
   readonly filledBackTo?: string
 }
 
@@ -174,7 +177,7 @@ export interface RunLogLine {
   readonly data?: unknown
   /** Name of the step that logged it; absent outside steps. */
   readonly step?: string
-  /** Attempt of the step if there is one, else of the run. */
+  /** Attempt of the step that logged the line; outside steps, attempt of the run. */
   readonly attempt?: number
   /** Id of the worker; absent for push handlers. */
   readonly worker?: string
@@ -423,55 +426,58 @@ function runInBody(action: Action): Rule {
 
 export const getRun = operation("IronflowService/GetRun", {
   answer: RunAnswer,
-  missing: RunNotFoundError,
+  notFoundError: RunNotFoundError,
   repeats: true
 })
 export const listRuns = operation("IronflowService/ListRuns", { answer: RunPageAnswer, repeats: true })
 export const getRunSteps = operation("IronflowService/GetRunSteps", {
   answer: Steps,
   page: "steps",
-  missing: RunNotFoundError,
+  notFoundError: RunNotFoundError,
   repeats: true
 })
 export const cancelRun = operation("IronflowService/CancelRun", {
   answer: RunAnswer,
-  missing: RunNotFoundError
+  notFoundError: RunNotFoundError
 })
 export const retryRun = operation("IronflowService/RetryRun", {
   answer: RunAnswer,
-  missing: RunNotFoundError
+  notFoundError: RunNotFoundError
 })
-export const pauseRun = operation("IronflowService/PauseRun", { answer: Paused, missing: RunNotFoundError })
+export const pauseRun = operation("IronflowService/PauseRun", {
+  answer: Paused,
+  notFoundError: RunNotFoundError
+})
 export const restResumeRun = operation("POST /api/v1/runs/resume", {
   answer: RunAnswer,
-  missing: RunNotFoundError
+  notFoundError: RunNotFoundError
 })
 export const restRunSteps = operation("GET /api/v1/runs/:id/steps", {
   answer: Steps,
   page: "steps",
-  missing: RunNotFoundError
+  notFoundError: RunNotFoundError
 })
 export const restPatchStep = operation("POST /api/v1/steps/patch", { answer: StepAnswer })
 export const explainRun = operation("GET /api/v1/runs/:id/explain", {
   answer: ExplanationCodec,
-  missing: RunNotFoundError,
+  notFoundError: RunNotFoundError,
   onlyOurEngine: true
 })
 export const waitForRun = operation("GET /api/v1/runs/:id/wait", {
   answer: RunAnswer,
-  missing: RunNotFoundError,
+  notFoundError: RunNotFoundError,
   onlyOurEngine: true
 })
 export const runAudit = operation("GET /api/v1/runs/:id/audit", {
   answer: Audit,
   page: "events",
-  missing: RunNotFoundError,
+  notFoundError: RunNotFoundError,
   onlyOurEngine: true
 })
 export const runLogs = operation("GET /api/v1/runs/:id/logs", {
   answer: Logs,
   page: "lines",
-  missing: RunNotFoundError,
+  notFoundError: RunNotFoundError,
   onlyOurEngine: true
 })
 
@@ -514,7 +520,7 @@ export const callSpecs = {
   resumeRun: callSpec("IronflowService/ResumeRun", runInBody("run:resume"), {
     body: FromStep,
     answer: RunAnswer,
-    missing: RunNotFoundError,
+    notFoundError: RunNotFoundError,
     errors: invalidState
   }),
   /** Does what `ResumeRun` does. */

@@ -14,11 +14,12 @@ import { isObject, safeJsonParse } from "../Json.ts"
 /** Error code for a message that was damaged in transit. The message may be sent again. */
 export const MESSAGE_DAMAGED = "MESSAGE_DAMAGED"
 
-const sumOf = (text: string, about: string): string => crc32(text, crc32(about)).toString(16).padStart(8, "0")
+const sumOf = (text: string, context: string): string =>
+  crc32(text, crc32(context)).toString(16).padStart(8, "0")
 
-/** Seals the JSON of an object that is not empty. The seal also covers `about`, which is sent outside of the JSON. */
-export const seal = (text: string, about = ""): string =>
-  `${text.slice(0, -1)}${MEMBER}${sumOf(text, about)}"}`
+/** Seals the JSON of an object that is not empty. The seal also covers `context`, which is sent outside of the JSON. */
+export const seal = (text: string, context = ""): string =>
+  `${text.slice(0, -1)}${MEMBER}${sumOf(text, context)}"}`
 
 const MEMBER = ',"sum":"'
 const SEAL = new RegExp(`${MEMBER}([0-9a-f]{8})"}$`)
@@ -28,10 +29,10 @@ const SEAL_LENGTH = `${MEMBER}00000000"}`.length
  * Parses JSON that may be sealed. Throws an `IronflowError` when the seal does not match. JSON without a seal
  * is accepted: to require one, use {@link isSealed} on the result.
  */
-export const readSealed = <A>(text: string, parse: (text: string) => A, about = ""): A => {
+export const readSealed = <A>(text: string, parse: (text: string) => A, context = ""): A => {
   const sum = SEAL.exec(text.slice(-SEAL_LENGTH))?.[1]
   if (sum !== undefined) {
-    if (sum === sumOf(`${text.slice(0, -SEAL_LENGTH)}}`, about)) return parse(text)
+    if (sum === sumOf(`${text.slice(0, -SEAL_LENGTH)}}`, context)) return parse(text)
     throw damagedError()
   }
   let message: A
@@ -52,13 +53,13 @@ export const readSealed = <A>(text: string, parse: (text: string) => A, about = 
 export const parseSealed = (
   text: string,
   seals: boolean,
-  about?: string
+  context?: string
 ): Effect.Effect<unknown, IronflowError> =>
   Effect.suspend(() => {
     try {
       return Effect.succeed(
         requireSeal(
-          readSealed(text, (text) => safeJsonParse(text), about),
+          readSealed(text, (text) => safeJsonParse(text), context),
           seals
         )
       )

@@ -29,10 +29,10 @@ export const listSecrets = operation("GET /api/v1/secrets", { answer: list(Secre
 export const setSecret = operation("POST /api/v1/secrets", { answer: Secret })
 export const getSecret = operation("GET /api/v1/secrets/:name", {
   answer: Secret,
-  missing: SecretNotFoundError
+  notFoundError: SecretNotFoundError
 })
 const updateSecret = operation("PUT /api/v1/secrets/:name", { answer: Secret })
-export const deleteSecret = operation("DELETE /api/v1/secrets/:name", { missing: SecretNotFoundError })
+export const deleteSecret = operation("DELETE /api/v1/secrets/:name", { notFoundError: SecretNotFoundError })
 
 export const callSpecs = {
   /** Lists the names and times of the secrets, sorted by name. */

@@ -41,11 +41,11 @@ const readRequest = (node: Node, name: string): Read => {
       return (value) => (typeof value === "string" ? value : throwExpected("string", kindOf(value)))
     case "number":
       return (value) => {
-        const read = toNumber(value)
-        if (typeof read !== "number") return throwExpected("number", show(value))
-        return node.isWhole === true && !Number.isSafeInteger(read)
+        const result = toNumber(value)
+        if (typeof result !== "number") return throwExpected("number", show(value))
+        return node.isWhole === true && !Number.isSafeInteger(result)
           ? throwExpected("an integer", show(value))
-          : read
+          : result
       }
     case "flag":
       return (value) => (typeof value === "boolean" ? value : throwExpected("boolean", show(value)))
@@ -109,7 +109,7 @@ const readRequest = (node: Node, name: string): Read => {
         ([name, { wireName = name, value, mayBeNull = false, mayLack = false }]) => ({
           name,
           wireName,
-          other: otherCase(wireName),
+          otherName: otherCase(wireName),
           read: readRequest(value, wireName),
           mayLack,
           keepsNull: mayBeNull || value.kind === "json"
@@ -122,13 +122,15 @@ const readRequest = (node: Node, name: string): Read => {
         try {
           for (const member of members) {
             current = member.wireName
-            const value = Object.hasOwn(request, current) ? request[current] : memberOf(request, member.other)
+            const value = Object.hasOwn(request, current)
+              ? request[current]
+              : memberOf(request, member.otherName)
             if (value === undefined || (value === null && !member.keepsNull)) {
               if (!member.mayLack) throw new Mistake(`Required, but ${value === null ? "null" : "missing"}`)
               continue
             }
-            const read = value === null ? null : member.read(value)
-            if (read !== undefined) result[member.name] = read
+            const memberValue = value === null ? null : member.read(value)
+            if (memberValue !== undefined) result[member.name] = memberValue
           }
         } catch (error) {
           throw withPath(current, error)

@@ -345,12 +345,12 @@ export const readStream = operation("EntityStreamService/ReadStream", { answer: 
 export const getStreamInfo = operation("EntityStreamService/GetStreamInfo", {
   answer: Info,
   repeats: true,
-  missing: StreamNotFoundError
+  notFoundError: StreamNotFoundError
 })
 export const getEntityHistory = operation("EntityStreamService/GetEntityHistory", {
   answer: EntityHistory,
   repeats: true,
-  missing: StreamNotFoundError
+  notFoundError: StreamNotFoundError
 })
 export const listStreams = operation("EntityStreamService/ListStreams", {
   answer: ConnectSummaries,
@@ -360,12 +360,12 @@ export const restStreams = operation("GET /api/v1/streams", { answer: Summaries 
 export const createSnapshot = operation("EntityStreamService/CreateSnapshot", {
   answer: SnapshotId,
   repeats: true,
-  missing: StreamNotFoundError
+  notFoundError: StreamNotFoundError
 })
 export const getSnapshot = operation("EntityStreamService/GetSnapshot", {
   answer: Snapshot,
   repeats: true,
-  missing: SnapshotNotFoundError
+  notFoundError: SnapshotNotFoundError
 })
 
 /* @__NO_SIDE_EFFECTS__ */
@@ -380,13 +380,13 @@ const conflicts = { 400: InvalidStateError, 409: VersionConflictError } as const
 export const callSpecs = {
   /** Appends an event to an entity's stream. An absent `expectedVersion` is 0: a new stream; -1 accepts any version. */
   appendEvent: callSpec(appendEvent, appendRule, {
-    respects: emitPermission,
+    secondAction: emitPermission,
     body: AppendEvent,
     errors: conflicts
   }),
   /** Appends several events to the stream of an entity, all of them or none. `expectedVersion` is that of `AppendEvent`. */
   appendEvents: callSpec(appendEvents, appendRule, {
-    respects: emitPermission,
+    secondAction: emitPermission,
     body: AppendEvents,
     errors: conflicts
   }),
@@ -412,6 +412,6 @@ export const callSpecs = {
   /** Returns all events of a stream. */
   restStreamHistory: callSpec("GET /api/v1/streams/:id/history", "stream:read", {
     answer: EventsOfEntity,
-    missing: StreamNotFoundError
+    notFoundError: StreamNotFoundError
   })
 }

@@ -274,7 +274,7 @@ export const MAX_REDELIVERIES = 3
 export const GROUP_REDELIVERIES = 10
 /** In a group, the default delay of a redelivery grows up to this delay, in milliseconds. */
 export const MAX_BACKOFF_MS = 300_000
-/** Default delay of a redelivery, in milliseconds; in a group, that of the first redelivery. */
+/** Default delay of a redelivery, in milliseconds. In a group it is the default delay of only the first redelivery. */
 export const REDELIVER_MS = 5000
 /** Maximum delay of a redelivery that a user can set, in milliseconds. */
 export const MAX_REDELIVER_MS = 24 * 60 * 60 * 1000

@@ -4,7 +4,7 @@
  * ignored.
  */
 import { checkEntityId, checkExpectedVersion } from "../EntityStream.ts"
-import { ValidationError } from "../Errors.ts"
+import { isIronflowError, ValidationError } from "../Errors.ts"
 import { checkEventName } from "../Event.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { checkShape, ShapeCounts } from "../JsonLimits.ts"
@@ -22,7 +22,14 @@ import {
 import { lineLevels } from "../LogFields.ts"
 import { encodeMetadata } from "../Metadata.ts"
 import type { Room, ReportsRequest } from "./Http/Turns.ts"
-import { endsTurn, type TurnOp, type TurnReport, type TxWrite } from "./Worker.ts"
+import {
+  endsTurn,
+  type LogLine,
+  type TurnLogs,
+  type TurnOp,
+  type TurnReport,
+  type TxWrite
+} from "./Worker.ts"
 import { show } from "../Show.ts"
 import { stepKinds } from "../StepKind.ts"
 
@@ -37,9 +44,12 @@ const number: Rule = (value) =>
 const count: Rule = (value) =>
   Number.isSafeInteger(value) && Number(value) >= 0 ? undefined : "an integer, at least 0"
 const kind: Rule = (value) => (kinds.has(value) ? undefined : "the kind of a step")
-/** A `traceparent`. Only its length is checked: code that reads it later ignores a `traceparent` of an invalid form. */
-const trace: Rule = (value) =>
-  value === undefined || (typeof value === "string" && value.length <= 256) ? undefined : "a short string"
+/**
+ * A `traceparent`, which is left out if it is no short string. One of an invalid form is stored all the same; whoever reads it
+ * ignores it.
+ */
+const isTrace = (value: unknown): boolean =>
+  value === undefined || (typeof value === "string" && value.length <= 256)
 const strings: Rule = (value) =>
   Array.isArray(value) && value.every((item) => typeof item === "string") ? undefined : "an array of strings"
 const due: Rule = (value) =>
@@ -154,7 +164,6 @@ const rules: { readonly [Tag in TurnOp["_tag"]]: { readonly [field: string]: Rul
     ...stepRules,
     value: optional(jsonText),
     writes: txWrites,
-    trace,
     attempt: count,
     startedAt: number,
     endedAt: number
@@ -170,9 +179,9 @@ const rules: { readonly [Tag in TurnOp["_tag"]]: { readonly [field: string]: Rul
     timeout: due,
     timeoutMs: number
   },
-  Invoke: { ...stepRules, functionId: text, input: optional(jsonText), timeoutMs: number, trace },
-  InvokeAsync: { ...stepRules, functionId: text, input: optional(jsonText), trace },
-  Publish: { ...stepRules, topic: text, data: jsonText, trace },
+  Invoke: { ...stepRules, functionId: text, input: optional(jsonText), timeoutMs: number },
+  InvokeAsync: { ...stepRules, functionId: text, input: optional(jsonText) },
+  Publish: { ...stepRules, topic: text, data: jsonText },
   Settle: { stepKey: text },
   Withdraw: { stepKey: text },
   Complete: { output: optional(jsonText) },
@@ -188,8 +197,16 @@ const rulesByTag: ReadonlyMap<unknown, ReadonlyArray<readonly [field: string, ru
   Object.entries(rules).map(([tag, fields]) => [tag, Object.entries(fields)])
 )
 
-/** Reads a batch of reports. Throws `ValidationError` naming the report, the op and the field. */
-export const readReports = (body: unknown): ReportsRequest => {
+/** What was read, and what was left out of it because it is invalid and no run depends on it: a sentence for each. */
+export interface LeftOut {
+  readonly leftOut: ReadonlyArray<string>
+}
+
+/**
+ * Reads a batch of reports. Throws `ValidationError` naming the report, the op and the field. Invalid log lines and traces are left
+ * out: a report without them would be refused as a whole, and its run could not end.
+ */
+export const readReports = (body: unknown): ReportsRequest & LeftOut => {
   if (!isObject(body)) throw new ValidationError("Reports: the body must be an object")
   const { session, batch, reports } = body
   if (typeof session !== "string") throw new ValidationError("Reports: `session` must be a string")
@@ -198,13 +215,13 @@ export const readReports = (body: unknown): ReportsRequest => {
   }
   if (!Array.isArray(reports)) throw new ValidationError("Reports: `reports` must be an array")
   shapeCounts = new ShapeCounts()
-  for (let i = 0; i < reports.length; i++) checkReportShape(reports[i], `Reports: reports[${i}]`)
+  const leftOut: Array<string> = []
   return {
     session,
     batch: Number(batch),
-    // `checkReportShape` has checked each of them
-    reports: reports as ReadonlyArray<TurnReport>,
-    ...readJobRoom(body)
+    reports: reports.map((report, i) => readOne(report, `Reports: reports[${i}]`, leftOut)),
+    ...readJobRoom(body),
+    leftOut
   }
 }
 
@@ -225,22 +242,34 @@ const optionalCount = (
   return { [field]: Number(value) }
 }
 
-/** Throws `ValidationError` for invalid log lines. `at` is the path of their report in the body. */
-const checkLogs = (logs: unknown, at: string): void => {
-  if (!isObject(logs) || !Array.isArray(logs.lines) || optional(count)(logs.dropped) !== undefined) {
-    throw new ValidationError(
-      `${at}: \`logs\` must have the array \`lines\`, and may have \`dropped\`, an integer, at least 0`
+/** The valid log lines. The invalid ones are counted as dropped, and `leftOut` gets a sentence. `at` is the path of their report. */
+const readLogs = (logs: unknown, at: string, leftOut: Array<string>): TurnLogs | undefined => {
+  if (!isObject(logs) || !Array.isArray(logs.lines)) {
+    leftOut.push(`${at}: \`logs\` was left out: it must have the array \`lines\``)
+    return undefined
+  }
+  const problems = new Set<string>()
+  const lines: Array<LogLine> = []
+  // as those who write the lines do, drops the oldest of too many
+  const newest: ReadonlyArray<unknown> = logs.lines.slice(-logLinesOfRun)
+  for (const line of newest) {
+    const problem = lineRequirement(line)
+    // checked by `lineRequirement`
+    if (problem === undefined) lines.push(line as LogLine)
+    else problems.add(problem)
+  }
+  const isCounted = optional(count)(logs.dropped) === undefined
+  const invalid = newest.length - lines.length
+  const dropped = (isCounted ? Number(logs.dropped ?? 0) : 0) + logs.lines.length - lines.length
+  if (problems.size > 0)
+    leftOut.push(
+      `${at}: ${invalid === 1 ? "1 log line was" : `${invalid} log lines were`} left out: \`logs\` must have ${[...problems].join(", and ")}`
     )
-  }
-  if (logs.lines.length > logLinesOfRun) {
-    throw new ValidationError(
-      `${at}: \`logs\` may have at most ${logLinesOfRun} lines, got ${logs.lines.length}`
+  if (logs.lines.length > newest.length)
+    leftOut.push(
+      `${at}: the oldest log lines were left out: \`logs\` may have at most ${logLinesOfRun} lines, got ${logs.lines.length}`
     )
-  }
-  for (const line of logs.lines as ReadonlyArray<unknown>) {
-    const requirement = lineRequirement(line)
-    if (requirement !== undefined) throw new ValidationError(`${at}: \`logs\` must have ${requirement}`)
-  }
+  return { lines, ...(dropped === 0 ? {} : { dropped }) }
 }
 
 const lineRequirement = (line: unknown): string | undefined => {
@@ -251,20 +280,31 @@ const lineRequirement = (line: unknown): string | undefined => {
     return "lines whose `step` and `worker`, if present, are strings"
   if (optional(count)(line.attempt) !== undefined)
     return "lines whose `attempt`, if present, is an integer, at least 0"
-  return line.data === undefined || jsonText(line.data) === undefined
+  return line.data === undefined || isLineData(line.data)
     ? undefined
-    : "lines whose `data`, if present, is JSON text"
+    : "lines whose `data`, if present, is JSON text that is not too large"
+}
+
+const isLineData = (data: unknown): boolean => {
+  try {
+    return jsonText(data) === undefined
+  } catch (error) {
+    // too large, or nested too deeply
+    if (isIronflowError(error)) return false
+    throw error
+  }
 }
 
 const levels: ReadonlySet<unknown> = new Set(lineLevels)
 
-/** Throws `ValidationError` for an invalid report. `at` is the path of the report in the body. */
-export const checkReport = (report: unknown, at: string): void => {
+/** Reads a report, as {@link readReports} does. `at` is the path of the report in the body. */
+export const readTurnReport = (report: unknown, at: string): LeftOut & { readonly report: TurnReport } => {
   shapeCounts = new ShapeCounts()
-  checkReportShape(report, at)
+  const leftOut: Array<string> = []
+  return { report: readOne(report, at, leftOut), leftOut }
 }
 
-const checkReportShape = (report: unknown, at: string): void => {
+const readOne = (report: unknown, at: string, leftOut: Array<string>): TurnReport => {
   if (
     !isObject(report) ||
     typeof report.jobId !== "string" ||
@@ -273,7 +313,7 @@ const checkReportShape = (report: unknown, at: string): void => {
   ) {
     throw new ValidationError(`${at} must have the strings \`jobId\` and \`runId\`, and the array \`ops\``)
   }
-  if (report.logs !== undefined) checkLogs(report.logs, at)
+  const ops: Array<TurnOp> = []
   for (let i = 0; i < report.ops.length; i++) {
     const op: unknown = report.ops[i]
     const fields = isObject(op) ? rulesByTag.get(op._tag) : undefined
@@ -287,8 +327,20 @@ const checkReportShape = (report: unknown, at: string): void => {
       }
     }
     // the op was checked above, so it has all of its fields
-    if (i < report.ops.length - 1 && endsTurn(op as unknown as TurnOp)) {
+    const checkedOp = op as unknown as TurnOp
+    if (i < report.ops.length - 1 && endsTurn(checkedOp)) {
       throw new ValidationError(`${at}.ops[${i}] (${String(op._tag)}) ends the turn: nothing can follow it`)
     }
+    if (isTrace(op.trace)) ops.push(checkedOp)
+    else {
+      leftOut.push(`${at}.ops[${i}] (${String(op._tag)}): \`trace\` was left out: it must be a short string`)
+      const { trace: _, ...untraced } = op
+      ops.push(untraced as unknown as TurnOp)
+    }
   }
+  // everything else was checked above
+  const { logs, ...rest } = report as unknown as TurnReport
+  // read last, so that the limits of the message are there for the ops first
+  const read = logs === undefined ? undefined : readLogs(logs, at, leftOut)
+  return { ...rest, ops, ...(read === undefined ? {} : { logs: read }) }
 }

@@ -264,9 +264,10 @@ export type TurnOp =
     }
   /**
    * Waits for an event. `match` is a dotted path whose values in the awaited event and in the triggering event must be
-   * equal, or a CEL expression over `event` (the awaited one) and `trigger`. The wait looks back to just after the last
-   * event that a wait of the same branch (`scope`) received for the same `event` and `match`. Waits of the steps in
-   * `unseen` do not count as such waits.
+   * equal, or a CEL expression over `event` (the awaited one) and `trigger`. The wait also accepts events from before
+   * it began: those after the triggering event, and after the last event that an earlier wait of the same branch
+   * (`scope`) has received for the same `event` and `match`. Waits of the steps in `unseen` do not count as earlier
+   * waits.
    */
   | {
       /** Kind of the op. */
@@ -405,13 +406,13 @@ export interface LogLine {
   readonly data?: JsonText
   /** Name of the step that logged it; absent outside steps. */
   readonly step?: string
-  /** Attempt of the step, or else of the run. */
+  /** Attempt of the step that logged the line; outside steps, attempt of the run. */
   readonly attempt?: number
   /** Id of the worker; absent for push handlers. */
   readonly worker?: string
 }
 
-/** Log lines of a turn since its last report, oldest first. */
+/** Log lines of a turn since its last report, oldest first. The engine leaves invalid lines out. */
 export interface TurnLogs {
   readonly lines: ReadonlyArray<LogLine>
   /** Number of earlier lines that were dropped because the lines exceeded the limits. */

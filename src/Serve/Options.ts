@@ -60,6 +60,17 @@ export interface HandlerOptions {
 // oxlint-disable-next-line typescript/no-explicit-any -- each framework has a type of its own for it
 export type HandlerContext = any
 
+/**
+ * Answers a request of any framework. If the framework has a response object, the answer is written to this
+ * object; if not, the handler resolves to a `Response`.
+ */
+export type ServeHandler = (
+  // oxlint-disable-next-line typescript/no-explicit-any -- a Request, an IncomingMessage, or the context of a framework
+  request: any,
+  responseOrContext?: HandlerContext
+  // oxlint-disable-next-line typescript/no-explicit-any -- a `Response`, or what the framework expects
+) => Promise<any>
+
 interface ProjectionName {
   readonly name: string
 }

@@ -92,9 +92,7 @@ export const runTurn = (
             },
             defers: session.defers,
             noteHandlerWentOn: (stepName) => void fork(Effect.ignore(session.reportLateStep(stepName))),
-            ...(eventDefinitions === undefined
-              ? {}
-              : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) })
+            ...(eventDefinitions === undefined ? {} : { eventDefinitions })
           },
           (end) => {
             reporter.stop()

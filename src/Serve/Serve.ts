@@ -1,17 +1,19 @@
 /**
  * Push mode: an HTTP handler that runs one turn of a function for each request of an engine.
  *
- * {@link make} makes a handler of Fetch requests, whose type names the services that the functions require.
- * `serve()` of the Promise API makes a handler that every framework can call. Both also receive webhook requests.
+ * {@link make} makes a handler, whose type names the services that the functions require. `serve()` of the Promise API
+ * makes one for functions that require none. Both also receive webhook requests.
  *
  * ```ts
- * const handler = yield* Serve.make({ functions: [processOrder] })
- * const response = yield* handler.fetch(request)
+ * const runtime = ManagedRuntime.make(PaymentsLive)
+ * const { handler } = await runtime.runPromise(Serve.make({ functions: [processOrder] }))
+ * http.createServer(handler).listen(3000)
  * ```
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Tracer from "effect/Tracer"
 import { parseTrace, TRACEPARENT } from "../Trace.ts"
@@ -39,11 +41,17 @@ import { checkShape } from "../JsonLimits.ts"
 import { type Description, PUSH_TURNS_VERSION } from "../Protocol/Push.ts"
 import { toRegistrations } from "../Protocol/Registration.ts"
 import type { Job } from "../Protocol/Worker.ts"
-import { fetchRequest, webResponse } from "./FrameworkAdapters.ts"
+import { exchangeOf, fetchRequest, webResponse } from "./FrameworkAdapters.ts"
 import { showMs } from "../Show.ts"
+import { RefusalLog } from "./RefusalLog.ts"
 import { RequestBodyBudget } from "./RequestBodyBudget.ts"
 import { bodyConsumedError, type ServeRequest, type ServeResponse } from "./Http.ts"
-import { type ResolvedServeOptions, resolveServeOptions, type ServeOptions } from "./Options.ts"
+import {
+  type ResolvedServeOptions,
+  resolveServeOptions,
+  type ServeHandler,
+  type ServeOptions
+} from "./Options.ts"
 import { jobOf, readPushRequest } from "./LegacyPushRequests.ts"
 import { readTurnJob } from "./TurnRequests.ts"
 import { runTurn, type TurnSurroundings } from "./PushTurn.ts"
@@ -52,7 +60,7 @@ import { BufferedTurn, LegacyPushTurn, ReportedTurn, type PushedTurn } from "./T
 import { checkMethod, receiveWebhook, webhookBytes, webhookIdOf } from "./Webhooks.ts"
 
 export type { ServeRequest, ServeResponse } from "./Http.ts"
-export type { HandlerOptions, ServeOptions } from "./Options.ts"
+export type { HandlerContext, HandlerOptions, ServeHandler, ServeOptions } from "./Options.ts"
 
 /** Answers the requests of an engine and of webhook senders. */
 export interface ServeService {
@@ -60,6 +68,15 @@ export interface ServeService {
   readonly handle: (request: ServeRequest) => Effect.Effect<ServeResponse>
   /** Answers a Fetch request, as {@link handle} does. */
   readonly fetch: (request: Request) => Effect.Effect<Response>
+  /**
+   * Answers a request of any framework: what `serve()` of the Promise API returns. It runs with the services that
+   * {@link make} was given.
+   *
+   * ```ts
+   * http.createServer(serveService.handler).listen(3000)
+   * ```
+   */
+  readonly handler: ServeHandler
 }
 
 /**
@@ -108,11 +125,25 @@ export const makeResolved = <R>(
       eventDefinitions: options.eventDefinitions,
       turnBudgetMs: options.turnBudgetMs
     })
+    const runPromiseExit = Effect.runPromiseExitWith(context)
     return {
       handle: handler.handle,
-      fetch: (request) => Effect.map(handler.handle(fetchRequest(request)), webResponse)
+      fetch: (request) => Effect.map(handler.handle(fetchRequest(request)), webResponse),
+      handler: async (request, responseOrContext) => {
+        const { request: plainRequest, respond, signal } = exchangeOf(request, responseOrContext)
+        const exit = await runPromiseExit(
+          handler.handle(plainRequest),
+          signal === undefined ? {} : { signal }
+        )
+        if (Exit.isSuccess(exit)) return respond(exit.value)
+        // the client is gone, and reads no response
+        if (Cause.hasInterruptsOnly(exit.cause)) return respond(goneResponse)
+        throw Cause.squash(exit.cause)
+      }
     }
   })
+
+const goneResponse: ServeResponse = { status: 499, headers: {}, body: "" }
 
 /** The connection without trace spans for its requests, since reports are internal. */
 const withoutSpans = ({ send, ...connection }: Connection): Connection => ({
@@ -131,6 +162,7 @@ class Handler {
   readonly #connection: Connection
   readonly #surroundings: TurnSurroundings
   readonly #bodyBudget: RequestBodyBudget
+  readonly #refusals: RefusalLog
   /**
    * For each signed turn, by job id: the time after which the request of the turn is too old in any case, in
    * epoch milliseconds.
@@ -144,6 +176,7 @@ class Handler {
     this.#connection = connection
     this.#surroundings = surroundings
     this.#bodyBudget = new RequestBodyBudget(options.maxBodyBytes)
+    this.#refusals = new RefusalLog(options.logger)
   }
 
   readonly handle = (request: ServeRequest): Effect.Effect<ServeResponse> =>
@@ -167,18 +200,28 @@ class Handler {
             )
           }
           const status = statusOf(error)
+          const webhook = this.#webhookOf(request)
           if (status >= 500) logger.error(error.message, error.cause)
-          else logger.debug(error.message)
+          else if (webhook === undefined) logger.debug(error.message)
+          else {
+            const known = this.#options.webhooks.has(webhook) ? webhook : undefined
+            this.#refusals.add(known, status, error, this.#surroundings.clock.currentTimeMillisUnsafe())
+          }
           return Effect.succeed(this.#errorResponse(status, error.code, error.message))
         }
       }
     )
 
   #answer(request: ServeRequest): Effect.Effect<ServeResponse, IronflowError> {
-    const webhook = this.#options.webhooks.size === 0 ? undefined : webhookIdOf(request.url)
+    const webhook = this.#webhookOf(request)
     return webhook === undefined
       ? Effect.map(this.#answerEngine(request), (body) => this.#response(200, body))
       : this.#answerWebhook(webhook, request)
+  }
+
+  /** The id of the webhook that a request is for; `undefined` for a request of an engine. */
+  #webhookOf({ url }: ServeRequest): string | undefined {
+    return this.#options.webhooks.size === 0 ? undefined : webhookIdOf(url)
   }
 
   #answerWebhook(id: string, request: ServeRequest): Effect.Effect<ServeResponse, IronflowError> {
@@ -329,7 +372,10 @@ class Handler {
     const { logger, isServerKnown } = this.#options
     const { clock } = this.#surroundings
     const onUnreachable = (error: IronflowError): void => {
-      this.#reportsPausedUntil = clock.currentTimeMillisUnsafe() + REPORT_PAUSE_MS
+      const now = clock.currentTimeMillisUnsafe()
+      const isNews = now >= this.#reportsPausedUntil
+      this.#reportsPausedUntil = now + REPORT_PAUSE_MS
+      if (!isNews) return
       logger.warn(
         `${error.message}. For ${showMs(REPORT_PAUSE_MS)}, turns send their reports with their responses instead`
       )

@@ -4,7 +4,7 @@
  * - {@link BufferedTurn}: to an engine of this package, all reports with the response. A step that only the engine
  *   can answer ends the turn, and a later turn continues the run.
  * - {@link ReportedTurn}: to an engine of this package, each report at once, in its own request. When a request
- *   fails, this and all later reports are sent with the response.
+ *   fails, or the server is not the engine that sent the turn, this and all later reports are sent with the response.
  * - {@link LegacyPushTurn}: to a legacy server, as the single response that it understands.
  */
 import * as Effect from "effect/Effect"
@@ -101,8 +101,10 @@ export class ReportedTurn implements PushedTurn {
   readonly #buffer = new BufferedTurn()
   readonly #onUnreachable: (error: ConnectionError) => void
   #isBuffering = false
+  /** Whether the server has no run of this id, so that it has no notices for the turn either. */
+  #isWrongServer = false
 
-  /** `onUnreachable` is called when a report has failed. */
+  /** `onUnreachable` is called when a report has failed, or the server is not the engine that sent the turn. */
   constructor(connection: Connection, job: Job, onUnreachable: (error: ConnectionError) => void) {
     this.#connection = connection
     this.#job = job
@@ -119,25 +121,49 @@ export class ReportedTurn implements PushedTurn {
       const logs = reports[0]?.logs
       const update = { runId: this.#job.runId, ops, ...(logs === undefined ? {} : { logs }) }
       return Effect.matchEffect(this.#send(update, reportDelaysMs), {
-        onSuccess: ({ ack }) => Effect.succeed([readAck(ack)]),
+        onSuccess: ({ ack, unknownRun }) =>
+          unknownRun === true
+            ? this.#reportLater(reports, this.#leaveWrongServer())
+            : Effect.succeed([readAck(ack)]),
         onFailure: (error) => {
           this.#isBuffering = true
           this.#onUnreachable(error)
-          const buffered = this.#buffer.report(reports)
-          // only the engine could answer these steps: this turn ends here, and the run continues in another turn
-          return ops.some(hasAnswer)
-            ? Effect.andThen(buffered, Effect.as(this.#buffer.release(this.#job), [unansweredAck(error)]))
-            : buffered
+          return this.#reportLater(reports, error)
         }
       })
     })
+
+  /** Keeps for the response what could not be reported, because of `error`. */
+  #reportLater(
+    reports: ReadonlyArray<TurnReport>,
+    error: ConnectionError
+  ): Effect.Effect<ReadonlyArray<TurnAck>> {
+    const buffered = this.#buffer.report(reports)
+    // only the engine could answer these steps: this turn ends here, and the run continues in another turn
+    return reports.some(({ ops }) => ops.some(hasAnswer))
+      ? Effect.andThen(buffered, Effect.as(this.#buffer.release(this.#job), [unansweredAck(error)]))
+      : buffered
+  }
+
+  /** Notes that the server is not the engine that sent the turn. */
+  #leaveWrongServer(): ConnectionError {
+    const error = new ConnectionError(
+      `The engine at ${this.#connection.server.url} does not know run ${this.#job.runId}, so it is not the engine that calls this handler: ` +
+        "set `serverUrl` of serve() (or IRONFLOW_URL, or IRONFLOW_SERVER_URL) to the engine that calls it, and `apiKey`, if there is one, to a key of the run's environment"
+    )
+    this.#isWrongServer = true
+    this.#isBuffering = true
+    this.#onUnreachable(error)
+    return error
+  }
 
   readonly defers = (op: TurnOp): boolean => this.#isBuffering && hasAnswer(op)
   readonly response = (): TurnResponse => this.#buffer.response()
 
   /**
    * Asks for notices after 250 ms, and then again after each answer. The engine answers when it has a notice, or
-   * else after 2, 4, 8, 16 and then 20 s. Each request names the running steps.
+   * else after 2, 4, 8, 16 and then 20 s. Each request names the running steps. Ends when the server is not the engine
+   * that sent the turn.
    */
   readonly watch = (
     turn: Pick<TurnHandle, "running">,
@@ -149,16 +175,21 @@ export class ReportedTurn implements PushedTurn {
       const running = turn.running(0)
       const update = { runId, ops: [], waitMs, ...(running.length === 0 ? {} : { running }) }
       waitMs = Math.min(2 * waitMs, LONGEST_WATCH_MS)
-      return Effect.flatMap(this.#send(update, []), ({ notices }) =>
-        Effect.sync(() => notices.forEach(notice))
+      return Effect.flatMap(this.#send(update, []), ({ notices, unknownRun }) =>
+        Effect.sync(() => {
+          if (unknownRun === true) this.#leaveWrongServer()
+          else notices.forEach(notice)
+        })
       )
     })
     const askAgain: Effect.Effect<void> = Effect.suspend(() =>
-      Effect.andThen(
-        // after a failed request the turn asks again a second later
-        Effect.catch(once, () => Effect.sleep(1000)),
-        askAgain
-      )
+      this.#isWrongServer
+        ? Effect.void
+        : Effect.andThen(
+            // after a failed request the turn asks again a second later
+            Effect.catch(once, () => Effect.sleep(1000)),
+            askAgain
+          )
     )
     return Effect.andThen(Effect.sleep(WATCH_AFTER_MS), askAgain)
   }

@@ -9,9 +9,9 @@ import type { MetricsService } from "../Engine/Metrics.ts"
 export const make =
   ({ families }: Pick<MetricsService, "families">, openPolls: () => number) =>
   (caller: Caller | undefined): Effect.Effect<string, StoreError> =>
-    Effect.map(families, (all) =>
+    Effect.map(families, (engineFamilies) =>
       [
-        ...all.map((family) => visibleFamily(caller, family)),
+        ...engineFamilies.map((family) => visibleFamily(caller, family)),
         {
           name: "ironflow_open_polls",
           kind: "gauge" as const,

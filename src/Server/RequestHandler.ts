@@ -129,7 +129,7 @@ export const makeRequestHandler = (
     const environment = visitor?.environment ?? DEFAULT_ENVIRONMENT
     const rule = route.access
     const parentSpan = parseTrace(incoming.trace)
-    const waits = typeof rule === "object" && rule.waits === true
+    const mayWait = typeof rule === "object" && rule.mayWait === true
     const runCall = (body: unknown) => {
       const runRoute = (): Effect.Effect<Reply, IronflowError> =>
         route.answer(
@@ -148,7 +148,7 @@ export const makeRequestHandler = (
             query
           )
         )
-      const answered =
+      const untracedReply =
         visitor !== undefined && route.isCacheable === true && acceptsCached(incoming)
           ? responseCache.share(
               { caller: visitor.caller, environment, method, url: incoming.url, body },
@@ -156,8 +156,10 @@ export const makeRequestHandler = (
             )
           : runRoute()
       const reply =
-        parentSpan === undefined ? answered : Effect.provideService(answered, Tracer.ParentSpan, parentSpan)
-      return visitor !== undefined && waits
+        parentSpan === undefined
+          ? untracedReply
+          : Effect.provideService(untracedReply, Tracer.ParentSpan, parentSpan)
+      return visitor !== undefined && mayWait
         ? waitingCalls.run(
             incoming.connection,
             visitor.caller.whileAllowed(reply, () => checkBodyAccess(visitor, rule, variables, body))
@@ -176,7 +178,7 @@ export const makeRequestHandler = (
           if (visitor !== undefined) checkBodyAccess(visitor, rule, variables, body)
           const answered = runCall(body)
           // a call that waits may take long, and no longer needs the body
-          if (waits) incoming.release()
+          if (mayWait) incoming.release()
           return answered
         })
       )

@@ -120,7 +120,7 @@ export const make = (
     yield* engine.management.putBootstrapKey
     // reads changes by other engines, one of which may have stored the same key a moment ago
     if (engine.access.freshness !== undefined) yield* engine.access.freshness.refresh
-    yield* validated(() => checkHost(resolved, engine.access.required))
+    yield* validated(() => checkHost(resolved, engine.access.needsKey))
     const accessCheck = new AccessCheck(engine.access, {
       ...resolved,
       exposed: !isLoopback(resolved.host),
@@ -129,7 +129,7 @@ export const make = (
     const clock = yield* Clock.Clock
     const scope = yield* Scope.Scope
     const run = Effect.runForkWith(yield* Effect.context<never>())
-    const closing = yield* Deferred.make<void>()
+    const stopSignal = yield* Deferred.make<void>()
     let isDraining = false
     const drain = Effect.sync(() => void (isDraining = true))
     const scheduleTimeout = yield* Alarm.makeScheduleTimeout
@@ -149,14 +149,14 @@ export const make = (
         : consoleRoutes({
             access: engine.access,
             base: consoleBase,
-            read: () => readConsole(consoleFolder, consolePath(consoleBase))
+            readFiles: () => readConsole(consoleFolder, consolePath(consoleBase))
           })),
       ...descriptions(Metrics.make(engine.measured, () => workers.openPollCount)),
       ...workerRoutes(engine, workers, resolved.maxReportBytes),
       ...subscribeRoutes(engine, unread, onClosing),
       ...clientRoutes(engine, {
         startedAt: clock.currentTimeMillisUnsafe(),
-        closing: Deferred.await(closing),
+        stopSignal: Deferred.await(stopSignal),
         isDraining: () => isDraining,
         giveUpAfter: (ms) => (listener) => {
           const cancel = scheduleTimeout(ms, listener)
@@ -245,7 +245,7 @@ export const make = (
       }
     })
     const idle = watchIdle(server, versions)
-    const listening = yield* Effect.mapError(
+    const boundServer = yield* Effect.mapError(
       NodeHttpServer.make(() => server, { port, host, gracefulShutdownTimeout: SHUTDOWN_MS }),
       (error) => listenError(error, host, port)
     )
@@ -258,7 +258,7 @@ export const make = (
         server.closeAllConnections()
       })
     )
-    yield* listening.serve(
+    yield* boundServer.serve(
       Effect.flatMap(HttpServerRequest, (serverRequest) => {
         // an HTTP/2 request has all properties of an HTTP/1.1 request that are used here
         const request = NodeHttpServerRequest.toIncomingMessage(serverRequest) as HttpRequest
@@ -267,9 +267,9 @@ export const make = (
         // uninterruptible
         return Effect.map(
           Effect.interruptible(requestHandler.answer(httpRequest(request, response, inputBudget))),
-          (answered) => {
-            const hasRoom = unread.makeRoomFor(bytesOf(answered))
-            const reply = hasRoom ? answered : requestHandler.refuse(request.url ?? "/", tooManyUnreadError())
+          (answer) => {
+            const hasRoom = unread.makeRoomFor(bytesOf(answer))
+            const reply = hasRoom ? answer : requestHandler.refuse(request.url ?? "/", tooManyUnreadError())
             limitUnread(unread, request, response, bytesOf(reply))
             // after `limitUnread`, since this removes the timeout that `limitUnread` sets
             if (reply.body !== undefined) beginStream(request, response)
@@ -295,7 +295,7 @@ export const make = (
     // runs first when the server stops, so that waiting calls learn of the stop
     yield* Effect.addFinalizer(() =>
       Effect.andThen(
-        Effect.andThen(drain, Deferred.succeed(closing, undefined)),
+        Effect.andThen(drain, Deferred.succeed(stopSignal, undefined)),
         Effect.sync(() => {
           workers.goAway()
           for (const listener of closingListeners) listener()
@@ -307,7 +307,7 @@ export const make = (
       )
     )
 
-    const { address } = listening
+    const { address } = boundServer
     const actualPort = "port" in address ? address.port : port
     const shownHost = host.includes(":") ? `[${host}]` : host
     const url = `${tls === undefined ? "http" : "https"}://${shownHost}:${actualPort}`

@@ -109,9 +109,7 @@ export const replay = (
           alarm: silentAlarm,
           context,
           logger: createNoopLogger(),
-          ...(eventDefinitions === undefined
-            ? {}
-            : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) }),
+          ...(eventDefinitions === undefined ? {} : { eventDefinitions }),
           noteHandlerWentOn: () => undefined,
           report: (op, onAck) => {
             activityCount++

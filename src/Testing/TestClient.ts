@@ -11,6 +11,7 @@ import {
   InvokeError,
   messageOf,
   NondeterminismError,
+  SchemaValidationError,
   NonRetryableError,
   serializeError,
   StoreError,
@@ -22,6 +23,7 @@ import * as Alarm from "../Execution/Alarm.ts"
 import type { Attempt } from "../Execution/Attempt.ts"
 import type { StepCode } from "../Execution/StepCall.ts"
 import { startTurn, type TurnEnd, type TurnHandle } from "../Execution/Turn.ts"
+import type { PauseCode } from "../Execution/TurnPause.ts"
 import type { AnyFunction, EffectFunction, IronflowFunction } from "../Function.ts"
 import { decodeJson } from "../Json.ts"
 import { createNoopLogger } from "../Logger.ts"
@@ -522,13 +524,22 @@ class TestExecution {
       case "Aborted":
         throw end.reason
       case "Paused":
-        throw end.code === "NONDETERMINISM"
-          ? new NondeterminismError(end.message)
-          : new StoreError(end.message, { code: "STORE_CORRUPT" })
+        throw pauseError(end.code, end.message)
       case "Suspended":
         throw new TestSuspendedError(
           `The run of function "${this.#fn.config.id}" was suspended on ${end.open.join(", ")}, which nothing in this test answers`
         )
     }
+  }
+}
+
+const pauseError = (code: PauseCode, message: string): Error => {
+  switch (code) {
+    case "NONDETERMINISM":
+      return new NondeterminismError(message)
+    case "STORE_CORRUPT":
+      return new StoreError(message, { code })
+    case "EVENT_TOO_NEW":
+      return new SchemaValidationError(message, { code, retryable: true })
   }
 }

@@ -23,7 +23,7 @@ export type HandledData<F> = F extends
  * validates asynchronously.
  */
 export const decodeInput = (fn: AnyFunction, input: unknown): unknown => {
-  const decoded = validateEvent(fn, "ironflow.invoke", input)
+  const decoded = validateEvent(fn, { name: "ironflow.invoke", version: 1, data: input })
   if (decoded instanceof Promise) {
     throw new ValidationError(
       `mockInvoke(): the schema of function "${fn.config.id}" validates asynchronously, which mockInvoke() cannot wait for: ` +

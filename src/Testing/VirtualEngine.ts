@@ -26,8 +26,10 @@ import { CurrentTurnProbe } from "../Execution/TurnProbe.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
 import { isObject } from "../Json.ts"
 import { withFailureHandlers } from "../OnFailure.ts"
+import { type Logger, resolveLogger } from "../Logger.ts"
 import { checkKeys, type Keys, withoutUnknownKeys } from "../OptionKeys.ts"
 import type { AnyProjection, ProjectionRequirements } from "../Projection/Projection.ts"
+import { layerLogger } from "../Promise/EngineLogs.ts"
 import type { RunHistory } from "../Protocol/History.ts"
 import type { Wire } from "../Protocol/Subscriptions.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
@@ -47,6 +49,11 @@ export interface TestEngineOptions<
   Functions extends ReadonlyArray<AnyFunction> = ReadonlyArray<AnyFunction>,
   Projections extends ReadonlyArray<AnyProjection> = ReadonlyArray<AnyProjection>
 > extends Partial<Worker.WorkerOptions<Functions, Projections>> {
+  /**
+   * The logger of the engine and of the worker; `false` logs nothing. By default the engine logs to Effect's loggers, and
+   * the worker logs nothing.
+   */
+  readonly logger?: Logger | false
   /** The initial time; 2030-01-01 by default. */
   readonly startAt?: Date | string
   /** The master key: 32 bytes in base64 or hex. By default a fixed key for tests. */
@@ -176,12 +183,16 @@ export const makeVirtual = <
     const clocks = VirtualTime.makeClocks(start)
     const onVirtualTime = Effect.provideService(Clock.Clock, clocks.clock)
     const environment = resolveEnvironment(options.environment)
+    // without a `logger` the engine logs to Effect's loggers
+    const logs =
+      options.logger === undefined ? Layer.empty : layerLogger(resolveLogger(options.logger, "[ironflow]"))
     const builtServices = yield* Layer.build(
       Engine.layer.pipe(
         Layer.provideMerge(store),
         Layer.provide(Layer.succeed(MasterKey, Redacted.make(masterKey ?? testKey))),
         // no run is deleted: a test that advances a year may inspect runs that ended on the way
-        Layer.provide(Layer.succeed(RunRetention, EffectDuration.infinity))
+        Layer.provide(Layer.succeed(RunRetention, EffectDuration.infinity)),
+        Layer.provide(logs)
       )
     ).pipe(onVirtualTime)
     const engine = Context.get(builtServices, Engine.Engine)
@@ -218,7 +229,7 @@ export const makeVirtual = <
     const unreportedDivergences = new Set<NondeterminismError>()
     const directTransport = WorkerTransport.of({
       open: (registration, handlers) =>
-        Effect.map(engine.workers.connect(registration, handlers), (session) => {
+        Effect.map(Effect.provide(engine.workers.connect(registration, handlers), logs), (session) => {
           const { projections: feed } = session
           if (feed === undefined) return session
           const claim: typeof feed.claim = (projection, waitMs) => {

@@ -4,7 +4,7 @@
  */
 import type * as Clock from "effect/Clock"
 import * as Turns from "../Protocol/Http/Turns.ts"
-import { reportAfterMs, type RunningTurn } from "../Protocol/RunningSteps.ts"
+import { REPORT_AFTER_MS, type RunningTurn } from "../Protocol/RunningSteps.ts"
 import type { LeaseFreshness } from "../Protocol/Worker.ts"
 import { monotonicMs } from "./ServerLink.ts"
 
@@ -71,7 +71,7 @@ export class LeaseRenewal {
     if (!isDue) return ""
     this.#renewedAt = now
     const holding = `,"holding":${JSON.stringify(this.heldJobs())}`
-    const runningTurns = this.activeJobs.size === 0 ? [] : this.#options.runningTurns(reportAfterMs)
+    const runningTurns = this.activeJobs.size === 0 ? [] : this.#options.runningTurns(REPORT_AFTER_MS)
     return runningTurns.length === 0 ? holding : `${holding},"running":${JSON.stringify(runningTurns)}`
   }
 

@@ -159,9 +159,7 @@ export const make = <
         ...(session.leaseFreshness === undefined
           ? {}
           : { pace: new StepPace(() => monotonicMs(clock), session.leaseFreshness).begin }),
-        ...(eventDefinitions === undefined
-          ? {}
-          : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) })
+        ...(eventDefinitions === undefined ? {} : { eventDefinitions })
       },
       onLateStep: (runId, stepName, lingerMs) => {
         const reported = Effect.retry(session.late({ runId, stepName, lingerMs }), resendDelays)

@@ -34,6 +34,11 @@ it.each([
   ],
   ["`url` of `hooks[0]` must be an HTTP URL", "The URL of --hook must be an HTTP URL"],
   ['getRunLogs("run_1") is not supported', "`ironflow runs logs run_1` is not supported"],
+  [
+    'Invalid `expires_in` of the API key: "5" is not a duration',
+    'Invalid --expires-in of the API key: "5" is not a duration'
+  ],
+  ['`ttlSeconds` of bucket "b" must be a number', '--ttl of bucket "b" must be a number'],
   ["resume the run with resumeRun", "resume the run with `ironflow runs resume`"],
   ["client.listRuns is not a function", "client.listRuns is not a function"],
   ["`searchBy` of the function does not name it", "`searchBy` of the function does not name it"]

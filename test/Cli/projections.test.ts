@@ -66,6 +66,11 @@ describe("ironflow projections", { timeout: 60_000 }, () => {
     assert.deepStrictEqual(await ask("retry", "totals"), { retrying: 1 })
   })
 
+  it("says how to see the states of partitions, if a partition has none", async () => {
+    assert.match(await say("get", "totals", "--partition", "c-9"), /hint .*watch totals --current/)
+    assert.notInclude(await say("get", "totals"), "hint")
+  })
+
   it("loses nothing when first the server and then the worker is killed", async () => {
     const watch = terminal.start(["projections", "watch", "totals", "--current", "--json"], { env })
     await watch.until('"orders":2')

@@ -10,7 +10,9 @@ import { createFunction, serve } from "@ironflow/node"
 const greet = createFunction({ id: "greet", triggers: [{ event: "guest.arrived" }] }, async ({ event, step }) =>
   step.run("greet", () => \`hello \${event.data.name}\`)
 )
-http.createServer(serve({ functions: [greet] })).listen(Number(process.env.APP_PORT), () => console.log("app ready"))
+const wave = createFunction({ id: "wave", triggers: [{ event: "guest.left" }] }, () => "bye")
+const functions = process.env.WITH_WAVE === "1" ? [greet, wave] : [greet]
+http.createServer(serve({ functions })).listen(Number(process.env.APP_PORT), () => console.log("app ready"))
 `
 
 const terminal = new Terminal({ "app.ts": app })
@@ -49,6 +51,32 @@ describe("push endpoints", () => {
     assert.strictEqual(again.code, 1)
     assert.include(again.stderr, "ENDPOINT_NOT_FOUND")
     running.signal("SIGKILL")
+  })
+
+  it("whose app no longer has a function say so at the next registration, and the function can be deleted", async () => {
+    const port = await freePort()
+    const url = `http://127.0.0.1:${port}/api/ironflow`
+    const start = async (more: { readonly [name: string]: string }) => {
+      const running = terminal.node("app.ts", { env: { ...key, APP_PORT: String(port), ...more } })
+      await running.until("app ready")
+      return running
+    }
+    const first = await start({ WITH_WAVE: "1" })
+    assert.include((await runHere(["functions", "register", url], { env })).stdout, "greet, wave")
+    first.signal("SIGKILL")
+    await first.ended
+    const second = await start({})
+
+    const { stdout } = await runHere(["functions", "register", url], { env })
+    const listed = await runHere(["functions", "endpoints"], { env })
+    const deleted = await runHere(["functions", "delete", "wave"], { env })
+    const again = await runHere(["functions", "register", url, "--json"], { env })
+
+    assert.match(stdout, /run these functions: greet\.\nIt no longer has wave, registered from there before/)
+    assert.match(listed.stdout, /greet, wave +available, but its app does not have "wave"/)
+    assert.strictEqual(deleted.code, 0)
+    assert.deepStrictEqual(JSON.parse(again.stdout), { url, functions: ["greet"] })
+    second.signal("SIGKILL")
   })
 
   it("that cannot be reached give an error with the reason", async () => {

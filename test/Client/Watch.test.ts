@@ -62,6 +62,40 @@ it("a server that does not announce the start of a watch is assumed to have star
   await watcher.ready
 })
 
+/** The revisions after which the client has asked for changes. */
+const askedRevisions = (): Array<string | null> =>
+  asked.map((url) => new URL(url, "http://host").searchParams.get("revision"))
+
+it("a server that was slow to start a watch, and is then lost, does not send old changes", async () => {
+  let first: WebSocket
+  onConnection = (socket, connection) => {
+    if (connection === 1) return void (first = socket)
+    socket.send(JSON.stringify({ type: "watching", revision: 88 }))
+    update(socket, 89)
+  }
+  await using watcher = client.kv().bucket("b").watch()
+  await watcher.ready
+  first!.close()
+
+  expect((await take(watcher, 1)).map(({ revision }) => revision)).toEqual([89])
+  expect(askedRevisions()).toEqual(["now", "now"])
+})
+
+it("a watch continues where the server says that it starts, even if the server is slow to say so", async () => {
+  let first: WebSocket
+  onConnection = (socket, connection) => {
+    if (connection === 1) first = socket
+    else update(socket, 89)
+  }
+  await using watcher = client.kv().bucket("b").watch()
+  await watcher.ready
+  first!.send(JSON.stringify({ type: "watching", revision: 88 }))
+  first!.close()
+
+  expect((await take(watcher, 1)).map(({ revision }) => revision)).toEqual([89])
+  expect(askedRevisions()).toEqual(["now", "88"])
+})
+
 it("a lost connection is renewed at the position of the watch, and nothing is delivered twice", async () => {
   onConnection = (socket, connection) => {
     update(socket, 7)
@@ -71,7 +105,7 @@ it("a lost connection is renewed at the position of the watch, and nothing is de
   await using watcher = client.kv().bucket("b").watch()
 
   expect((await take(watcher, 2)).map(({ revision }) => revision)).toEqual([7, 8])
-  expect(asked.map((url) => new URL(url, "http://host").searchParams.get("revision"))).toEqual(["now", "7"])
+  expect(askedRevisions()).toEqual(["now", "7"])
 })
 
 it("a silent connection is given up, and a pinged one is not", async () => {

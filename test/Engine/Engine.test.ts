@@ -49,7 +49,7 @@ const housekeeping = new Set([
   "findNextEnvironmentWithMessages",
   "touchGroups",
   "listEnvironmentsOfAbandonedGroups",
-  "deleteGroupsUnusedFor"
+  "deleteAbandonedGroupsOfEnvironment"
 ])
 
 /** Records which programs the engine runs. */
@@ -635,7 +635,12 @@ describe("timers", () => {
       yield* TestClock.adjust(1)
       yield* quiet
       assert.strictEqual(worker.jobs.length, 1)
-      assert.deepStrictEqual([...spy.heard()].sort(), ["claimRuns", "fireDueKind", "nextDueAt", "whereDue"])
+      assert.deepStrictEqual([...spy.heard()].sort(), [
+        "claimRuns",
+        "findEnvironmentsWithDue",
+        "fireDueKind",
+        "nextDueAt"
+      ])
     })
   )
 

@@ -1,10 +1,12 @@
 /** The log of the engine: one line for each problem, with its fields, and no line for a success. */
 import { createFunction, createWorker, type LogFields, type Logger, serve } from "@ironflow/node"
+import { IronflowFunction, Step } from "@ironflow/node/effect"
 import { startEngine } from "@ironflow/node/engine"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as EffectLogger from "effect/Logger"
 import * as References from "effect/References"
+import * as Schema from "effect/Schema"
 import { expect, it } from "vitest"
 import * as EngineLog from "../../src/Engine/EngineLog.ts"
 import type { Changes, FunctionChange } from "../../src/Engine/Store/Changes.ts"
@@ -82,6 +84,30 @@ it("each failed attempt and each failed run has a line, and success has none", a
   const all = JSON.stringify(lines)
   expect(all).not.toContain(SECRET)
   expect(all).not.toContain(PAYLOAD)
+})
+
+it("the line of a typed error without a message has its name and fields, as explain and the command have", async () => {
+  const { lines, logger } = recording()
+  class Declined extends Schema.TaggedError<Declined>()("Declined", { reason: Schema.String }) {}
+  const fn = IronflowFunction.make(
+    { id: "charge", triggers, retry: { maxAttempts: 1 } },
+    Effect.fnUntraced(function* () {
+      yield* Step.run("pay", Effect.fail(new Declined({ reason: "no money" })))
+    })
+  )
+  await using engine = await startEngine({ filename: ":memory:", functions: [fn], logger })
+
+  const { runIds } = await engine.client.emit("order.placed", {})
+  await engine.client.waitForRun(runIds[0]!)
+
+  const text = 'Declined {"reason":"no money"}'
+  const messages = lines.filter(({ level }) => level === "error").map(({ message }) => message)
+  expect(messages).toEqual([
+    expect.stringMatching(/attempt 1 of step "pay" failed, and the step is not tried again: Declined \{/),
+    expect.stringMatching(/has failed: /)
+  ])
+  for (const message of messages) expect(message).toContain(text)
+  expect((await engine.client.explain(runIds[0]!)).message).toContain(text)
 })
 
 it("a run that is retried, paused or cancelled has a line, and so has a change of a function or key", async () => {

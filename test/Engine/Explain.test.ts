@@ -188,7 +188,7 @@ const cases: ReadonlyArray<Case> = [
     title: "a cancelled run",
     situation: situation("cancelled", { run: { endedAt: at(5), error } }),
     code: "CANCELLED",
-    message: `It was cancelled at ${at(5)}: no stock`,
+    message: `It was cancelled at ${at(5)}: no stock. A cancelled run is not compensated.`,
     details: { endedAt: at(5), reason: "no stock" }
   },
   {
@@ -346,7 +346,7 @@ const cases: ReadonlyArray<Case> = [
       lease: lease({ until: NOW + 9000, isRevoked: true })
     }),
     code: "CANCELLED",
-    message: `It was cancelled at ${at(5)}: no stock. Worker worker-1 may still be executing the run, until the worker confirms that it has dropped the run, or until ${at(NOW + 9000)}`,
+    message: `It was cancelled at ${at(5)}: no stock. A cancelled run is not compensated. Worker worker-1 may still be executing the run, until the worker confirms that it has dropped the run, or until ${at(NOW + 9000)}`,
     details: { endedAt: at(5), reason: "no stock" }
   },
   {
@@ -482,6 +482,15 @@ const cases: ReadonlyArray<Case> = [
     details: { functionId: "charge", liveWorkers: ["worker-1"], ...since }
   },
   {
+    title: "a ready run whose function a worker took over from a push endpoint, and is gone",
+    situation: situation("pending", { ...ready, formerEndpoint: "https://shop/" }),
+    workers: [],
+    code: "NO_WORKER",
+    message:
+      'No live worker has function "charge": start one that registers it. Before, the push endpoint https://shop/ had it; `ironflow functions register https://shop/` gives it back to the endpoint.',
+    details: { functionId: "charge", liveWorkers: [], formerEndpoint: "https://shop/", ...since }
+  },
+  {
     title: "a new run of a function that is paused, whatever workers there are",
     situation: situation("pending", {
       ...ready,
@@ -535,6 +544,27 @@ const cases: ReadonlyArray<Case> = [
     code: "NO_CAPACITY",
     message: 'Every worker with function "charge" is busy: worker-2 (10 of 10).',
     details: { workers: [{ id: "worker-2", activeJobs: 10, maxConcurrentJobs: 10 }], ...since }
+  },
+  {
+    title: "a ready run whose function is gone from its endpoint, or whose endpoint does not answer",
+    situation: situation("pending", ready),
+    workers: [
+      worker("push-1", { problem: "The endpoint https://a/ is not available: it refuses connections" }),
+      worker("push-2", {
+        functionProblems: new Map([["charge", 'The app at https://b/ has no function "charge"']])
+      })
+    ],
+    code: "ENDPOINT_UNAVAILABLE",
+    message:
+      'The app at https://b/ has no function "charge". The run is dispatched as soon as the endpoint has the function.',
+    details: { workers: ["push-1", "push-2"], missing: "charge", ...since }
+  },
+  {
+    title: "a run whose turn was lost, and that is tried again after a delay",
+    situation: situation("waiting", { losses: 3, waits: [wait("run-retry", "")] }),
+    code: "WAITING_FOR_RETRY",
+    message: `The run is tried again at ${until}. Its turn was lost 3 times without a completed step in between: the log of the engine says how.`,
+    details: { stepId: "run_1::0", ...due, attempt: 1, error: undefined, losses: 3 }
   },
   {
     title: "a ready run without a worker that has the labels",

@@ -18,6 +18,9 @@ import {
   expressionSteps
 } from "../../src/ExpressionBudget.ts"
 
+/** How long something may take on a busy machine, in milliseconds. */
+const PATIENCE_MS = 20_000
+
 const cleanups: Array<() => unknown> = []
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
@@ -78,8 +81,8 @@ describe("an expression that would take long", () => {
     const { eventId } = await engine.client.emit("order.placed", data)
     const second = await engine.client.emit("order.placed", data)
 
-    await vi.waitFor(() => expect(got).toEqual([eventId, second.eventId]))
-    await vi.waitFor(() => expect(warnings.filter((text) => givenUp.test(text))).toHaveLength(4))
+    await vi.waitFor(() => expect(got).toEqual([eventId, second.eventId]), PATIENCE_MS)
+    await vi.waitFor(() => expect(warnings.filter((text) => givenUp.test(text))).toHaveLength(4), PATIENCE_MS)
     expect(warnings.join("\n")).toMatch(
       /The filter of the subscription to "events:order\.placed" is too expensive to evaluate for an event/
     )
@@ -102,12 +105,12 @@ describe("an expression that would take long", () => {
       await worker.stop()
       await working
     })
-    await vi.waitFor(async () => expect(await engine.client.listFunctions()).toHaveLength(5))
+    await vi.waitFor(async () => expect(await engine.client.listFunctions()).toHaveLength(5), PATIENCE_MS)
 
     const { runIds } = await createClient({ serverUrl }).emit("order.placed", data)
 
     expect(runIds).toHaveLength(1)
-    expect(await engine.client.waitForRun(runIds[0]!, { timeout: 15_000 })).toMatchObject({
+    expect(await engine.client.waitForRun(runIds[0]!, { timeout: PATIENCE_MS })).toMatchObject({
       output: "shipped"
     })
     for (const id of ids) {
@@ -128,24 +131,21 @@ describe("an expression that would take long", () => {
       await worker.stop()
       await working
     })
-    await vi.waitFor(async () => expect(await engine.client.listFunctions()).toHaveLength(4))
+    await vi.waitFor(async () => expect(await engine.client.listFunctions()).toHaveLength(4), PATIENCE_MS)
     const { runIds } = await engine.client.emit("order.placed", {})
     const waiting = async () => {
       for (const runId of runIds) expect((await engine.client.getRun(runId)).status).toBe("waiting")
     }
-    await vi.waitFor(waiting, { timeout: 10_000 })
+    await vi.waitFor(waiting, PATIENCE_MS)
 
     await engine.client.emit("payment.received", data)
 
     // the waits that exceed the shared budget of one transaction are evaluated next
-    await vi.waitFor(
-      () => {
-        for (const i of runIds.keys()) {
-          expect(warnings.find((text) => text.includes(`wait "payment-${i}:`))).toMatch(givenUp)
-        }
-      },
-      { timeout: 10_000 }
-    )
+    await vi.waitFor(() => {
+      for (const i of runIds.keys()) {
+        expect(warnings.find((text) => text.includes(`wait "payment-${i}:`))).toMatch(givenUp)
+      }
+    }, PATIENCE_MS)
     await waiting()
   })
 
@@ -170,13 +170,13 @@ describe("an expression that would take long", () => {
       await worker.stop()
       await working
     })
-    await vi.waitFor(async () => expect(await engine.client.listFunctions()).toHaveLength(61))
+    await vi.waitFor(async () => expect(await engine.client.listFunctions()).toHaveLength(61), PATIENCE_MS)
 
     const before = expressionSteps()
     const { runIds } = await engine.client.emit("order.placed", data)
 
     expect(runIds).toHaveLength(1)
-    expect(await engine.client.waitForRun(runIds[0]!, { timeout: 15_000 })).toMatchObject({
+    expect(await engine.client.waitForRun(runIds[0]!, { timeout: PATIENCE_MS })).toMatchObject({
       output: "shipped"
     })
     expect(warnings.filter((text) => givenUp.test(text))).toHaveLength(60)
@@ -274,7 +274,7 @@ describe("an expression that would take long", () => {
     const name = `order.${Array(21).fill("a").join(".")}`
     for (let n = 0; n < 5; n++) await engine.client.emit(name, { i: 30 })
 
-    await vi.waitFor(() => expect(got).toHaveLength(100), { timeout: 20_000 })
+    await vi.waitFor(() => expect(got).toHaveLength(100), PATIENCE_MS)
     isRunning = false
     expect(new Set(got).size).toBe(20)
     expect(longest).toBeLessThan(3 * MAX_EXPRESSION_STEPS)

@@ -7,7 +7,14 @@ import { mkdtempSync, rmSync } from "node:fs"
 import type http from "node:http"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { createClient, createFunction, createWorker, serve, ValidationError } from "@ironflow/node"
+import {
+  createClient,
+  createFunction,
+  createWorker,
+  type Logger,
+  serve,
+  ValidationError
+} from "@ironflow/node"
 import { type IronflowEngine, type PushConfig, startEngine } from "@ironflow/node/engine"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import { isPublicAddress } from "../../src/Engine/Push/PublicAddress.ts"
@@ -19,10 +26,14 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
 })
 
-const startWith = async (push: PushConfig = {}, filename = ":memory:"): Promise<IronflowEngine> => {
+const startWith = async (
+  push: PushConfig = {},
+  filename = ":memory:",
+  logger: Logger | false = false
+): Promise<IronflowEngine> => {
   const engine = await startEngine({
     filename,
-    logger: false,
+    logger,
     listen: { port: 0 },
     push: { allowPrivateNetworks: true, signingKey: SIGNING_KEY, ...push }
   })
@@ -364,6 +375,48 @@ describe("an endpoint", () => {
       attempt: 1
     })
     expect(calls).toBe(3)
+    await vi.waitFor(async () => expect(await engine.client.listWorkers()).toMatchObject([{ activeJobs: 0 }]))
+  })
+
+  it("that has a function no longer is not called for it until it describes it again, and is for the others", async () => {
+    const make = (id: string) =>
+      createFunction({ id, triggers: [{ event: `${id}.placed` }] }, async ({ run }) => run.attempt)
+    const handlerOf = (...ids: ReadonlyArray<string>) =>
+      serve({ functions: ids.map(make), signingKey: SIGNING_KEY, logger: false })
+    let handler = handlerOf("order", "bill")
+    const turns: Array<string> = []
+    const server = await listen(async (request, response) => {
+      const chunks: Array<Buffer> = []
+      for await (const chunk of request) chunks.push(chunk as Buffer)
+      const body = Buffer.concat(chunks)
+      const asked = JSON.parse(body.toString())
+      if (asked.type === "turn") turns.push(asked.job.functionId)
+      return handler(Object.assign(request, { body }), response)
+    })
+    cleanups.push(server.close)
+    const engine = await startWith()
+    await register(engine, server.url)
+    const start = async (event: string) => (await engine.client.emit(event, {})).runIds[0] ?? ""
+    handler = handlerOf("order")
+
+    const bill = await start("bill.placed")
+    const { details, message } = await explained(engine, bill, "ENDPOINT_UNAVAILABLE")
+    const order = await start("order.placed")
+    expect(await ended(engine, order)).toMatchObject({ status: "completed" })
+
+    expect(message).toMatch(
+      /^The app at the endpoint \S+ has no function "bill": deploy it there again.* as soon as the endpoint has the function\.$/
+    )
+    expect(details).toMatchObject({ missing: "bill" })
+    expect(await engine.client.pushEndpoints.list()).toMatchObject([
+      { available: true, problem: 'its app does not have "bill"', functionIds: ["order", "bill"] }
+    ])
+    expect(turns).toEqual(["bill", "order"])
+
+    handler = handlerOf("order", "bill")
+    expect(await ended(engine, bill)).toMatchObject({ status: "completed", output: 1, attempt: 1 })
+    expect(turns).toEqual(["bill", "order", "bill"])
+    expect((await engine.client.pushEndpoints.list())[0]?.problem).toBeUndefined()
   })
 
   it("that is busy gets no turns until it answers again", async () => {
@@ -863,7 +916,9 @@ describe("an endpoint", () => {
         complete(response)
       })
     )
-    const engine = await startWith()
+    const lines: Array<string> = []
+    const info = (line: string) => void lines.push(line)
+    const engine = await startWith({}, ":memory:", { debug() {}, info, warn: info, error: info })
     await register(engine, server.url)
     const order = createFunction(
       { id: "order", triggers: [{ event: "order.placed" }] },
@@ -876,6 +931,21 @@ describe("an endpoint", () => {
 
     expect(await ended(engine, await place(engine))).toMatchObject({ output: "by the worker" })
     expect(pushed).not.toHaveBeenCalled()
+    expect(lines).toContainEqual(
+      expect.stringContaining(
+        `has taken over "order" from the push endpoint ${server.url}/, which is no longer called for this function`
+      )
+    )
+
+    await worker.stop()
+    const runId = await place(engine)
+    const { message } = await explained(engine, runId, "NO_WORKER")
+    expect(message).toContain(
+      `Before, the push endpoint ${server.url}/ had it; \`ironflow functions register ${server.url}/\` gives it back`
+    )
+    await register(engine, server.url)
+    expect(await ended(engine, runId)).toMatchObject({ status: "completed" })
+    expect(pushed).toHaveBeenCalledOnce()
   })
 })
 

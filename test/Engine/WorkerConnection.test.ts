@@ -21,6 +21,8 @@ const session = (report: RemoteSession["report"]): RemoteSession => ({
   late: () => Effect.void,
   hasMovedAway: () => false,
   setReachable: () => undefined,
+  setFunctionProblem: () => undefined,
+  forget: () => undefined,
   take: () => Effect.succeed([]),
   extend: () => Effect.succeed([]),
   adopt: () => Effect.succeed({ lost: [], leftAlone: [], since: "job_0" }),
@@ -127,15 +129,15 @@ describe("a worker that is told to drop a job", () => {
       const { deliveries, dropped, it } = toldToDrop()
       deliveries.handlers.onNotice(cancelled)
       // the worker sent the first before the job arrived, and the second between the job and the notice
-      yield* it.room({ session: "ses_1", seen: 0, holding: [] })
-      yield* it.room({ session: "ses_1", seen: 1, holding: ["job_1"] })
+      yield* it.takeRoom({ session: "ses_1", seen: 0, holding: [] })
+      yield* it.takeRoom({ session: "ses_1", seen: 1, holding: ["job_1"] })
       // the worker has seen the notice, and still waits for the answer to a report
-      yield* it.room({ session: "ses_1", seen: 2, holding: ["job_1"] })
-      yield* it.room({ session: "ses_1", seen: 2 })
+      yield* it.takeRoom({ session: "ses_1", seen: 2, holding: ["job_1"] })
+      yield* it.takeRoom({ session: "ses_1", seen: 2 })
       assert.deepStrictEqual(dropped, [])
 
-      yield* it.room({ session: "ses_1", seen: 2, holding: [] })
-      yield* it.room({ session: "ses_1", seen: 2, holding: [] })
+      yield* it.takeRoom({ session: "ses_1", seen: 2, holding: [] })
+      yield* it.takeRoom({ session: "ses_1", seen: 2, holding: [] })
 
       assert.deepStrictEqual(dropped, ["job_1"])
     })
@@ -145,11 +147,11 @@ describe("a worker that is told to drop a job", () => {
     Effect.gen(function* () {
       const { deliveries, dropped, it } = toldToDrop()
       deliveries.handlers.onNotice(cancelled)
-      yield* it.room({ session: "ses_1", holding: [] })
-      yield* it.room({ session: "ses_1", holding: ["job_1"] })
+      yield* it.takeRoom({ session: "ses_1", holding: [] })
+      yield* it.takeRoom({ session: "ses_1", holding: ["job_1"] })
       assert.deepStrictEqual(dropped, [])
 
-      yield* it.room({ session: "ses_1", holding: [] })
+      yield* it.takeRoom({ session: "ses_1", holding: [] })
 
       assert.deepStrictEqual(dropped, ["job_1"])
     })
@@ -165,7 +167,7 @@ describe("a worker that is told to drop a job", () => {
         yield* after.completeRegistration({ lost: jobs, leftAlone: [], since: "job_0" }, it)
         assert.deepStrictEqual(dropped, jobs.length === 0 ? ["job_1"] : [])
 
-        yield* after.room({ session: "ses_2", seen: 0, holding: [] })
+        yield* after.takeRoom({ session: "ses_2", seen: 0, holding: [] })
 
         assert.deepStrictEqual(dropped, ["job_1"])
       }
@@ -178,10 +180,10 @@ describe("a worker that is told to drop a job", () => {
       deliveries.handlers.onNotice(cancelled)
       const { noteDropped: store } = engine
       Object.assign(engine, { dropped: () => Effect.fail(new StoreError("disk full")) })
-      yield* Effect.flip(it.room({ session: "ses_1", seen: 2, holding: [] }))
+      yield* Effect.flip(it.takeRoom({ session: "ses_1", seen: 2, holding: [] }))
       Object.assign(engine, { dropped: store })
 
-      yield* it.room({ session: "ses_1", seen: 2, holding: [] })
+      yield* it.takeRoom({ session: "ses_1", seen: 2, holding: [] })
 
       assert.deepStrictEqual(dropped, ["job_1"])
     })

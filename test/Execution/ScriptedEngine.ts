@@ -88,7 +88,7 @@ export class ScriptedEngine {
   generation = 0
   attempt = 1
   compensating: Job["compensating"] = undefined
-  upcast: TurnHost["upcast"] = undefined
+  eventDefinitions: TurnHost["eventDefinitions"] = undefined
   transactions = true
   /** The errors with which the next transactions are refused, one for each. */
   readonly refusals: Array<Error> = []
@@ -172,7 +172,7 @@ export class ScriptedEngine {
       ...(this.defers === undefined ? {} : { defers: this.defers }),
       mayBegin: () => this.mayBegin?.() ?? true,
       ...(this.pace === undefined ? {} : { pace: this.pace }),
-      ...(this.upcast === undefined ? {} : { upcast: this.upcast })
+      ...(this.eventDefinitions === undefined ? {} : { eventDefinitions: this.eventDefinitions })
     }
     const job: Job = {
       jobId,

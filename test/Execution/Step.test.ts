@@ -684,8 +684,11 @@ describe("waits and children", () => {
         })
     },
     async ({ engine, fn }) => {
-      engine.upcast = (_name, data, version) =>
-        version === 1 ? { by: (data as { who?: unknown }).who } : data
+      engine.eventDefinitions = {
+        upcastEvent: (_name, data, version) =>
+          version === 1 ? { by: (data as { who?: unknown }).who } : data,
+        getLatestVersion: () => 1
+      }
       await engine.turn(fn)
       engine.fire(
         "approval:0",
@@ -702,6 +705,81 @@ describe("waits and children", () => {
       )
       await engine.turn(fn)
       assert.strictEqual(engine.error?.name, "SchemaValidationError")
+    }
+  )
+
+  both(
+    "an event that is newer than the code pauses the run, and nothing is compensated",
+    {
+      config: { retry: { maxAttempts: 1 } },
+      promise:
+        ({ log }) =>
+        async ({ step }) => {
+          step.compensate("charge", () => void log.push("refunded"))
+          const event = await step.waitForEvent("approval", { event: Approved }).catch(() => undefined)
+          return event?.data.by
+        },
+      effect:
+        ({ log }) =>
+        () =>
+          Effect.gen(function* () {
+            yield* Step.compensate(
+              "charge",
+              Effect.sync(() => log.push("refunded"))
+            )
+            const waiting = Step.waitForEvent("approval", { event: Approved })
+            const event = yield* Effect.catch(waiting, () => Effect.succeed(undefined))
+            return event?.data.by
+          })
+    },
+    async ({ engine, fn, log }) => {
+      await engine.turn(fn)
+      engine.fire(
+        "approval:0",
+        success({ id: "e", name: "order.approved", version: 2, data: { by: { id: 7 } }, timestamp: 1 })
+      )
+      await engine.turn(fn)
+
+      const [pause] = engine.ops("Pause")
+      assert.deepStrictEqual([engine.status, pause?.code, log], ["paused", "EVENT_TOO_NEW", []])
+      assert.match(
+        pause?.message ?? "",
+        /step "approval" \(approval:0\): Data of event "order.approved" does not fit its schema: by: .* The event has version 2, and the newest definition in this process has version 1: deploy code with version 2/
+      )
+
+      engine.status = "running"
+      engine.eventDefinitions = {
+        upcastEvent: (name, data) => (name === "order.approved" ? { by: "ada" } : data),
+        getLatestVersion: () => 2
+      }
+      await engine.turn(fn)
+      assert.strictEqual(engine.output, "ada")
+    }
+  )
+
+  const ApprovedBy = Event.define("order.approved", {
+    version: 2,
+    data: Schema.Struct({ by: Schema.String }),
+    upcast: (data) => ({ by: (data as { who?: unknown }).who })
+  })
+  both(
+    "a definition that is not registered upcasts the awaited event",
+    {
+      promise:
+        () =>
+        async ({ step }) =>
+          (await step.waitForEvent("approval", { event: ApprovedBy })).data.by,
+      effect: () => () =>
+        Effect.map(Step.waitForEvent("approval", { event: ApprovedBy }), ({ data }) => data.by)
+    },
+    async ({ engine, fn }) => {
+      await engine.turn(fn)
+      engine.fire(
+        "approval:0",
+        success({ id: "e", name: "order.approved", version: 1, data: { who: "ada" }, timestamp: 1 })
+      )
+      await engine.turn(fn)
+      assert.strictEqual(engine.output, "ada")
     }
   )
 
@@ -729,6 +807,15 @@ describe("waits and children", () => {
 })
 
 describe("arguments", () => {
+  only(
+    "the message about an invalid duration names the durations of Effect",
+    () => make({ id: "order", triggers: [] }, () => Step.sleep("a", "10 minuets")),
+    async ({ engine, fn }) => {
+      await engine.turn(fn)
+      assert.match(engine.error?.message ?? "", /"7d", or a duration of Effect, like "5 minutes"/)
+    }
+  )
+
   const refused: ReadonlyArray<
     readonly [
       string,
@@ -866,9 +953,12 @@ describe("faulty code", () => {
     },
     async ({ engine, fn }) => {
       await engine.turn(fn)
-      engine.upcast = (name, data) => {
-        if (name === "order.approved") throw new Error("no way up")
-        return data
+      engine.eventDefinitions = {
+        upcastEvent: (name, data) => {
+          if (name === "order.approved") throw new Error("no way up")
+          return data
+        },
+        getLatestVersion: () => 2
       }
       engine.fire(
         "approval:0",

@@ -355,6 +355,12 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     expect((await client.kv().listBuckets()).map(({ values }) => values)).toEqual([0])
   })
 
+  it("says that `create` writes a key that does not exist", async () => {
+    const bucket = await bucketOf()
+
+    await expect(bucket.update("user-1", "ada", 0)).rejects.toThrow("`create` writes such a key")
+  })
+
   describe("a watch", () => {
     it("sees every change of its keys from its start, in order", async () => {
       const bucket = await bucketOf()

@@ -266,6 +266,10 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
       [3, 2]
     )
     assert.deepStrictEqual(await stateOf("by-path", "nobody"), {})
+    const getFromNothing = async (partition: string) =>
+      await client.projections.get("by-path", { partition, initialState: () => ({ amounts: [0] }) })
+    assert.deepInclude(await getFromNothing("nobody"), { state: { amounts: [0] }, version: 0 })
+    assert.deepStrictEqual((await getFromNothing("c-0")).state.amounts, [2, 4])
   })
 
   it("call external handlers in order, with the facts about the event", async () => {

@@ -3,8 +3,8 @@ import {
   limitSteps,
   progressOf,
   readRunningTurns,
-  reportedStepsPerTurn,
-  reportedStepsPerWorker
+  MAX_STEPS_PER_TURN,
+  MAX_STEPS_PER_WORKER
 } from "../../src/Protocol/RunningSteps.ts"
 
 const step = { stepKey: "charge:0", name: "charge", kind: "run", attempt: 1, forMs: 1200 } as const
@@ -31,13 +31,13 @@ describe("a worker's report of running steps", () => {
   })
 
   it("is limited for each turn and for each worker", () => {
-    const steps = Array.from({ length: reportedStepsPerTurn + 5 }, () => step)
+    const steps = Array.from({ length: MAX_STEPS_PER_TURN + 5 }, () => step)
     const told = readRunningTurns(Array.from({ length: 100 }, () => ({ ...turn, steps })))
 
-    assert.lengthOf(told[0]!.steps, reportedStepsPerTurn)
+    assert.lengthOf(told[0]!.steps, MAX_STEPS_PER_TURN)
     assert.lengthOf(
       told.flatMap((turn) => turn.steps),
-      reportedStepsPerWorker
+      MAX_STEPS_PER_WORKER
     )
     assert.deepStrictEqual(limitSteps(told), told)
   })

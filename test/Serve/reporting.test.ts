@@ -4,6 +4,8 @@ import { IronflowFunction, Serve, Step } from "@ironflow/node/effect"
 import { startEngine } from "@ironflow/node/engine"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as ManagedRuntime from "effect/ManagedRuntime"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import { listen, registerEndpoint, SIGNING_KEY } from "./Hosts.ts"
 
@@ -135,6 +137,56 @@ describe("a turn that reports at once", () => {
   })
 })
 
+describe("a handler whose server is another engine than the one that calls it", () => {
+  const startAtOther = async (functions: ReadonlyArray<RunnableFunction>) => {
+    const other = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
+    cleanups.push(() => other.close())
+    const warnings: Array<string> = []
+    const logger = { debug() {}, info() {}, warn: (line: string) => void warnings.push(line), error() {} }
+    const started = await startWith(functions, () => ({ serverUrl: other.url, logger }))
+    return { ...started, warnings, otherUrl: other.url ?? "" }
+  }
+
+  it("says so once, and reports with the response, so that no step is repeated", async () => {
+    const log: Array<string> = []
+    const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
+      await step.run("charge", () => void log.push("charge"))
+      await step.publish("orders", {})
+      await step.run("ship", () => void log.push("ship"))
+      return "done"
+    })
+    const { otherUrl, run, warnings } = await startAtOther([order])
+
+    expect(await run()).toMatchObject({ status: "completed", output: "done" })
+    expect(await run()).toMatchObject({ status: "completed", output: "done" })
+
+    expect(log).toEqual(["charge", "ship", "charge", "ship"])
+    expect(warnings).toEqual([
+      expect.stringMatching(
+        /^The engine at (\S+) does not know run run_\w+, so it is not the engine that calls this handler: set `serverUrl`/
+      )
+    ])
+    expect(warnings[0]).toContain(otherUrl)
+  })
+
+  it("leaves a step running that the other engine does not know", async () => {
+    let wasAborted = false
+    const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, ({ step }) =>
+      step.run("charge", async ({ signal }) => {
+        // the handler asks the other engine for notices while the step runs
+        await vi.waitFor(() => expect(warnings).toHaveLength(1), { timeout: 10_000 })
+        wasAborted = signal.aborted
+      })
+    )
+    const { run, turns, warnings } = await startAtOther([order])
+
+    expect(await run()).toMatchObject({ status: "completed" })
+
+    expect(wasAborted).toBe(false)
+    expect(turns()).toBe(1)
+  })
+})
+
 describe("a turn past its budget", () => {
   it.each([
     ["reporting with the response", () => ({})],
@@ -231,6 +283,24 @@ describe("the Effect API", () => {
     )
 
     expect(body).toMatchObject({ status: "completed", result: "paid o-1" })
+  })
+
+  it("has a handler for every framework, which runs functions with their services", async () => {
+    const runtime = ManagedRuntime.make(
+      Layer.succeed(Terminal, { charge: (id) => Effect.succeed(`paid ${id}`) })
+    )
+    cleanups.push(() => runtime.dispose())
+    const { handler } = await runtime.runPromise(
+      Serve.make({ functions: [order], skipVerification: true, logger: false })
+    )
+    const server = await listen(handler)
+    cleanups.push(server.close)
+
+    const overNode = await fetch(server.url, { method: "POST", body: await request().text() })
+    const overFetch: Response = await handler(request())
+
+    for (const response of [overNode, overFetch])
+      expect(await response.json()).toMatchObject({ status: "completed", result: "paid o-1" })
   })
 
   it("fails for invalid options with the reason", async () => {

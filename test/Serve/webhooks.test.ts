@@ -117,6 +117,41 @@ describe("a webhook's request", () => {
     expect(transform).toHaveBeenCalledExactlyOnceWith({ id: "visit-1", name: "Zoë" }, request)
   })
 
+  it("that is refused is a warning in the app's log, and a second one for the same reason at once is not", async () => {
+    const lines: Array<readonly [level: string, message: string, data?: unknown]> = []
+    const logger = {
+      debug: (message: string) => void lines.push(["debug", message]),
+      info: () => undefined,
+      warn: (message: string, data?: unknown) =>
+        void lines.push(data === undefined ? ["warn", message] : ["warn", message, data]),
+      error: () => undefined
+    }
+    const thrown = new TypeError("Cannot read properties of undefined (reading 'map')")
+    const transform = () => {
+      throw thrown
+    }
+    const handler = handlerOf({ transform }, "http://127.0.0.1:9", { logger })
+    const transformed = `A request to webhook "shop" was refused with 400 (TRANSFORM_FAILED): ${thrown.message}`
+    const verified = 'A request to webhook "shop" was refused with 401 (VERIFY_FAILED): Not from the shop'
+
+    await post(handler, "{}")
+    await post(handler, "{}")
+    await post(handler, "{}", undefined, {})
+    await post(handler, "{}", undefined, {})
+    await post(handler, "{}", "/webhooks/shopp")
+
+    expect(lines).toEqual([
+      ["warn", transformed, thrown],
+      ["warn", transformed, thrown],
+      ["warn", verified],
+      ["debug", verified],
+      [
+        "warn",
+        'A webhook request was refused with 404 (WEBHOOK_NOT_FOUND): This handler has no webhook "shopp"'
+      ]
+    ])
+  })
+
   it("is never shown in the answer", async () => {
     await using server = await recording()
     const body = '{"id":"visit-1","card":"4242"}'

@@ -9,7 +9,7 @@ import { Client, IronflowFunction, Step, Testing } from "@ironflow/node/effect"
 import { createTestEngine, type TestEngineConfig } from "@ironflow/node/test"
 import * as Effect from "effect/Effect"
 import { StatementSync } from "node:sqlite"
-import { describe, expect, test } from "vitest"
+import { describe, expect, test, vi } from "vitest"
 
 const order = { id: "order", triggers: [{ event: "order.placed" }] }
 
@@ -292,4 +292,28 @@ test("the test engine is also available as Effect layers", async () => {
   )
 
   expect(run).toMatchObject({ status: "completed", output: "paid" })
+})
+
+test("the logger of a test engine takes the lines of the engine too, and `false` none", async () => {
+  const printed = vi.spyOn(console, "log")
+  const lines: Array<string> = []
+  const line = (message: string) => void lines.push(message)
+  const logger = { debug: line, info: line, warn: line, error: line }
+  const failing = createFunction({ ...order, retry: { maxAttempts: 1 } }, () => {
+    throw new Error("no stock")
+  })
+
+  for (const chosen of [logger, false] as const) {
+    const { engine, runId } = await place({ functions: [failing], logger: chosen })
+    await using _ = engine
+    await engine.runToEnd(runId)
+  }
+
+  const ofEngine = lines.filter((line) => /^(Functions in environment|Run )/.test(line))
+  expect(ofEngine).toEqual([
+    "Functions in environment default: order (new)",
+    expect.stringMatching(/^Run \S+ of function "order" has failed: Error: no stock/)
+  ])
+  expect(printed.mock.calls).toEqual([])
+  printed.mockRestore()
 })

@@ -105,6 +105,45 @@ describe.each(places)("workers of two versions %s", (_, open) => {
     await stopThird()
   })
 
+  it("an old version that restarts and then leaves gives the triggers and schedules back to the new version", async () => {
+    await using shop = await open()
+    const { client } = shop
+    const start = async (version: string, event: string, cron: string) => {
+      const ships = createFunction(
+        { id: "ship", version, triggers: [{ event }, { cron }] },
+        async () => version
+      )
+      const worker = shop.createWorker({ functions: [ships], workerId: `worker-${version}` })
+      const stopped = worker.start()
+      await worker.ready()
+      return async () => {
+        await worker.stop()
+        await stopped
+      }
+    }
+    const registered = async () => {
+      const [fn] = await client.listFunctions()
+      return [fn?.codeVersion, ...(fn?.triggers ?? []).map(({ cron, event }) => event ?? cron)]
+    }
+    const stopOld = await start("1", "order.placed", "0 7 * * *")
+    const stopNew = await start("2", "order.paid", "0 9 * * *")
+    await stopOld()
+    const stopOldAgain = await start("1", "order.placed", "0 7 * * *")
+    assert.deepStrictEqual(await registered(), ["1", "order.placed", "0 7 * * *"])
+
+    await stopOldAgain()
+
+    await vi.waitFor(async () => assert.deepStrictEqual(await registered(), ["2", "order.paid", "0 9 * * *"]))
+    assert.lengthOf((await client.emit("order.placed", {})).runIds, 0)
+    const { runIds } = await client.emit("order.paid", {})
+    assert.strictEqual((await client.waitForRun(runIds[0]!, { timeout: 10_000 })).output, "2")
+    const versions = (await client.functionHistory("ship")).map(({ codeVersion }) => codeVersion)
+    assert.deepStrictEqual(versions, ["2", "1", "2", "1"])
+    // with the last worker gone, nothing changes
+    await stopNew()
+    assert.deepStrictEqual(await registered(), ["2", "order.paid", "0 9 * * *"])
+  })
+
   it("a paused function starts its runs when it is resumed, and a run is started by hand and forked", async () => {
     await using shop = await open()
     const { client } = shop

@@ -1,6 +1,6 @@
 /**
  * An app in push mode that is killed again and again, in the middle of its turns: nothing is lost, and nothing that was
- * reported runs again.
+ * reported runs again. And an engine that is killed in the middle of a turn that it has sent.
  *
  * The judgement compares the app's own file with the steps that the engine shows, by code that shares nothing with
  * either. `IRONFLOW_TEST_SEED=7 IRONFLOW_TEST_ROUNDS=20` runs twenty rounds from seed 7 on.
@@ -12,9 +12,11 @@ import net from "node:net"
 import os from "node:os"
 import path from "node:path"
 import process from "node:process"
+import { createClient, createFunction, serve } from "@ironflow/node"
 import { startEngine, type IronflowEngine } from "@ironflow/node/engine"
-import { afterAll, describe, expect, it } from "vitest"
-import { registerEndpoint, SIGNING_KEY } from "../Serve/Hosts.ts"
+import { afterAll, describe, expect, it, vi } from "vitest"
+import { Terminal } from "../Cli/Terminal.ts"
+import { listen, registerEndpoint, SIGNING_KEY } from "../Serve/Hosts.ts"
 import type { AppOptions, Line } from "./push/app.ts"
 import { programArguments } from "../Programs.ts"
 import { seeds } from "../Long.ts"
@@ -67,6 +69,58 @@ const storedSteps = async (
   }
   return stored
 }
+
+it(
+  "an engine that is killed in the middle of a turn sends the turn again as soon as it is back",
+  { timeout: 120_000 },
+  async () => {
+    await using terminal = new Terminal()
+    const port = await freePort()
+    const url = `http://127.0.0.1:${port}`
+    const start = async () => {
+      const engine = terminal.start(
+        ["serve", "--port", String(port), "--data", "orders.db", "--allow-private-endpoints", "--no-console"],
+        { env: { IRONFLOW_SIGNING_KEY: SIGNING_KEY } }
+      )
+      await engine.until(`Ironflow listens at ${url}`)
+      return engine
+    }
+    const log: Array<string> = []
+    const charge = createFunction({ id: "charge", triggers: [] }, ({ step }) =>
+      step.run("pay", async ({ signal }) => {
+        log.push("begun")
+        if (log.length > 1) return "paid"
+        await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()))
+        log.push("aborted")
+        throw signal.reason
+      })
+    )
+    // shorter than the lease of the turn
+    const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, ({ step }) =>
+      step.invoke(charge, {}, { timeout: "20s" })
+    )
+    const app = await listen(
+      serve({ functions: [order, charge], signingKey: SIGNING_KEY, serverUrl: url, logger: false })
+    )
+    const client = createClient({ serverUrl: url })
+    const first = await start()
+    await client.pushEndpoints.register(app.url)
+    const { runIds } = await client.emit("order.placed", {})
+    await vi.waitFor(() => expect(log).toEqual(["begun"]), { timeout: 20_000 })
+
+    first.signal("SIGKILL")
+    await first.ended
+    await start()
+
+    expect(await client.waitForRun(runIds[0]!, { timeout: 60_000 })).toMatchObject({
+      status: "completed",
+      output: "paid"
+    })
+    expect(log.toSorted()).toEqual(["aborted", "begun", "begun"])
+    await client.close()
+    await app.close()
+  }
+)
 
 describe("an app in push mode that is killed in the middle of turns", () => {
   for (const seed of seeds(1, 10)) {

@@ -481,6 +481,106 @@ test("events of an earlier version are upcast to the version of the definition b
   expect(output).toEqual({ amount: 5, currency: "EUR" })
 })
 
+describe("an event of another version than the definition", () => {
+  const PaidV1 = defineEvent({ name: "order.paid", schema: z.object({ ref: z.string() }) })
+  const PaidV2 = defineEvent({
+    name: "order.paid",
+    version: 2,
+    schema: z.object({ receipt: z.object({ id: z.string() }) }),
+    upcast: (data) => ({ receipt: { id: (data as { ref: string }).ref } })
+  })
+  const PaidV3 = defineEvent({
+    name: "order.paid",
+    version: 3,
+    schema: z.object({ receiptId: z.string() }),
+    upcast: (data) => ({ receiptId: (data as { receipt: { id: string } }).receipt.id })
+  })
+
+  test("is upcast by the definition, though the definition is not registered", async () => {
+    const pays = createFunction({ id: "pays", triggers: [PaidV2] }, ({ event }) => event.data.receipt.id)
+    const receipts = createProjection({
+      name: "receipts",
+      events: [PaidV2],
+      initialState: () => ({ ids: [] as Array<string> }),
+      handler: (state, event) => ({ ids: [...state.ids, event.data.receipt.id] })
+    })
+    await using own = await startEngine({
+      filename: ":memory:",
+      logger: false,
+      functions: [pays],
+      projections: [receipts]
+    })
+    const subscriber = createSubscriptionClient({ engine: own })
+    await subscriber.connect()
+    const seen: Array<string> = []
+    await subscriber.subscribe(PaidV2, { onEvent: ({ data }) => void seen.push(data.receipt.id) })
+
+    const { output } = await own.client.emitSync(PaidV1, { ref: "r-1" })
+    const { position } = await own.client.emit(PaidV2, { receipt: { id: "r-2" } })
+
+    expect(output).toBe("r-1")
+    await vi.waitFor(() => expect(seen).toEqual(["r-1", "r-2"]), 10_000)
+    expect((await own.client.projections.get("receipts", { after: position! })).state).toEqual({
+      ids: ["r-1", "r-2"]
+    })
+    subscriber.close()
+  })
+
+  test("that is two versions away fails with a message that names the versions, and what to register", async () => {
+    const pays = createFunction({ id: "pays", triggers: [PaidV3] }, ({ event }) => event.data.receiptId)
+    await using own = await startEngine({ filename: ":memory:", logger: false, functions: [pays] })
+
+    const { runIds } = await own.client.emit(PaidV1, { ref: "r-1" })
+
+    expect((await own.client.waitForRun(runIds[0]!)).error?.message).toContain(
+      "The event has version 1, and the definition has version 3: register the versions from 2, each with its `upcast`, as `eventDefinitions`"
+    )
+  })
+
+  test("that is newer pauses a run, is retried by a projection, and is reported to a subscriber", async () => {
+    const pays = createFunction({ id: "pays", triggers: [PaidV1] }, ({ event }) => event.data.ref)
+    const receipts = createProjection({
+      name: "receipts",
+      events: [PaidV1],
+      maxRetries: 1,
+      initialState: () => ({ refs: 0 }),
+      handler: (state) => ({ refs: state.refs + 1 })
+    })
+    await using own = await startEngine({
+      filename: ":memory:",
+      logger: false,
+      functions: [pays],
+      projections: [receipts]
+    })
+    const subscriber = createSubscriptionClient({ engine: own })
+    await subscriber.connect()
+    const errors: Array<SubscriptionErrorInfo> = []
+    await subscriber.subscribe(PaidV1, { onError: (error) => void errors.push(error) })
+
+    const { position, runIds } = await own.client.emit(PaidV2, { receipt: { id: "r-2" } })
+
+    await vi.waitFor(async () => {
+      const reason = await own.client.explain(runIds[0]!)
+      expect(reason).toMatchObject({ code: "PAUSED", details: { code: "EVENT_TOO_NEW" } })
+      expect(reason.message).toContain("deploy code with version 2 wherever the event is read")
+    }, 10_000)
+    await own.client.projections.waitForCatchup("receipts", { after: position! })
+    const [letter] = await own.client.projections.deadLetters("receipts")
+    expect([letter?.attempts, letter?.error.code]).toEqual([2, "EVENT_TOO_NEW"])
+    await vi.waitFor(
+      () =>
+        expect(errors[0]).toMatchObject({
+          code: "EVENT_TOO_NEW",
+          message: expect.stringContaining(
+            "The event has version 2, and the newest definition in this process has version 1"
+          ) as unknown
+        }),
+      10_000
+    )
+    subscriber.close()
+  })
+})
+
 test("definitions of one event in two versions are refused among triggers, and among events of a projection", () => {
   const V1 = defineEvent({ name: "order.placed", schema: z.string() })
 

@@ -1,7 +1,7 @@
 /** A key can only make keys, roles and policies with at most its own rights, environment and lifetime. */
 import { createClient, UnauthenticatedError } from "@ironflow/node"
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
-import { excess } from "../../src/Engine/Access/PrivilegeEscalation.ts"
+import { givingProblem } from "../../src/Engine/Access/PrivilegeEscalation.ts"
 import { policiesOfRole } from "../../src/Limits.ts"
 import type { PolicyRule } from "../../src/Policy.ts"
 import { BOOTSTRAP, Keys, type PolicyOf } from "./Keys.ts"
@@ -210,10 +210,10 @@ describe("policies with too many rules to compare", () => {
       [1, 2, 3].map((i) => ({ name: `p${i}`, effect: "allow", actions: "*", resources: patterns(letter) }))
 
     assert.match(
-      excess(rules("a"), rules("b")) ?? "",
+      givingProblem(rules("a"), rules("b")) ?? "",
       /^that would give rights that this key does not have itself: policy "p1" allows/
     )
-    assert.match(excess(rules("a"), rules("a").toReversed()) ?? "", /too many rules to compare/)
+    assert.match(givingProblem(rules("a"), rules("a").toReversed()) ?? "", /too many rules to compare/)
   })
 })
 
@@ -266,7 +266,7 @@ describe("the check for rights that a key lacks, for", () => {
       true
     ]
   ])("%s", (_name, own, given, more) => {
-    assert.strictEqual(excess(own, given) !== undefined, more)
+    assert.strictEqual(givingProblem(own, given) !== undefined, more)
   })
 })
 
@@ -333,8 +333,8 @@ describe("the size of a role", () => {
     ]
     const givenRules = Array.from({ length: 100 }, (_, i) => many(patterns(40, 9), `given-${i}`))
 
-    assert.match(excess(ownRules, givenRules) ?? "", /policies have too many rules to compare/)
-    assert.isUndefined(excess(ownRules, givenRules.slice(0, 1)))
+    assert.match(givingProblem(ownRules, givenRules) ?? "", /policies have too many rules to compare/)
+    assert.isUndefined(givingProblem(ownRules, givenRules.slice(0, 1)))
   })
 })
 

@@ -79,6 +79,7 @@ export class RawTurnWorker {
       readonly jobId: string
       readonly runId: string
       readonly ops: ReadonlyArray<object>
+      readonly logs?: unknown
     }>,
     room: { readonly asked?: number; readonly withdrawn?: number } = {}
   ): Promise<Answer> {

@@ -365,6 +365,48 @@ describe("reports", () => {
     assert.deepStrictEqual((await getRun(here.ironflow.url, runId)).output, { ok: true })
   })
 
+  it("with invalid log lines and traces are applied, and the valid lines are kept", async () => {
+    await using here = await shop()
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+    const line = { at: 1, level: "info", message: "charged" }
+    const bad = [
+      { ...line, at: null },
+      { ...line, message: 5 },
+      { ...line, level: "loud" },
+      { ...line, step: 1 },
+      { ...line, attempt: -1 },
+      { ...line, data: "{" },
+      { ...line, data: "[".repeat(10_000) + "]".repeat(10_000) },
+      null
+    ]
+    const publish = {
+      _tag: "Publish",
+      stepKey: "publish:news:0",
+      name: "publish:news",
+      topic: "news",
+      data: "{}"
+    }
+
+    const first = await here.worker.report(1, [
+      {
+        jobId,
+        runId,
+        ops: [{ ...publish, trace: { id: 1 } }],
+        logs: { lines: [line, ...bad], dropped: "few" }
+      }
+    ])
+    const last = await here.worker.report(2, [{ jobId, runId, ops: [complete("paid")], logs: "none" }])
+
+    assert.strictEqual(first.body.acks[0]._tag, "Accepted")
+    assert.deepStrictEqual(last.body, { acks: [{ _tag: "Accepted", outcomes: [null] }] })
+    assert.strictEqual((await getRun(here.ironflow.url, runId)).output, "paid")
+    const { body } = await send(here.ironflow.url, "GET", `/api/v1/runs/${runId}/logs`)
+    assert.deepStrictEqual(
+      body.lines.map(({ message }: { message: string }) => message),
+      ["charged"]
+    )
+  })
+
   it("are applied once, however often the batch is sent", async () => {
     await using here = await shop()
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)

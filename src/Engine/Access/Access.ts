@@ -1,8 +1,8 @@
 /**
- * Who may do what, in memory: the API keys, and the compiled policies of each key. The access records (keys, organizations, roles
- * and policies) are read at the start. They are updated after every commit that changes them, before the caller of that change is
- * answered. While they may be outdated (see `AccessFreshness.ts`), they are read again before the next call is judged. Otherwise a
- * check needs no query.
+ * Who may do what, in memory: the API keys, and the compiled policies of each key, so that a check usually needs no query. The
+ * access records (keys, organizations, roles and policies) are read at the start. They are updated after every commit that changes
+ * them, before the caller of that change is answered. If they may be outdated (see `AccessFreshness.ts`), they are read again
+ * before the next call is judged.
  */
 import * as Layer from "effect/Layer"
 import { hash, timingSafeEqual } from "node:crypto"
@@ -25,30 +25,30 @@ import { AccessFreshness } from "./AccessFreshness.ts"
 import type { AccessChange } from "../Store/Changes.ts"
 import * as SharedCopy from "../Store/SharedCopy.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
-import { keyNeeded } from "./KeyErrors.ts"
+import { keyNeededError } from "./KeyErrors.ts"
 import * as BuiltIn from "./BuiltIn.ts"
 import * as AccessRows from "./AccessRows.ts"
 import * as KeyRows from "./KeyRows.ts"
 
-/** How many milliseconds after the use of a key the time of the use is stored. */
-const TOUCH_MS = 5000
+/** The time at which a key was used is stored this many milliseconds after the use. */
+const STORE_USES_MS = 5000
 
 export const hashOf = (key: string): string => hash("sha256", key, "hex")
 
 /**
- * The caller of the engine: with the secret of a key, or without a key while there are no keys. A caller with a key ends when the
- * key is deleted or expires, or when its secret is replaced and the overlap is over. A caller without a key ends when the first
- * key is created.
+ * A caller of the engine: with the secret of a key, or without a key as long as there are no keys. A caller with a key ends when
+ * the key is deleted or expires. It also ends when the secret was replaced, and the time for which the old secret still works is
+ * over. A caller without a key ends when the first key is created.
  */
 export class Caller {
-  /** How often the caller's permissions may have changed. */
-  changes = 0
+  /** Counts the changes after which the caller's permissions may be different. */
+  changeCount = 0
   readonly #access: AccessService
   readonly #listeners = new Set<(ended: boolean) => void>()
   #key: KeyRecord | undefined
   #endsAt: number | undefined
   #permissions: Permissions | undefined
-  #ended = false
+  #isEnded = false
   #expiry: Fiber.Fiber<void> | undefined
 
   constructor(access: AccessService, key?: KeyRecord, endsAt?: number) {
@@ -61,25 +61,28 @@ export class Caller {
     return this.#key
   }
 
-  /** When the caller ends by itself, in epoch milliseconds; `undefined` for never. A replaced secret ends before its key does. */
+  /**
+   * When the caller ends without a further change, in epoch milliseconds; `undefined` for never. A replaced secret ends before the
+   * key does.
+   */
   get endsAt(): number | undefined {
     return this.#endsAt
   }
 
-  /** What the roles of the key allow and deny. */
+  /** The rules of the key's roles: what they allow and deny. */
   get rules(): ReadonlyArray<PolicyRule> {
     return this.#key === undefined ? [] : this.#access.rulesOf(this.#key.roleIds)
   }
 
   /** Throws `UnauthenticatedError` when the key no longer works. */
   checkAlive(): void {
-    if (!this.#ended && this.#endsAt !== undefined && this.#access.now() >= this.#endsAt) this.end()
-    if (this.#ended) throw this.#gone()
+    if (!this.#isEnded && this.#endsAt !== undefined && this.#access.now() >= this.#endsAt) this.end()
+    if (this.#isEnded) throw this.#endedError()
   }
 
   /** Notes that the key was used. */
-  used(): void {
-    if (this.#key !== undefined) this.#access.used(this.#key.id)
+  noteUse(): void {
+    if (this.#key !== undefined) this.#access.noteUse(this.#key.id)
   }
 
   /** Throws `UnauthorizedError` when there is no resource to which the key may do the action. */
@@ -95,7 +98,7 @@ export class Caller {
   }
 
   /**
-   * Throws an `UnauthorizedError` that names the action when the key may not do the action to the resource. For `reach` see
+   * Throws `UnauthorizedError` when the key may not do the action to the resource. The error names the action. For `reach` see
    * `Permissions`.
    */
   check(action: Action, resource: string, environment: string, reach?: (resources: string) => boolean): void {
@@ -104,7 +107,7 @@ export class Caller {
 
   /**
    * Throws `UnauthorizedError` when a policy denies the action on the resource. This check is for side effects of an allowed
-   * action: a caller that may append to a stream need not be allowed to emit, but must not emit what is denied.
+   * action. For example, a caller that may append to a stream needs no policy that allows `emit:event`, but no policy may deny it.
    */
   checkNotDenied(
     action: Action,
@@ -135,7 +138,7 @@ export class Caller {
     return this.#prohibition(action, resource, environment, reach) === undefined
   }
 
-  /** Whether the action is allowed on everything, under all conditions. */
+  /** Whether the action is allowed on everything, whatever the request is. */
   mayAll(action: Action): boolean {
     return this.#key === undefined || this.#allowed(this.#key).mayAll(action)
   }
@@ -153,7 +156,7 @@ export class Caller {
   }
 
   get isEnded(): boolean {
-    return this.#ended
+    return this.#isEnded
   }
 
   /**
@@ -178,11 +181,11 @@ export class Caller {
   whileAllowed<A, E>(effect: Effect.Effect<A, E>, check: () => void): Effect.Effect<A, E | IronflowError> {
     return Effect.withFiber((parent) =>
       Effect.callback<A, E | IronflowError>((resume) => {
-        // most callers stay: one fiber costs less than a race of two
+        // most callers do not end: one fiber costs less than a race of two fibers
         const fiber = Effect.runForkWith(parent.context)(effect)
         const failIfRefused = (ended: boolean): void => {
           try {
-            if (ended) throw this.#gone()
+            if (ended) throw this.#endedError()
             check()
           } catch (error) {
             const failure = isIronflowError(error) ? Effect.fail(error) : Effect.die(error)
@@ -194,38 +197,38 @@ export class Caller {
           stop()
           resume(exit)
         })
-        if (this.#ended) failIfRefused(true)
+        if (this.#isEnded) failIfRefused(true)
         return Fiber.interrupt(fiber)
       })
     )
   }
 
   end(): void {
-    if (this.#ended) return
-    this.#ended = true
-    this.#tell(true)
+    if (this.#isEnded) return
+    this.#isEnded = true
+    this.#callListeners(true)
     this.#expiry?.interruptUnsafe()
   }
 
-  /** Drops the compiled policies, because the policies or the key have changed, and calls the listeners. */
-  forget(): void {
+  /** Drops the compiled policies, and calls the listeners. Called when the policies or the key have changed. */
+  dropPermissions(): void {
     this.#permissions = undefined
-    this.changes++
-    this.#tell(false)
+    this.changeCount++
+    this.#callListeners(false)
   }
 
-  /** Replaces the record of the key. The secret of this caller works until `endsAt`. */
+  /** Replaces the record of the key. `endsAt` says until when the secret of this caller works. */
   renew(key: KeyRecord, endsAt: number | undefined): void {
     this.#key = key
     this.#endsAt = endsAt
     this.#expiry?.interruptUnsafe()
     this.#expiry = undefined
     if (this.#listeners.size > 0) this.#awaitEnd()
-    this.forget()
+    this.dropPermissions()
   }
 
   #awaitEnd(): void {
-    if (this.#endsAt === undefined || this.#expiry !== undefined || this.#ended) return
+    if (this.#endsAt === undefined || this.#expiry !== undefined || this.#isEnded) return
     this.#expiry = this.#access.fork(
       Effect.andThen(
         Effect.sleep(Math.max(0, this.#endsAt - this.#access.now())),
@@ -234,7 +237,7 @@ export class Caller {
     )
   }
 
-  #tell(ended: boolean): void {
+  #callListeners(ended: boolean): void {
     for (const listener of this.#listeners) listener(ended)
   }
 
@@ -288,12 +291,12 @@ export class Caller {
     )
   }
 
-  #gone(): UnauthenticatedError {
-    return this.#key === undefined ? keyNeeded() : wrongKey()
+  #endedError(): UnauthenticatedError {
+    return this.#key === undefined ? keyNeededError() : wrongKeyError()
   }
 }
 
-const wrongKey = (): UnauthenticatedError =>
+const wrongKeyError = (): UnauthenticatedError =>
   new UnauthenticatedError(
     "The API key is not valid: it is wrong, was deleted or rotated, or has expired. Check `apiKey` and IRONFLOW_API_KEY"
   )
@@ -307,15 +310,15 @@ export class AccessService {
   readonly policies = new Map<string, PolicyRecord>(BuiltIn.policies.map((policy) => [policy.id, policy]))
   /** How many calls were refused because a condition could not be evaluated. */
   conditionFailures = 0
-  /** Says when the records must be read again before a call. Absent where no other engine changes them. */
+  /** Says when the records must be read again before a call is judged. Absent where no other engine changes the records. */
   freshness: AccessFreshness | undefined
   readonly #store: StoreService
-  /** The callers, by the first half of the hash of their secret, which reveals nothing about the secret. */
+  /** The callers, by the first half of the hash of their secret: see {@link placeOf}. */
   readonly #callers = new Map<string, { readonly hash: Buffer; readonly caller: Caller }>()
-  /** The last uses of keys that are not stored yet, in epoch milliseconds, by key id. */
+  /** By key id: when the key was last used, in epoch milliseconds, if that is not stored yet. */
   readonly #uses = new Map<string, number>()
   #anybody = new Caller(this)
-  #touching = false
+  #willStoreUses = false
 
   constructor(
     store: StoreService,
@@ -327,33 +330,34 @@ export class AccessService {
     this.fork = fork
   }
 
-  /** Whether calls need a key: `true` while there is any key. */
-  get required(): boolean {
+  /** Whether calls need a key: `true` as long as there is any key. */
+  get needsKey(): boolean {
     return this.keys.size > 0
   }
 
   /**
-   * The caller whose API key has the secret `key`; `key` is `undefined` for a call without a key. Throws `UnauthenticatedError`
-   * when the secret is invalid or missing. While there are no keys, every call is accepted.
+   * The caller whose API key has this secret; `secret` is `undefined` for a call without a key. Throws `UnauthenticatedError` when
+   * the secret is invalid or missing. As long as there are no keys, every call is accepted.
    */
-  authenticate(key: string | undefined): Caller {
-    if (!this.required) return this.#anybody
-    if (key === undefined || key === "") throw keyNeeded()
-    const hashed = hashOf(key)
-    const found = this.#callers.get(placeOf(hashed))
-    if (found === undefined || !timingSafeEqual(found.hash, Buffer.from(hashed, "hex"))) throw wrongKey()
+  authenticate(secret: string | undefined): Caller {
+    if (!this.needsKey) return this.#anybody
+    if (secret === undefined || secret === "") throw keyNeededError()
+    const secretHash = hashOf(secret)
+    const found = this.#callers.get(placeOf(secretHash))
+    if (found === undefined || !timingSafeEqual(found.hash, Buffer.from(secretHash, "hex")))
+      throw wrongKeyError()
     found.caller.checkAlive()
     return found.caller
   }
 
   /** Whether a key has this secret. */
-  knows(key: string): boolean {
-    return this.#callers.has(placeOf(hashOf(key)))
+  knowsSecret(secret: string): boolean {
+    return this.#callers.has(placeOf(hashOf(secret)))
   }
 
   /**
-   * A caller with the key that has this id, as the record of the key is now; `undefined` when the key is gone. This caller does
-   * not learn of later changes: get another caller for each piece of work.
+   * A caller with the key that has this id; `undefined` when the key is gone. This caller has the permissions that the key has now,
+   * and does not follow later changes: get another caller for each piece of work.
    */
   callerOf(keyId: string): Caller | undefined {
     const key = this.keys.get(keyId)
@@ -365,28 +369,28 @@ export class AccessService {
     return this.#callers.get(place)?.hash.toString("hex")
   }
 
-  /** What the roles allow and deny. */
+  /** The rules of these roles: what they allow and deny. */
   rulesOf(roleIds: ReadonlyArray<string>): ReadonlyArray<PolicyRule> {
     const ids = new Set(roleIds.flatMap((id) => this.roles.get(id)?.policyIds ?? []))
     return [...ids].flatMap((id) => this.policies.get(id) ?? [])
   }
 
   /** When a key was last used, in epoch milliseconds; `undefined` for a key that was not used yet. */
-  lastUse(key: KeyRecord): number | undefined {
+  lastUseOf(key: KeyRecord): number | undefined {
     return this.#uses.get(key.id) ?? key.lastUsedAt
   }
 
-  /** Notes the use of a key. Uses are stored together, a little later. */
-  used(id: string): void {
+  /** Notes the use of a key. The uses of all keys are stored together, a little later. */
+  noteUse(id: string): void {
     this.#uses.set(id, this.now())
-    if (this.#touching) return
-    this.#touching = true
-    this.fork(Effect.andThen(Effect.sleep(TOUCH_MS), this.flush))
+    if (this.#willStoreUses) return
+    this.#willStoreUses = true
+    this.fork(Effect.andThen(Effect.sleep(STORE_USES_MS), this.flush))
   }
 
   /** Stores when the keys were last used. */
   readonly flush: Effect.Effect<void> = Effect.suspend(() => {
-    this.#touching = false
+    this.#willStoreUses = false
     const uses = [...this.#uses].map(([id, at]) => ({ id, at }))
     if (uses.length === 0) return Effect.void
     for (const { id, at } of uses) {
@@ -400,8 +404,8 @@ export class AccessService {
   })
 
   /** Replaces all keys, organizations, roles and policies except the built-in ones. */
-  replace(found: AccessRecords): void {
-    this.apply(changesTo(this, found))
+  replaceAll(records: AccessRecords): void {
+    this.apply(changesTo(this, records))
   }
 
   apply(changes: ReadonlyArray<AccessChange>): void {
@@ -438,14 +442,14 @@ export class AccessService {
           break
       }
     }
-    if (policiesChanged) for (const { caller } of this.#callers.values()) caller.forget()
+    if (policiesChanged) for (const { caller } of this.#callers.values()) caller.dropPermissions()
   }
 
   #putKey(key: KeyRecord): void {
-    const isFirst = !this.required
+    const isFirst = !this.needsKey
     const secrets = secretsOf(key)
-    const before = this.keys.get(key.id)
-    for (const { hash } of before === undefined ? [] : secretsOf(before)) {
+    const oldKey = this.keys.get(key.id)
+    for (const { hash } of oldKey === undefined ? [] : secretsOf(oldKey)) {
       if (!secrets.some((secret) => secret.hash === hash)) this.#endSecret(hash)
     }
     this.keys.set(key.id, key)
@@ -480,7 +484,7 @@ export class AccessService {
   }
 }
 
-/** The secrets of a key, and when each ends. */
+/** The secrets of a key, and for each of them, when it ends. */
 const secretsOf = ({
   expiresAt,
   hash,
@@ -492,7 +496,7 @@ const secretsOf = ({
     : [{ hash: previous.hash, endsAt: Math.min(previous.endsAt, expiresAt ?? Number.POSITIVE_INFINITY) }])
 ]
 
-/** The first half of a hash, by which the hash is found. It reveals nothing about the secret. */
+/** The first half of the hash of a secret, by which the hash is found. It reveals nothing about the secret. */
 export const placeOf = (hash: string): string => hash.slice(0, 32)
 
 export class Access extends Context.Service<Access, AccessService>()("@ironflow/node/Engine/Access") {}
@@ -507,11 +511,11 @@ export const make = (store: StoreService): Effect.Effect<AccessService, StoreErr
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
     const scope = yield* Scope.Scope
-    const run = Effect.runForkWith(yield* Effect.context<never>())
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const access = new AccessService(
       store,
       () => clock.currentTimeMillisUnsafe(),
-      (effect) => Fiber.runIn(run(effect), scope)
+      (effect) => Fiber.runIn(runFork(effect), scope)
     )
     const monotonicMs = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     let beganAt = monotonicMs()
@@ -523,7 +527,7 @@ export const make = (store: StoreService): Effect.Effect<AccessService, StoreErr
         return store.read(AccessRows.readAccess())
       }),
       (records) => {
-        access.replace(records)
+        access.replaceAll(records)
         readAt = beganAt
       }
     )
@@ -533,16 +537,16 @@ export const make = (store: StoreService): Effect.Effect<AccessService, StoreErr
         copy,
         sinceCurrentMs,
         readAt: () => readAt,
-        now: monotonicMs,
-        knows: (key) => access.knows(key)
+        monotonicMs,
+        knowsSecret: (key) => access.knowsSecret(key)
       })
       const { freshness } = access
-      // while the records may be outdated, open streams get nothing new. After the records were read again, a stream first ends,
-      // or loses what its caller may no longer see
+      // as long as the records may be outdated, open streams get nothing new. When the records were read again, streams first end,
+      // or leave out what their callers may no longer see
       store.setGate?.({
         isShut: () => freshness.needsRefresh(),
         open: () =>
-          new Promise((resolve) => void run(Effect.exit(freshness.refresh)).addObserver(() => resolve()))
+          new Promise((resolve) => void runFork(Effect.exit(freshness.refresh)).addObserver(() => resolve()))
       })
     }
     const stop = store.onCommit(({ access: changes, stale }) => {
@@ -553,6 +557,6 @@ export const make = (store: StoreService): Effect.Effect<AccessService, StoreErr
       if (stale.has("access")) copy.refresh()
     })
     yield* Effect.addFinalizer(() => Effect.andThen(Effect.sync(stop), access.flush))
-    access.replace(yield* store.read(AccessRows.readAccess()))
+    access.replaceAll(yield* store.read(AccessRows.readAccess()))
     return access
   })

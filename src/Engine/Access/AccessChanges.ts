@@ -1,18 +1,18 @@
-/** Finds the changes in the access records when all of them were read again. */
+/** After all access records were read again, finds those that have changed. */
 import type { AccessChange } from "../Store/Changes.ts"
 import type { AccessRecords, KeyRecord, OrgRecord, PolicyRecord, RoleRecord } from "./AccessRecords.ts"
 import * as BuiltIn from "./BuiltIn.ts"
 
 /** The records that an engine knows, by id, including the built-in ones. */
-interface Known {
+interface KnownRecords {
   readonly keys: ReadonlyMap<string, KeyRecord>
   readonly orgs: ReadonlyMap<string, OrgRecord>
   readonly roles: ReadonlyMap<string, RoleRecord>
   readonly policies: ReadonlyMap<string, PolicyRecord>
 }
 
-/** The changes from the known records to the found ones. */
-export const changesTo = (known: Known, found: AccessRecords): ReadonlyArray<AccessChange> => [
+/** The changes that turn the known records into the found ones. */
+export const changesTo = (known: KnownRecords, found: AccessRecords): ReadonlyArray<AccessChange> => [
   ...compare(known.orgs, found.orgs, BuiltIn.orgs).map((org): AccessChange =>
     typeof org === "string" ? { _tag: "OrgDeleted", id: org } : { _tag: "Org", org }
   ),
@@ -40,7 +40,7 @@ const compare = <A extends { readonly id: string }>(
   ]
 }
 
-/** Whether two records are equal. The time of the last use is ignored, because no check depends on it. */
+/** Whether two records are equal. The time at which a key was last used is ignored, because no check depends on it. */
 const isSame = (one: object | undefined, other: object): boolean =>
   one !== undefined &&
   JSON.stringify({ ...one, lastUsedAt: 0 }) === JSON.stringify({ ...other, lastUsedAt: 0 })

@@ -1,38 +1,38 @@
 /**
- * Keeps an engine from judging calls by outdated access records. Changes by other engines usually arrive within a moment. They do
- * not arrive while the engine is frozen, or cut off from the database. Without this check, a key that was deleted at another
- * engine would still work for the first calls after such a time.
+ * Keeps an engine from judging calls by outdated access records. Changes by other engines usually arrive within a moment, but not
+ * while the engine is frozen, or cut off from the database. Without this check, a key that another engine has deleted would still
+ * work for the first calls after such a time.
  */
 import * as Effect from "effect/Effect"
 import { StoreError } from "../../Errors.ts"
 import type { SharedCopy } from "../Store/SharedCopy.ts"
 
 /**
- * For how long the records count as current without another read, in milliseconds. The engine asks the database once a second, so
- * more time passes only when the engine was frozen, or is cut off.
+ * When the engine has not known for this many milliseconds that the records are current, they must be read again. The engine asks
+ * the database once a second, so this happens only when the engine was frozen, or is cut off.
  */
 const CURRENT_MS = 2000
-/** How many reads in a second unknown keys may cause. */
+/** Maximum number of reads in a second that unknown keys cause. */
 const MAX_UNKNOWN_KEY_READS = 50
-/** How long a read may take, in milliseconds. */
+/** Maximum duration of a read, in milliseconds. */
 const MAX_REFRESH_MS = 5000
 
 export interface AccessFreshnessOptions {
   readonly copy: SharedCopy
   /** See `StoreService.sinceCurrentMs`. */
   readonly sinceCurrentMs: () => number
-  /** When the records were last read, in milliseconds of the clock {@link now}. */
+  /** When the records were last read, in milliseconds of the clock {@link monotonicMs}. */
   readonly readAt: () => number
   /** A monotonic clock, in milliseconds. */
-  readonly now: () => number
+  readonly monotonicMs: () => number
   /** Whether a key has this secret. */
-  readonly knows: (key: string) => boolean
+  readonly knowsSecret: (key: string) => boolean
 }
 
 export class AccessFreshness {
   readonly #options: AccessFreshnessOptions
-  /** When unknown keys last caused reads, oldest first. */
-  #unknownAt: Array<number> = []
+  /** The times of the last reads that unknown keys have caused, oldest first. */
+  #unknownKeyReads: Array<number> = []
 
   constructor(options: AccessFreshnessOptions) {
     this.#options = options
@@ -40,8 +40,8 @@ export class AccessFreshness {
 
   /**
    * Whether {@link refresh} must come before a call is judged. `key` is the secret in the call, if there is one. If the secret is
-   * unknown, another engine may just have created its key: then this returns `true`, which counts towards
-   * {@link MAX_UNKNOWN_KEY_READS}.
+   * unknown, another engine may just have created its key. Then this returns `true`, unless there were {@link
+   * MAX_UNKNOWN_KEY_READS} such answers within a second.
    */
   needsRefresh(key?: string): boolean {
     return !this.#isCurrent() || (key !== undefined && this.#mayBeNew(key))
@@ -52,29 +52,29 @@ export class AccessFreshness {
     Effect.catch(
       Effect.timeoutOrElse(this.#options.copy.refreshed, {
         duration: MAX_REFRESH_MS,
-        orElse: () => Effect.fail(cannotJudge())
+        orElse: () => Effect.fail(cannotJudgeError())
       }),
       (error) => (this.#isCurrent() ? Effect.void : Effect.fail(error))
     )
   )
 
   #isCurrent(): boolean {
-    const { copy, sinceCurrentMs, now, readAt } = this.#options
-    return !copy.isOutdated() && Math.min(sinceCurrentMs(), now() - readAt()) <= CURRENT_MS
+    const { copy, sinceCurrentMs, monotonicMs, readAt } = this.#options
+    return !copy.isOutdated() && Math.min(sinceCurrentMs(), monotonicMs() - readAt()) <= CURRENT_MS
   }
 
   /** Whether an unknown key may cause a read now. If so, counts this read. */
   #mayBeNew(key: string): boolean {
-    const { knows, now } = this.#options
-    if (knows(key)) return false
-    this.#unknownAt = this.#unknownAt.filter((at) => now() - at < 1000)
-    if (this.#unknownAt.length >= MAX_UNKNOWN_KEY_READS) return false
-    this.#unknownAt.push(now())
+    const { knowsSecret, monotonicMs } = this.#options
+    if (knowsSecret(key)) return false
+    this.#unknownKeyReads = this.#unknownKeyReads.filter((at) => monotonicMs() - at < 1000)
+    if (this.#unknownKeyReads.length >= MAX_UNKNOWN_KEY_READS) return false
+    this.#unknownKeyReads.push(monotonicMs())
     return true
   }
 }
 
-const cannotJudge = (): StoreError =>
+const cannotJudgeError = (): StoreError =>
   new StoreError(
     "This engine cannot reach its database, and so cannot know who may call it now. Try again later, or at another engine",
     { code: "STORE_UNAVAILABLE", retryable: true }

@@ -5,7 +5,7 @@ import type { EngineError, NotFoundError } from "../../Errors.ts"
 import { checkName } from "../../Limits.ts"
 import { DEFAULT_ORG } from "./BuiltIn.ts"
 
-/** A service whose methods check all their arguments, because these may come from anywhere. */
+/** A service whose methods take arguments of any kind and check them all, because callers may pass anything. */
 export type Unchecked<S> = {
   readonly [M in keyof S]: Raw<S, EngineError>[M] extends (...args: infer P) => infer R
     ? (...args: { readonly [I in keyof P]: unknown }) => R
@@ -18,13 +18,13 @@ export const notAnObject =
   (got: string): string =>
     `${what} must be an object, got ${got}`
 
-export const optionalName = (kind: string, name: unknown): string | undefined =>
+export const readOptionalName = (kind: string, name: unknown): string | undefined =>
   name === undefined ? undefined : checkName(kind, name)
 
-export const orgOf = (id: unknown): string =>
+export const readOrgId = (id: unknown): string =>
   id === undefined ? DEFAULT_ORG : checkName("id of the organization", id)
 
-export const findIn = <A>(
+export const findRecord = <A>(
   records: ReadonlyMap<string, A>,
   id: unknown,
   what: string,
@@ -36,7 +36,7 @@ export const findIn = <A>(
   throw new NotFound(name)
 }
 
-export const ofOrg = <A extends { readonly orgId: string }>(
+export const filterByOrg = <A extends { readonly orgId: string }>(
   records: ReadonlyArray<A>,
   orgId: unknown
 ): ReadonlyArray<A> => {
@@ -45,4 +45,4 @@ export const ofOrg = <A extends { readonly orgId: string }>(
   return records.filter((record) => record.orgId === id)
 }
 
-export const iso = (time: number): string => new Date(time).toISOString()
+export const toIsoTime = (time: number): string => new Date(time).toISOString()

@@ -1,6 +1,6 @@
 /**
- * Refuses new keys, organizations, roles and policies when there are too many. Also refuses changes of the built-in
- * ones.
+ * Refuses new keys, organizations, roles and policies when there are too many. Also refuses to change built-in organizations, roles
+ * and policies.
  */
 import { type Program, get, variant, refuse } from "../Store/Program.ts"
 import { LimitExceededError, InvalidStateError } from "../../Errors.ts"

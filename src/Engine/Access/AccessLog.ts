@@ -1,6 +1,6 @@
 /**
- * The access log: changes of keys, organizations, roles and policies, and operations on functions and runs (single ones, and bulk
- * operations), each with its caller.
+ * The access log. It has the changes of keys, organizations, roles and policies, and the operations on functions and runs (single
+ * and bulk operations). Each entry names the caller.
  */
 import { statement, acrossEnvironments, type Program, all, insert, write } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
@@ -8,8 +8,8 @@ import type { AccessLogEntry } from "./AccessRecords.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 
 /**
- * Maximum number of entries of each of the two logs. Single operations on functions and runs have a log of their own, because they
- * are more frequent and must not displace changes of keys.
+ * Maximum number of entries of each of the two tables of the log. Single operations on functions and runs have a table of their
+ * own: they are more frequent, and must not push out changes of keys.
  */
 export const MAX_LOG_ENTRIES = 10_000
 
@@ -25,7 +25,7 @@ const READ_OPERATION_LOG = statement(
   { scans: "newest first, up to a limit" }
 )
 
-/** The newest entries of both logs, newest first. */
+/** The newest entries of both tables, newest first. */
 export const readAccessLog = acrossEnvironments(
   "readAccessLog",
   function* (_tx: Transaction, limit: number): Program<Array<AccessLogEntry>> {
@@ -36,7 +36,7 @@ export const readAccessLog = acrossEnvironments(
       by: String(row.who),
       action: String(row.action),
       subject: String(row.subject),
-      // only `log` and `logOperation` write this column
+      // only `logAccess` and `logOperation` write this column
       details: parseStored(String(row.details)) as { readonly [name: string]: unknown }
     }))
   },
@@ -54,7 +54,7 @@ const DELETE_OLD_ACCESS_ENTRIES = statement(
 )
 
 /** Logs a change of a key, an organization, a role or a policy, or the beginning or end of a bulk operation. */
-export function* log(
+export function* logAccess(
   tx: Transaction,
   by: string,
   action: string,

@@ -1,12 +1,12 @@
-/** API keys, organizations, roles and policies as stored. Times are epoch milliseconds. */
+/** API keys, organizations, roles and policies, as they are stored. Times are epoch milliseconds. */
 import type { PolicyEffect } from "../../Policy.ts"
 
 export interface KeyRecord {
   readonly id: string
   readonly name: string
-  /** The beginning of the key, by which a person recognizes it; empty for the bootstrap key. */
+  /** The beginning of the secret, by which a person recognizes the key; empty for the bootstrap key. */
   readonly prefix: string
-  /** SHA-256 of the key, in hex: the key itself is not stored. */
+  /** SHA-256 of the secret, in hex: the secret itself is not stored. */
   readonly hash: string
   /** Absent when the key is for all environments. */
   readonly environment?: string
@@ -14,7 +14,7 @@ export interface KeyRecord {
   readonly createdAt: number
   readonly expiresAt?: number
   readonly lastUsedAt?: number
-  /** The previous secret, after a rotation. It works until its own end or the end of the key, whichever comes first. */
+  /** The previous secret, after a rotation. It works until `endsAt`, or until the key expires if that is earlier. */
   readonly previous?: { readonly hash: string; readonly endsAt: number }
 }
 
@@ -53,7 +53,7 @@ export interface AccessRecords {
   readonly policies: ReadonlyArray<PolicyRecord>
 }
 
-/** An entry of the access log. `by` is the id of a key, or `local` for the process or machine of the engine. */
+/** An entry of the access log. `by` is the id of the caller's key, or `local` for a caller without a key. */
 export interface AccessLogEntry {
   readonly at: number
   readonly by: string
@@ -68,21 +68,24 @@ export interface NewKey {
   readonly name: string
   readonly prefix: string
   readonly hash: string
-  /** `"*"` for all environments. When absent: `callEnvironment`, or all environments for the first key. */
+  /**
+   * The environment of the key; `"*"` for all environments. When absent, it is `callEnvironment`; for the first key, all
+   * environments.
+   */
   readonly environment?: string
   /** The environment of the call that creates the key. */
   readonly callEnvironment: string
-  /** When absent: the developer role, or the admin role for the first key. */
+  /** When absent, the key has the developer role; the first key has the admin role. */
   readonly roleIds?: ReadonlyArray<string>
-  /** For how many milliseconds the key works, from when it is stored. */
+  /** For how many milliseconds the key works after it is stored. */
   readonly lifeMs?: number
   /** The latest time at which the key may end, in epoch milliseconds. */
-  readonly endsBy?: number
+  readonly latestEnd?: number
   /**
-   * Whether the caller was accepted only because there are no keys. Then this key must be the first one, and may do everything in
-   * all environments.
+   * Whether the new key must be the first one, because its caller was accepted only since there were no keys. This key may do
+   * everything in all environments.
    */
-  readonly byAnybody?: boolean
+  readonly mustBeFirst?: boolean
 }
 
 /** The new secret of a key. */

@@ -1,7 +1,7 @@
 /**
- * Reads all API keys, organizations, roles and policies. They are few rows, which the engine keeps in memory: see `Access.ts`.
- * Every statement that writes them (in `KeyRows.ts` and the like) is noted in the changes of its commit, which the engine applies
- * to what it has in memory.
+ * Reads all API keys, organizations, roles and policies. There are few of these rows, so the engine keeps them in memory: see
+ * `Access.ts`. Every program that writes them (in `KeyRows.ts`, `OrgRows.ts` and so on) adds the new record to the changes of the
+ * commit, so that the engine can replace the record in memory.
  */
 import { all, statement, type Program, acrossEnvironments } from "../Store/Program.ts"
 import type { AccessRecords } from "./AccessRecords.ts"

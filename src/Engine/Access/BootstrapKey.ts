@@ -1,4 +1,4 @@
-/** The bootstrap key: an API key chosen by the operator, which exists from the start of the server. */
+/** The bootstrap key: an API key whose secret the operator chooses, and which exists as soon as the server starts. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"

@@ -7,10 +7,10 @@ const BUILT_IN_TIMES = { createdAt: 0, updatedAt: 0 }
 
 export const orgs: ReadonlyArray<OrgRecord> = [{ id: DEFAULT_ORG, name: "Default", ...BUILT_IN_TIMES }]
 
-const readable = "run:read, function:read, worker:read, topic:read, engine:read"
-const data = "kv:*, config:*, stream:*, projection:*, subscription:*"
+const READ_ACTIONS = "run:read, function:read, worker:read, topic:read, engine:read"
+const DATA_ACTIONS = "kv:*, config:*, stream:*, projection:*, subscription:*"
 
-const allowing = (name: string, actions: string): PolicyRecord => ({
+const allowPolicy = (name: string, actions: string): PolicyRecord => ({
   id: `policy_${name}`,
   orgId: DEFAULT_ORG,
   name,
@@ -20,24 +20,24 @@ const allowing = (name: string, actions: string): PolicyRecord => ({
   ...BUILT_IN_TIMES
 })
 
-const admin = allowing("admin", "*")
+const admin = allowPolicy("admin", "*")
 
-/** The policies that allow everything. */
-export const everything: ReadonlyArray<PolicyRecord> = [admin]
+/** Policies that together allow everything. */
+export const allowEverything: ReadonlyArray<PolicyRecord> = [admin]
 
 export const policies: ReadonlyArray<PolicyRecord> = [
   admin,
-  allowing(
+  allowPolicy(
     "developer",
-    `emit:*, publish:*, run:*, function:*, worker:*, secret:*, topic:read, engine:read, ${data}`
+    `emit:*, publish:*, run:*, function:*, worker:*, secret:*, topic:read, engine:read, ${DATA_ACTIONS}`
   ),
-  allowing(
+  allowPolicy(
     "worker",
-    `worker:run, function:register, function:read, emit:*, publish:*, run:read, secret:read, engine:read, ${data}`
+    `worker:run, function:register, function:read, emit:*, publish:*, run:read, secret:read, engine:read, ${DATA_ACTIONS}`
   ),
-  allowing(
+  allowPolicy(
     "viewer",
-    `${readable}, secret:read, kv:read, config:read, stream:read, projection:read, subscription:read`
+    `${READ_ACTIONS}, secret:read, kv:read, config:read, stream:read, projection:read, subscription:read`
   )
 ]
 

@@ -1,4 +1,4 @@
-/** Manages API keys: checks the input, then runs one operation of the store. */
+/** Manages API keys: each method checks its input, and then runs one program of the store. */
 import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import { randomBytes } from "node:crypto"
 import * as Effect from "effect/Effect"
@@ -22,11 +22,13 @@ import { DEVELOPER } from "./BuiltIn.ts"
 import * as KeyRows from "./KeyRows.ts"
 
 import type { ManagingCaller } from "./ManagingCaller.ts"
-import { notAnObject, findIn, iso, type Unchecked } from "./AccessInput.ts"
+import { notAnObject, findRecord, toIsoTime, type Unchecked } from "./AccessInput.ts"
 
 export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>> => {
-  const { access, boundTo, by, caller, checkGiving, environment, mayEverything, maySee, store } = manager
-  const isVisible = (key: KeyRecord): boolean => boundTo === undefined || key.environment === boundTo
+  const { access, boundEnvironment, by, caller, checkGiving, environment, mayDoEverything, maySee, store } =
+    manager
+  const isVisible = (key: KeyRecord): boolean =>
+    boundEnvironment === undefined || key.environment === boundEnvironment
 
   const findKey = (id: unknown): KeyRecord => {
     const key = access.keys.get(checkName("id of the API key", id))
@@ -34,7 +36,7 @@ export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>>
     throw new ApiKeyNotFoundError(String(id))
   }
 
-  const toShown = (key: KeyRecord): APIKey => toApiKey(key, access.lastUse(key), access.now())
+  const toListedKey = (key: KeyRecord): APIKey => toApiKey(key, access.lastUseOf(key), access.now())
 
   const create = (input: unknown) =>
     Effect.gen(function* () {
@@ -44,25 +46,25 @@ export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>>
         roleIds,
         lifeMs
       } = yield* checked(() => {
-        const read = readKeyInput(input)
-        if (boundTo !== undefined && (read.environment ?? boundTo) !== boundTo) {
+        const newKey = readKeyInput(input)
+        if (boundEnvironment !== undefined && (newKey.environment ?? boundEnvironment) !== boundEnvironment) {
           throw new UnauthorizedError(
-            `The API key "${caller?.key?.name}" is bound to environment "${boundTo}", and can make keys for that environment only`
+            `The API key "${caller?.key?.name}" is bound to environment "${boundEnvironment}", and can make keys for that environment only`
           )
         }
-        for (const id of read.roleIds ?? []) findIn(access.roles, id, "role", RoleNotFoundError)
-        checkGiving(`make the key "${read.name}"`, access.rulesOf(read.roleIds ?? [DEVELOPER]))
+        for (const id of newKey.roleIds ?? []) findRecord(access.roles, id, "role", RoleNotFoundError)
+        checkGiving(`make the key "${newKey.name}"`, access.rulesOf(newKey.roleIds ?? [DEVELOPER]))
         const endsAt = caller?.endsAt
-        if (endsAt !== undefined && read.lifeMs !== undefined && access.now() + read.lifeMs > endsAt) {
+        if (endsAt !== undefined && newKey.lifeMs !== undefined && access.now() + newKey.lifeMs > endsAt) {
           throw new UnauthorizedError(
-            `The API key "${caller?.key?.name}" ends at ${iso(endsAt)}, and cannot make a key that ends later: ` +
+            `The API key "${caller?.key?.name}" ends at ${toIsoTime(endsAt)}, and cannot make a key that ends later: ` +
               "leave `expires_in` out for a key that ends at the same time"
           )
         }
-        return read
+        return newKey
       })
-      // the transaction may be repeated, so the secret is made outside of it. The secret comes from the system's random source:
-      // the random numbers of Effect can have a known seed, which would reveal the key
+      // the transaction may be repeated, so the secret is made outside of it. The secret comes from the random source of the
+      // system: Effect's random numbers may have a known seed, which would reveal the secret
       const secret = newSecret()
       const key = yield* store.write(
         KeyRows.createApiKey(
@@ -73,13 +75,13 @@ export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>>
             ...(requestedEnvironment === undefined ? {} : { environment: requestedEnvironment }),
             ...(roleIds === undefined ? {} : { roleIds }),
             ...(lifeMs === undefined ? {} : { lifeMs }),
-            ...(caller?.endsAt === undefined ? {} : { endsBy: caller.endsAt }),
-            ...(caller === undefined || caller.key !== undefined ? {} : { byAnybody: true })
+            ...(caller?.endsAt === undefined ? {} : { latestEnd: caller.endsAt }),
+            ...(caller === undefined || caller.key !== undefined ? {} : { mustBeFirst: true })
           },
           by
         )
       )
-      return withSecret(toShown(key), secret)
+      return withSecret(toListedKey(key), secret)
     })
 
   return {
@@ -90,22 +92,22 @@ export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>>
           .filter(isVisible)
           .filter(maySee("apikey:read", "apikey"))
           .sort(newestFirst)
-          .map(toShown)
+          .map(toListedKey)
       ),
-    get: (id) => checked(() => toShown(findKey(id))),
+    get: (id) => checked(() => toListedKey(findKey(id))),
     rotate: (id, options) =>
       Effect.flatMap(
         checked(() => {
           const overlapMs = readOverlap(options)
           const key = findKey(id)
-          // a caller that rotates a key gets the permissions of that key
+          // a caller that rotates a key learns its secret, and so gets the permissions of that key
           if (key.id !== caller?.key?.id) {
             checkGiving(`rotate the key "${key.name}"`, access.rulesOf(key.roleIds))
           }
           const endsAt = caller?.endsAt
           if (endsAt !== undefined && (key.expiresAt ?? Number.POSITIVE_INFINITY) > endsAt) {
             throw new UnauthorizedError(
-              `This call used the API key "${caller?.key?.name}" with a secret that is valid until ${iso(endsAt)}. It cannot rotate a key that is valid for longer: use the newest secret of the key, or another key`
+              `This call used the API key "${caller?.key?.name}" with a secret that is valid until ${toIsoTime(endsAt)}. It cannot rotate a key that is valid for longer: use the newest secret of the key, or another key`
             )
           }
           return { id: key.id, secret: newSecret(), overlapMs }
@@ -119,27 +121,27 @@ export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>>
                 by
               )
             ),
-            (key) => withSecret(toShown(key), secret)
+            (key) => withSecret(toListedKey(key), secret)
           )
       ),
     delete: (id) =>
       Effect.flatMap(
         checked(() => findKey(id)),
-        ({ id }) => store.write(KeyRows.deleteApiKey(id, by, { mayOpen: mayEverything() }))
+        ({ id }) => store.write(KeyRows.deleteApiKey(id, by, { mayOpen: mayDoEverything() }))
       )
   }
 }
 
 /** The longest lifetime of a key, in milliseconds: a hundred years, so that its end fits into a date. */
-const LONGEST_LIFE_MS = 100 * 365 * 24 * 3_600_000
+const MAX_LIFE_MS = 100 * 365 * 24 * 3_600_000
 
 /** The longest time for which the old secret may go on working, in milliseconds. */
-const LONGEST_OVERLAP_MS = 30 * 24 * 3_600_000
+const MAX_OVERLAP_MS = 30 * 24 * 3_600_000
 
-const ENVIRONMENT_ID = "env_"
-const PREFIX = "ifk_"
-/** How many characters of a key are stored, so that a person recognizes it. */
-const SHOWN_LENGTH = PREFIX.length + 6
+const ENVIRONMENT_ID_PREFIX = "env_"
+const SECRET_PREFIX = "ifk_"
+/** How many characters of a secret are stored, so that a person recognizes the key. */
+const STORED_PREFIX_LENGTH = SECRET_PREFIX.length + 6
 
 const takeKey = memberReader(CreateApiKey, notAnObject("An API key"))
 const takeRotation = memberReader(
@@ -166,7 +168,7 @@ const readLife = (duration: unknown): number => {
     )
   }
   const ms = positiveDuration(duration, what)
-  if (ms > LONGEST_LIFE_MS)
+  if (ms > MAX_LIFE_MS)
     throw new ValidationError(
       `${what} is ${show(duration)}, which is too long: give at most 36500d, or leave it out for a key that does not expire`
     )
@@ -183,7 +185,7 @@ const readOverlap = (options: unknown): number | undefined => {
     )
   }
   const ms = positiveDuration(overlap, what)
-  if (ms > LONGEST_OVERLAP_MS) {
+  if (ms > MAX_OVERLAP_MS) {
     throw new ValidationError(
       `${what} is ${show(overlap)}, which is too long: the previous secret may stay valid for at most 30d`
     )
@@ -193,8 +195,8 @@ const readOverlap = (options: unknown): number | undefined => {
 
 const environmentOf = (id: unknown): string => {
   const name = checkName("environment of the API key", id)
-  return name.startsWith(ENVIRONMENT_ID) && name.length > ENVIRONMENT_ID.length
-    ? name.slice(ENVIRONMENT_ID.length)
+  return name.startsWith(ENVIRONMENT_ID_PREFIX) && name.length > ENVIRONMENT_ID_PREFIX.length
+    ? name.slice(ENVIRONMENT_ID_PREFIX.length)
     : name
 }
 
@@ -210,9 +212,12 @@ const readRoleIds = (ids: unknown): ReadonlyArray<string> => {
 const newestFirst = (a: KeyRecord, b: KeyRecord): number =>
   b.createdAt - a.createdAt || (a.id < b.id ? 1 : -1)
 
-const newSecret = (): string => PREFIX + randomBytes(32).toString("base64url")
+const newSecret = (): string => SECRET_PREFIX + randomBytes(32).toString("base64url")
 
-const storedPartsOf = (secret: string) => ({ hash: hashOf(secret), prefix: secret.slice(0, SHOWN_LENGTH) })
+const storedPartsOf = (secret: string) => ({
+  hash: hashOf(secret),
+  prefix: secret.slice(0, STORED_PREFIX_LENGTH)
+})
 
 const withSecret = (key: APIKey, secret: string): APIKeyWithSecret => ({ ...key, secret, key: secret })
 
@@ -220,12 +225,12 @@ const toApiKey = (key: KeyRecord, lastUsedAt: number | undefined, now: number): 
   id: key.id,
   name: key.name,
   key_prefix: key.prefix,
-  env_id: key.environment === undefined ? "*" : ENVIRONMENT_ID + key.environment,
+  env_id: key.environment === undefined ? "*" : ENVIRONMENT_ID_PREFIX + key.environment,
   role_ids: [...key.roleIds],
-  created_at: iso(key.createdAt),
-  ...(key.expiresAt === undefined ? {} : { expires_at: iso(key.expiresAt) }),
-  ...(lastUsedAt === undefined ? {} : { last_used_at: iso(lastUsedAt) }),
+  created_at: toIsoTime(key.createdAt),
+  ...(key.expiresAt === undefined ? {} : { expires_at: toIsoTime(key.expiresAt) }),
+  ...(lastUsedAt === undefined ? {} : { last_used_at: toIsoTime(lastUsedAt) }),
   ...(key.previous === undefined || key.previous.endsAt <= now
     ? {}
-    : { previous_expires_at: iso(key.previous.endsAt) })
+    : { previous_expires_at: toIsoTime(key.previous.endsAt) })
 })

@@ -11,12 +11,12 @@ import {
   UnauthorizedError
 } from "../../Errors.ts"
 import { countRecords, checkCapacity } from "./AccessLimits.ts"
-import { keyNeeded } from "./KeyErrors.ts"
+import { keyNeededError } from "./KeyErrors.ts"
 import * as BuiltIn from "./BuiltIn.ts"
 import { findRole } from "./RoleRows.ts"
-import { log } from "./AccessLog.ts"
+import { logAccess } from "./AccessLog.ts"
 
-const BOOTSTRAP = "key_bootstrap"
+const BOOTSTRAP_KEY_ID = "key_bootstrap"
 
 export const toKey = (row: Row): KeyRecord => ({
   id: String(row.id),
@@ -42,8 +42,8 @@ export const createApiKey = acrossEnvironments(
     by: string
   ): Program<KeyRecord, RoleNotFoundError | UnauthenticatedError | ValidationError> {
     const isFirst = (yield* countRecords("api_keys")) === 0
-    // two callers may have asked for the first key at the same time
-    if (input.byAnybody === true && !isFirst) return yield* refuse(keyNeeded())
+    // another caller may have made the first key at the same time
+    if (input.mustBeFirst === true && !isFirst) return yield* refuse(keyNeededError())
     if (isFirst && input.lifeMs !== undefined) {
       return yield* refuse(
         new ValidationError(
@@ -54,17 +54,17 @@ export const createApiKey = acrossEnvironments(
     }
     yield* checkCapacity("api_keys", "API keys")
     const environment =
-      input.byAnybody === true ? "*" : (input.environment ?? (isFirst ? "*" : input.callEnvironment))
+      input.mustBeFirst === true ? "*" : (input.environment ?? (isFirst ? "*" : input.callEnvironment))
     const roleIds = [
       ...new Set([
         ...(input.roleIds ?? [isFirst ? BuiltIn.ADMIN : BuiltIn.DEVELOPER]),
-        ...(input.byAnybody === true ? [BuiltIn.ADMIN] : [])
+        ...(input.mustBeFirst === true ? [BuiltIn.ADMIN] : [])
       ])
     ]
     for (const id of roleIds) yield* findRole(id)
     const createdAt = tx.now()
     const expiresAt = Math.min(
-      input.endsBy ?? Number.POSITIVE_INFINITY,
+      input.latestEnd ?? Number.POSITIVE_INFINITY,
       createdAt + (input.lifeMs ?? Number.POSITIVE_INFINITY)
     )
     const key: KeyRecord = {
@@ -78,7 +78,7 @@ export const createApiKey = acrossEnvironments(
       ...(expiresAt === Number.POSITIVE_INFINITY ? {} : { expiresAt })
     }
     yield* storeKey(tx, key)
-    yield* log(tx, by, "apikey:create", key.id, { name: key.name, environment, roles: roleIds })
+    yield* logAccess(tx, by, "apikey:create", key.id, { name: key.name, environment, roles: roleIds })
     return key
   },
   () => "store an API key"
@@ -93,26 +93,24 @@ const FIND_OTHER_KEY_WITH_HASH = statement(
 
 const DELETE_BOOTSTRAP_KEY = statement("KeyRows.deleteBootstrapKey", "DELETE FROM api_keys WHERE id = ?")
 
-/**
- * Stores the bootstrap key, in place of an earlier one. Does nothing when a key has this secret already.
- */
+/** Stores the bootstrap key, and removes an earlier bootstrap key. Does nothing when a key has this secret already. */
 export const putBootstrapKey = acrossEnvironments(
   "putBootstrapKey",
   function* (tx: Transaction, hash: string): Program<void> {
-    const row = yield* get(FIND_BOOTSTRAP_KEY, BOOTSTRAP)
+    const row = yield* get(FIND_BOOTSTRAP_KEY, BOOTSTRAP_KEY_ID)
     if (row !== undefined && row.hash === hash) return
-    if ((yield* get(FIND_OTHER_KEY_WITH_HASH, hash, BOOTSTRAP)) !== undefined) return
+    if ((yield* get(FIND_OTHER_KEY_WITH_HASH, hash, BOOTSTRAP_KEY_ID)) !== undefined) return
     const key: KeyRecord = {
-      id: BOOTSTRAP,
+      id: BOOTSTRAP_KEY_ID,
       name: "bootstrap",
       prefix: "",
       hash,
       roleIds: [BuiltIn.ADMIN],
       createdAt: tx.now()
     }
-    yield* write(DELETE_BOOTSTRAP_KEY, BOOTSTRAP)
+    yield* write(DELETE_BOOTSTRAP_KEY, BOOTSTRAP_KEY_ID)
     yield* storeKey(tx, key)
-    yield* log(tx, "local", row === undefined ? "apikey:create" : "apikey:rotate", BOOTSTRAP, {
+    yield* logAccess(tx, "local", row === undefined ? "apikey:create" : "apikey:rotate", BOOTSTRAP_KEY_ID, {
       name: key.name
     })
   },
@@ -133,12 +131,12 @@ export const rotateApiKey = acrossEnvironments(
     { hash, overlapMs, prefix }: NewSecret,
     by: string
   ): Program<KeyRecord, ApiKeyNotFoundError> {
-    const { previous: _, ...before } = yield* findKey(id)
-    const previous = overlapMs === undefined ? undefined : { hash: before.hash, endsAt: tx.now() + overlapMs }
-    const key: KeyRecord = { ...before, hash, prefix, ...(previous === undefined ? {} : { previous }) }
+    const { previous: _, ...oldKey } = yield* findKey(id)
+    const previous = overlapMs === undefined ? undefined : { hash: oldKey.hash, endsAt: tx.now() + overlapMs }
+    const key: KeyRecord = { ...oldKey, hash, prefix, ...(previous === undefined ? {} : { previous }) }
     yield* write(UPDATE_HASHES, hash, prefix, previous?.hash ?? null, previous?.endsAt ?? null, id)
     tx.changes.access.push({ _tag: "Key", key })
-    yield* log(tx, by, "apikey:rotate", id, {
+    yield* logAccess(tx, by, "apikey:rotate", id, {
       name: key.name,
       ...(previous === undefined ? {} : { overlapMs })
     })
@@ -150,8 +148,8 @@ export const rotateApiKey = acrossEnvironments(
 const DELETE_API_KEY = statement("KeyRows.deleteApiKey", "DELETE FROM api_keys WHERE id = ?")
 
 /**
- * Deletes a key. `mayOpen` says whether the last key may be deleted, after which every call is accepted without a key; `true` by
- * default.
+ * Deletes a key. When the last key is deleted, every call is accepted without a key from then on: `mayOpen` says whether that is
+ * allowed; `true` by default.
  */
 export const deleteApiKey = acrossEnvironments(
   "deleteApiKey",
@@ -172,7 +170,7 @@ export const deleteApiKey = acrossEnvironments(
     }
     yield* write(DELETE_API_KEY, id)
     tx.changes.access.push({ _tag: "KeyDeleted", id })
-    yield* log(tx, by, "apikey:delete", id, { name })
+    yield* logAccess(tx, by, "apikey:delete", id, { name })
   },
   (id) => `delete API key ${id}`
 )

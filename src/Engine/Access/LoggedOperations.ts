@@ -35,7 +35,7 @@ type OperationsOfEnvironment = Pick<
 >
 
 export interface LoggedOperationsService {
-  /** The operations for a caller from outside, or for the engine's own process when there is no caller. */
+  /** The operations for `caller`, or for the engine's own process when there is no caller. */
   readonly in: (environment: string, caller?: Caller) => OperationsOfEnvironment
 }
 
@@ -58,8 +58,8 @@ export const pauseFunction = inEnvironment(
     by: string,
     pause?: { readonly by: string; readonly reason?: string }
   ): Program<void, FunctionNotFoundError> {
-    const changed = yield* FunctionRows.setPause(tx, environment, functionId, pause)
-    if (!changed) return
+    const changedFunction = yield* FunctionRows.setPause(tx, environment, functionId, pause)
+    if (!changedFunction) return
     const action = pause === undefined ? "function:resume" : "function:pause"
     yield* logOperation(tx, by, action, functionId, { environment, ...pause })
   },
@@ -138,7 +138,7 @@ const make = (store: StoreService, environment: string, caller?: Caller): Operat
       ({ id, pause }) =>
         Effect.flatMap(store.write(pauseFunction(environment, id, by, pause)), () =>
           Effect.flatMap(store.read(FunctionRows.getFunction(environment, id)), (fn) =>
-            // another caller may have deleted the function since
+            // another caller may have deleted the function in the meantime
             fn === undefined ? Effect.fail(new FunctionNotFoundError(id)) : Effect.succeed(fn)
           )
         )
@@ -196,7 +196,7 @@ const make = (store: StoreService, environment: string, caller?: Caller): Operat
         }),
         (fork) =>
           Effect.andThen(
-            // the caller must be allowed to read the run, since the fork has the run's steps and input
+            // the caller must also be allowed to read the run, since the fork has copies of its steps and input
             checked(() => caller?.check("run:read", `run:${runId}`, environment)),
             store.write(forkRunFor(environment, runId, by, fork))
           )

@@ -1,10 +1,10 @@
 /**
- * Manages API keys, organizations, roles and policies, and reads the access log. Each method checks its input, then runs one
- * operation of the store.
+ * Manages API keys, organizations, roles and policies, and reads the access log. Each method checks its input, and then runs one
+ * program of the store.
  *
  * A caller with a key is limited by that key. With a key that is bound to an environment, the caller sees and creates only keys of
- * that environment, and cannot change what all environments share. A caller can give nobody more permissions than its own. The
- * engine's own process, and any caller while there are no keys, may do everything.
+ * that environment, and cannot change organizations, roles and policies, which all environments share. A caller can give nobody
+ * more permissions than its own. The engine's own process may do everything, and so may any caller as long as there are no keys.
  */
 import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import * as Context from "effect/Context"
@@ -31,7 +31,7 @@ import * as RoleManagement from "./RoleManagement.ts"
 import type { Unchecked } from "./AccessInput.ts"
 /** Management of access. */
 export interface ManagementService {
-  /** The management for a caller from outside, or for the engine's own process when there is no caller. */
+  /** The management for `caller`, or for the engine's own process when there is no caller. */
   readonly in: (environment: string, caller?: Caller) => ManagementOfEnvironment
   /** Stores the key in `IRONFLOW_BOOTSTRAP_KEY`, if it is set. */
   readonly putBootstrapKey: Effect.Effect<void, ValidationError | StoreError>
@@ -58,7 +58,7 @@ export interface ManagementOfEnvironment {
   readonly orgs: Unchecked<OrgsApi<EffectKind>>
   readonly roles: Unchecked<RolesApi<EffectKind>>
   readonly policies: Unchecked<PoliciesApi<EffectKind>>
-  /** The entries of the access log, newest first, without those about something that a policy denies the caller. */
+  /** The entries of the access log, newest first. Leaves out entries whose subject a policy denies the caller. */
   readonly log: (limit: number) => Effect.Effect<ReadonlyArray<AccessLogEntry>, EngineError>
 }
 
@@ -73,7 +73,7 @@ export const make = (
 ): ManagementOfEnvironment => {
   const manager = makeManagingCaller(engine, environment, caller)
   const { store } = engine
-  const { checkSpanning } = manager
+  const { checkNotBound } = manager
   return {
     apiKeys: KeyManagement.make(manager),
     orgs: OrgManagement.make(manager),
@@ -81,7 +81,7 @@ export const make = (
     policies: PolicyManagement.make(manager),
     log: (limit) =>
       Effect.flatMap(
-        checked(() => checkSpanning("The access log")),
+        checked(() => checkNotBound("The access log")),
         () =>
           Effect.map(store.read(AccessLog.readAccessLog(limit)), (entries) =>
             entries.filter(({ action, subject }) => {

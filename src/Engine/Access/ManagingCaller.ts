@@ -4,21 +4,21 @@ import type { Action, PolicyRule, ResourceKind } from "../../Policy.ts"
 import type { PolicyRecord, RoleRecord } from "./AccessRecords.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type { AccessService, Caller } from "./Access.ts"
-import { everything } from "./BuiltIn.ts"
-import { Comparison, excess } from "./PrivilegeEscalation.ts"
+import { allowEverything } from "./BuiltIn.ts"
+import { Comparison, givingProblem } from "./PrivilegeEscalation.ts"
 
 export type ManagingCaller = ReturnType<typeof makeManagingCaller>
 
-/** The permissions for calls of `caller` in the environment, or for the engine's own process when there is no caller. */
+/** The permissions of `caller` in the environment, or of the engine's own process when there is no caller. */
 export const makeManagingCaller = (
   { store, access }: { readonly store: StoreService; readonly access: AccessService },
   environment: string,
   caller?: Caller
 ) => {
   const by = caller?.key?.id ?? "local"
-  const boundTo = caller?.key?.environment
+  const boundEnvironment = caller?.key?.environment
 
-  /** A filter for lists: whether the caller may read the item. */
+  /** Makes a filter for a list: it accepts the items that the caller may read. */
   const maySee =
     (action: Action, kind: ResourceKind) =>
     ({ id }: { readonly id: string }): boolean =>
@@ -32,27 +32,29 @@ export const makeManagingCaller = (
   ): void => {
     if (caller?.key === undefined) return
     const { name } = caller.key
-    const why = excess(caller.rules, rules, comparison, `"${name}"`)
-    if (why === undefined) return
-    throw new UnauthorizedError(`The API key "${name}" may not ${what}: ${why}`)
+    const problem = givingProblem(caller.rules, rules, comparison, `"${name}"`)
+    if (problem === undefined) return
+    throw new UnauthorizedError(`The API key "${name}" may not ${what}: ${problem}`)
   }
 
   /** Whether the caller may do everything, everywhere and for ever. If so, it can give any permission. */
-  const mayEverything = (): boolean =>
+  const mayDoEverything = (): boolean =>
     caller?.key === undefined ||
-    (boundTo === undefined && caller.endsAt === undefined && excess(caller.rules, everything) === undefined)
+    (boundEnvironment === undefined &&
+      caller.endsAt === undefined &&
+      givingProblem(caller.rules, allowEverything) === undefined)
 
   /**
-   * Throws `UnauthorizedError` when a change of policies gives a role more than the caller has. `changed` returns the rules to
-   * check for a role; `undefined` when the change does not affect the role.
+   * Throws `UnauthorizedError` when a change of policies would let a role allow more than the caller may do. `rulesAfter` returns
+   * the rules that a role has after the change; `undefined` when the change does not affect the role.
    */
   const checkRoles = (
     what: string,
-    changed: (role: RoleRecord) => ReadonlyArray<PolicyRule> | undefined
+    rulesAfter: (role: RoleRecord) => ReadonlyArray<PolicyRule> | undefined
   ): void => {
     const comparison = new Comparison()
     for (const role of access.roles.values()) {
-      const rules = changed(role)
+      const rules = rulesAfter(role)
       if (rules !== undefined) checkGiving(what, rules, comparison)
     }
   }
@@ -61,10 +63,10 @@ export const makeManagingCaller = (
     policyIds.flatMap((id) => access.policies.get(id) ?? [])
 
   /** Throws `UnauthorizedError` when the caller's key is bound to an environment, because `what` is for all environments. */
-  const checkSpanning = (what: string): void => {
-    if (boundTo === undefined) return
+  const checkNotBound = (what: string): void => {
+    if (boundEnvironment === undefined) return
     throw new UnauthorizedError(
-      `${what} is for all environments, and the API key "${caller?.key?.name}" is bound to environment "${boundTo}": use a key for all environments`
+      `${what} is for all environments, and the API key "${caller?.key?.name}" is bound to environment "${boundEnvironment}": use a key for all environments`
     )
   }
 
@@ -74,12 +76,12 @@ export const makeManagingCaller = (
     environment,
     caller,
     by,
-    boundTo,
+    boundEnvironment,
     maySee,
     checkGiving,
     checkRoles,
-    mayEverything,
+    mayDoEverything,
     policiesOf,
-    checkSpanning
+    checkNotBound
   }
 }

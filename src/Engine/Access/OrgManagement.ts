@@ -1,4 +1,4 @@
-/** Manages organizations: checks the input, then runs one operation of the store. */
+/** Manages organizations: each method checks its input, and then runs one program of the store. */
 import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
@@ -11,32 +11,32 @@ import type { OrgRecord } from "./AccessRecords.ts"
 import * as OrgRows from "./OrgRows.ts"
 
 import type { ManagingCaller } from "./ManagingCaller.ts"
-import { notAnObject, findIn, iso, optionalName, type Unchecked } from "./AccessInput.ts"
+import { notAnObject, findRecord, toIsoTime, readOptionalName, type Unchecked } from "./AccessInput.ts"
 
 const take = memberReader(CreateOrg, notAnObject("An organization"))
 const takeChanges = memberReader(UpdateOrg, notAnObject("An organization"))
 
 export const make = (manager: ManagingCaller): Unchecked<OrgsApi<EffectKind>> => {
-  const { access, by, checkSpanning, maySee, store } = manager
+  const { access, by, checkNotBound, maySee, store } = manager
   return {
     create: (input) =>
       Effect.flatMap(
         checked(() => {
-          checkSpanning("An organization")
+          checkNotBound("An organization")
           return checkName("name of the organization", take(input).name)
         }),
         (name) => Effect.map(store.write(OrgRows.createOrg(name, by)), toOrganization)
       ),
     list: () =>
       Effect.sync(() => [...access.orgs.values()].filter(maySee("org:read", "org")).map(toOrganization)),
-    get: (id) => checked(() => toOrganization(findIn(access.orgs, id, "organization", OrgNotFoundError))),
+    get: (id) => checked(() => toOrganization(findRecord(access.orgs, id, "organization", OrgNotFoundError))),
     update: (id, input) =>
       Effect.flatMap(
         checked(() => {
-          checkSpanning("An organization")
+          checkNotBound("An organization")
           return {
             id: checkName("id of the organization", id),
-            name: optionalName("name of the organization", takeChanges(input).name)
+            name: readOptionalName("name of the organization", takeChanges(input).name)
           }
         }),
         ({ id, name }) => Effect.map(store.write(OrgRows.updateOrg(id, name, by)), toOrganization)
@@ -44,7 +44,7 @@ export const make = (manager: ManagingCaller): Unchecked<OrgsApi<EffectKind>> =>
     delete: (id) =>
       Effect.flatMap(
         checked(() => {
-          checkSpanning("An organization")
+          checkNotBound("An organization")
           return checkName("id of the organization", id)
         }),
         (id) => store.write(OrgRows.deleteOrg(id, by))
@@ -55,6 +55,6 @@ export const make = (manager: ManagingCaller): Unchecked<OrgsApi<EffectKind>> =>
 const toOrganization = ({ id, name, createdAt, updatedAt }: OrgRecord): Organization => ({
   id,
   name,
-  created_at: iso(createdAt),
-  updated_at: iso(updatedAt)
+  created_at: toIsoTime(createdAt),
+  updated_at: toIsoTime(updatedAt)
 })

@@ -4,7 +4,7 @@ import type { OrgRecord } from "./AccessRecords.ts"
 import { statement, acrossEnvironments, type Program, write, get, refuse } from "../Store/Program.ts"
 import { type LimitExceededError, InvalidStateError, OrgNotFoundError } from "../../Errors.ts"
 import { checkCapacity, refuseBuiltIn } from "./AccessLimits.ts"
-import { log } from "./AccessLog.ts"
+import { logAccess } from "./AccessLog.ts"
 import * as BuiltIn from "./BuiltIn.ts"
 
 export const toOrg = (row: Row): OrgRecord => ({
@@ -27,7 +27,7 @@ export const createOrg = acrossEnvironments(
     const org = { id: tx.ids.org(), name, createdAt: now, updatedAt: now }
     yield* write(INSERT_ORG, org.id, name, now, now)
     tx.changes.access.push({ _tag: "Org", org })
-    yield* log(tx, by, "org:create", org.id, { name })
+    yield* logAccess(tx, by, "org:create", org.id, { name })
     return org
   },
   () => "store an organization"
@@ -44,12 +44,12 @@ export const updateOrg = acrossEnvironments(
     by: string
   ): Program<OrgRecord, InvalidStateError | OrgNotFoundError> {
     yield* refuseBuiltIn("organization", id)
-    const before = yield* findOrg(id)
-    if (name === undefined) return before
-    const org = { ...before, name, updatedAt: tx.now() }
+    const oldOrg = yield* findOrg(id)
+    if (name === undefined) return oldOrg
+    const org = { ...oldOrg, name, updatedAt: tx.now() }
     yield* write(UPDATE_ORG, name, org.updatedAt, id)
     tx.changes.access.push({ _tag: "Org", org })
-    yield* log(tx, by, "org:update", id, { name })
+    yield* logAccess(tx, by, "org:update", id, { name })
     return org
   },
   (id) => `change organization ${id}`
@@ -84,7 +84,7 @@ export const deleteOrg = acrossEnvironments(
     }
     yield* write(DELETE_ORG, id)
     tx.changes.access.push({ _tag: "OrgDeleted", id })
-    yield* log(tx, by, "org:delete", id, { name })
+    yield* logAccess(tx, by, "org:delete", id, { name })
   },
   (id) => `delete organization ${id}`
 )

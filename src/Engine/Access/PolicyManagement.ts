@@ -1,4 +1,4 @@
-/** Manages policies: checks the input, then runs one operation of the store. */
+/** Manages policies: each method checks its input, and then runs one program of the store. */
 import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
@@ -10,25 +10,25 @@ import { checkName } from "../../Limits.ts"
 import { checkActions, checkCondition, checkResources, type PolicyRule } from "../../Policy.ts"
 import { show } from "../../Show.ts"
 import type { PolicyChanges, PolicyRecord } from "./AccessRecords.ts"
-import { excess } from "./PrivilegeEscalation.ts"
+import { givingProblem } from "./PrivilegeEscalation.ts"
 import * as PolicyRows from "./PolicyRows.ts"
 
 import type { ManagingCaller } from "./ManagingCaller.ts"
-import { notAnObject, findIn, iso, ofOrg, orgOf, type Unchecked } from "./AccessInput.ts"
+import { notAnObject, findRecord, toIsoTime, filterByOrg, readOrgId, type Unchecked } from "./AccessInput.ts"
 
 const take = memberReader(CreatePolicy, notAnObject("A policy"))
 const takeChanges = memberReader(UpdatePolicy, notAnObject("A policy"))
 
 export const make = (manager: ManagingCaller): Unchecked<PoliciesApi<EffectKind>> => {
-  const { access, by, checkRoles, checkSpanning, policiesOf, maySee, store } = manager
+  const { access, by, checkRoles, checkNotBound, policiesOf, maySee, store } = manager
   return {
     create: (input) =>
       Effect.flatMap(
         checked(() => {
-          checkSpanning("A policy")
+          checkNotBound("A policy")
           const { actions, condition, effect, name, org_id, resources } = take(input)
           return {
-            orgId: orgOf(org_id),
+            orgId: readOrgId(org_id),
             name: checkName("name of the policy", name),
             effect: readEffect(effect),
             actions: checkActions(actions),
@@ -40,24 +40,24 @@ export const make = (manager: ManagingCaller): Unchecked<PoliciesApi<EffectKind>
       ),
     list: (orgId) =>
       checked(() =>
-        ofOrg([...access.policies.values()], orgId)
+        filterByOrg([...access.policies.values()], orgId)
           .filter(maySee("policy:read", "policy"))
           .map(toPolicy)
       ),
-    get: (id) => checked(() => toPolicy(findIn(access.policies, id, "policy", PolicyNotFoundError))),
+    get: (id) => checked(() => toPolicy(findRecord(access.policies, id, "policy", PolicyNotFoundError))),
     update: (id, input) =>
       Effect.flatMap(
         checked(() => {
-          checkSpanning("A policy")
+          checkNotBound("A policy")
           const changes = readPolicyChanges(input)
           const name = checkName("id of the policy", id)
           const policy = access.policies.get(name)
           if (policy !== undefined) {
-            const changed = { ...policy, ...changes }
-            if (widens(policy, changed)) {
+            const changedPolicy = { ...policy, ...changes }
+            if (widens(policy, changedPolicy)) {
               checkRoles(`change policy "${policy.name}" of a role`, (role) =>
                 role.policyIds.includes(policy.id)
-                  ? policiesOf(role).map((one) => (one.id === policy.id ? changed : one))
+                  ? policiesOf(role).map((one) => (one.id === policy.id ? changedPolicy : one))
                   : undefined
               )
             }
@@ -69,7 +69,7 @@ export const make = (manager: ManagingCaller): Unchecked<PoliciesApi<EffectKind>
     delete: (id) =>
       Effect.flatMap(
         checked(() => {
-          checkSpanning("A policy")
+          checkNotBound("A policy")
           return checkName("id of the policy", id)
         }),
         (id) => store.write(PolicyRows.deletePolicy(id, by))
@@ -103,15 +103,15 @@ const readPolicyChanges = (input: unknown): PolicyChanges => {
 /** Whether a change of a policy may allow more, or deny less. */
 const widens = (before: PolicyRule, after: PolicyRule): boolean => {
   if (before.effect !== after.effect) return true
-  const [less, more] = before.effect === "allow" ? [before, after] : [after, before]
-  // `excess` compares what rules allow, so a rule that denies is compared as if it allowed the same
-  return excess([{ ...less, effect: "allow" }], [{ ...more, effect: "allow" }]) !== undefined
+  const [narrower, wider] = before.effect === "allow" ? [before, after] : [after, before]
+  // `givingProblem` compares what rules allow, so rules that deny are compared as if they allowed the same
+  return givingProblem([{ ...narrower, effect: "allow" }], [{ ...wider, effect: "allow" }]) !== undefined
 }
 
 const toPolicy = ({ id, orgId, createdAt, updatedAt, ...policy }: PolicyRecord): Policy => ({
   id,
   org_id: orgId,
   ...policy,
-  created_at: iso(createdAt),
-  updated_at: iso(updatedAt)
+  created_at: toIsoTime(createdAt),
+  updated_at: toIsoTime(updatedAt)
 })

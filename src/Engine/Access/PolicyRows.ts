@@ -10,7 +10,7 @@ import {
 } from "../../Errors.ts"
 import { checkCapacity, refuseBuiltIn } from "./AccessLimits.ts"
 import { findOrg } from "./OrgRows.ts"
-import { log } from "./AccessLog.ts"
+import { logAccess } from "./AccessLog.ts"
 import { roleLength } from "../../Limits.ts"
 import * as BuiltIn from "./BuiltIn.ts"
 
@@ -56,7 +56,7 @@ export const createPolicy = acrossEnvironments(
       now
     )
     tx.changes.access.push({ _tag: "Policy", policy })
-    yield* log(tx, by, "policy:create", policy.id, { ...input })
+    yield* logAccess(tx, by, "policy:create", policy.id, { ...input })
     return policy
   },
   () => "store a policy"
@@ -76,8 +76,8 @@ export const updatePolicy = acrossEnvironments(
     by: string
   ): Program<PolicyRecord, InvalidStateError | LimitExceededError | PolicyNotFoundError> {
     yield* refuseBuiltIn("policy", id)
-    const before = yield* findPolicy(id)
-    const { condition, ...rest } = { ...before, ...changes }
+    const oldPolicy = yield* findPolicy(id)
+    const { condition, ...rest } = { ...oldPolicy, ...changes }
     const policy: PolicyRecord = {
       ...rest,
       ...(condition === undefined || condition === "" ? {} : { condition }),
@@ -93,9 +93,9 @@ export const updatePolicy = acrossEnvironments(
       policy.updatedAt,
       id
     )
-    if (lengthOf(policy) > lengthOf(before)) yield* checkLengths(id)
+    if (lengthOf(policy) > lengthOf(oldPolicy)) yield* checkLengths(id)
     tx.changes.access.push({ _tag: "Policy", policy })
-    yield* log(tx, by, "policy:update", id, { ...changes })
+    yield* logAccess(tx, by, "policy:update", id, { ...changes })
     return policy
   },
   (id) => `change policy ${id}`
@@ -129,7 +129,7 @@ export const deletePolicy = acrossEnvironments(
     }
     yield* write(DELETE_POLICY, id)
     tx.changes.access.push({ _tag: "PolicyDeleted", id })
-    yield* log(tx, by, "policy:delete", id, { name })
+    yield* logAccess(tx, by, "policy:delete", id, { name })
   },
   (id) => `delete policy ${id}`
 )
@@ -144,7 +144,7 @@ const LIST_LONG_ROLES = statement(
      WHERE r.id IN (SELECT role FROM role_policies WHERE policy = ?) GROUP BY r.id HAVING sum(length(p.actions) + length(p.resources) + coalesce(length(p.condition), 0)) > ? LIMIT 1`
 )
 
-/** Fails when the policies of a role that has this policy become too long to be evaluated for each call. */
+/** Refuses a change after which the policies of a role with this policy are too long to be evaluated for each call. */
 export function* checkLengths(policyId: string): Program<void, LimitExceededError> {
   const longRole = yield* get(LIST_LONG_ROLES, policyId, roleLength)
   if (longRole === undefined) return

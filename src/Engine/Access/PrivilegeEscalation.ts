@@ -12,22 +12,22 @@ import {
 } from "../../Policy.ts"
 
 /**
- * Why a key with the rules `own` may not give the rules `given`, and what to do, as the end of a message; `undefined` when it may
- * give them. `owner` is how the message calls the key. A caller that compares several times passes the same `comparison` each
- * time: its limit holds for all these times together.
+ * Says, as the end of a message, why a key that has the rules `ownPolicyRules` may not give the rules `givenPolicyRules`, and what
+ * to do; `undefined` when it may give them. `owner` is the name of the key in the message. If several checks get the same
+ * `comparison`, its limit is for all these checks together.
  */
-export const excess = (
-  own: ReadonlyArray<PolicyRule>,
-  given: ReadonlyArray<PolicyRule>,
+export const givingProblem = (
+  ownPolicyRules: ReadonlyArray<PolicyRule>,
+  givenPolicyRules: ReadonlyArray<PolicyRule>,
   comparison: Comparison = new Comparison(),
   owner = "this key"
 ): string | undefined => {
   try {
-    const mine = own.map((rule) => read(rule, comparison))
-    const denies = mine.filter(({ effect }) => effect === "deny")
-    if (denies.length === 0 && mine.some(isEverything)) return undefined
-    const theirs = given.map((rule) => read(rule, comparison))
-    return compare(mine, theirs, denies, comparison, owner)
+    const ownRules = ownPolicyRules.map((rule) => readRule(rule, comparison))
+    const denies = ownRules.filter(({ effect }) => effect === "deny")
+    if (denies.length === 0 && ownRules.some(allowsEverything)) return undefined
+    const givenRules = givenPolicyRules.map((rule) => readRule(rule, comparison))
+    return compare(ownRules, givenRules, denies, comparison, owner)
   } catch (error) {
     if (error instanceof TooManyRules)
       return (
@@ -41,14 +41,14 @@ export const excess = (
 /** Maximum number of characters of patterns that one {@link Comparison} reads: that takes about a tenth of a second. */
 const MAX_COMPARED_CHARS = 10_000_000
 
-/** What it costs to compare one pattern with all actions, in characters. Actions are short. */
+/** What it costs to compare one pattern with all actions, in characters: about 8 for each action. */
 const ALL_ACTIONS_COST = 8 * actions.length
 
 class TooManyRules extends Error {}
 
 /** Compares patterns, of which there may be thousands. Throws {@link TooManyRules} when that takes too long. */
 export class Comparison {
-  #left = MAX_COMPARED_CHARS
+  #charsLeft = MAX_COMPARED_CHARS
 
   /** Whether the rule is about the action. */
   isAbout(rule: Rule, action: Action): boolean {
@@ -74,32 +74,32 @@ export class Comparison {
   }
 
   #spend(characters: number): void {
-    if ((this.#left -= characters) < 0) throw new TooManyRules()
+    if ((this.#charsLeft -= characters) < 0) throw new TooManyRules()
   }
 }
 
 const compare = (
-  mine: ReadonlyArray<Rule>,
-  theirs: ReadonlyArray<Rule>,
+  ownRules: ReadonlyArray<Rule>,
+  givenRules: ReadonlyArray<Rule>,
   denies: ReadonlyArray<Rule>,
   comparison: Comparison,
   owner: string
 ): string | undefined => {
-  const allows = theirs.filter(({ effect }) => effect === "allow")
+  const allows = givenRules.filter(({ effect }) => effect === "allow")
   for (const rule of allows) {
     for (const action of rule.actions) {
       for (const pattern of rule.resources) {
-        const has = mine.some(
+        const has = ownRules.some(
           (allow) =>
             allow.effect === "allow" &&
             comparison.isAbout(allow, action) &&
             allow.resources.some((wider) => comparison.covers(wider, pattern)) &&
-            isAtLeast(allow, rule)
+            appliesWherever(allow, rule)
         )
         if (!has)
           return (
             `that would give rights that ${owner} does not have itself: policy "${rule.name}" allows ${action} on ${pattern}` +
-            `${givenThat(rule, owner)}. Use a key that has all these rights`
+            `${conditionNote(rule, owner)}. Use a key that has all these rights`
           )
       }
     }
@@ -114,12 +114,12 @@ const compare = (
         )
         const stillApplies =
           !isRelevant ||
-          theirs.some(
+          givenRules.some(
             (other) =>
               other.effect === "deny" &&
               comparison.isAbout(other, action) &&
               other.resources.some((wider) => comparison.covers(wider, pattern)) &&
-              isAtLeast(other, deny)
+              appliesWherever(other, deny)
           )
         if (!stillApplies)
           return (
@@ -133,41 +133,41 @@ const compare = (
 }
 
 interface Rule extends Pick<PolicyRule, "name" | "effect" | "condition"> {
-  /** Whether the condition may have another result for another key. */
+  /** Whether the result of the condition may depend on the key. */
   readonly dependsOnKey: boolean
   readonly actions: ReadonlyArray<Action>
   readonly resources: ReadonlyArray<string>
 }
 
-const read = (rule: PolicyRule, comparison: Comparison): Rule => {
+const readRule = (rule: PolicyRule, comparison: Comparison): Rule => {
   return {
     name: rule.name,
     effect: rule.effect,
     ...(rule.condition === undefined ? {} : { condition: rule.condition }),
-    dependsOnKey: rule.condition !== undefined && dependsOnKey(rule.condition),
+    dependsOnKey: rule.condition !== undefined && mayDependOnKey(rule.condition),
     actions: comparison.actionsOf(splitPatterns(rule.actions)),
     resources: splitPatterns(rule.resources)
   }
 }
 
-const isEverything = ({ actions: allowed, condition, effect, resources }: Rule): boolean =>
+const allowsEverything = ({ actions: allowed, condition, effect, resources }: Rule): boolean =>
   effect === "allow" &&
   condition === undefined &&
   allowed.length === actions.length &&
   resources.some((pattern) => /^\*+$/.test(pattern))
 
-/** Whether the first rule applies wherever the second one does, judged by the conditions of the two alone. */
-const isAtLeast = ({ condition, dependsOnKey }: Rule, other: Rule): boolean =>
+/** Whether the first rule applies whenever the second one does, as far as their conditions tell. */
+const appliesWherever = ({ condition, dependsOnKey }: Rule, other: Rule): boolean =>
   condition === undefined || (!dependsOnKey && condition === other.condition)
 
 /**
- * Whether a condition may have another result for another key. Only the members of `request` in this regular expression are known
- * not to depend on the key.
+ * Whether the result of a condition may depend on the key. It does not if the condition uses only those members of `request` that
+ * this regular expression lists.
  */
-const dependsOnKey = (condition: string): boolean =>
+const mayDependOnKey = (condition: string): boolean =>
   condition.replace(/\brequest\s*\.\s*(?:action|resource|name|environment|time)\b/g, "").includes("request")
 
-const givenThat = ({ condition, dependsOnKey }: Rule, owner: string): string =>
+const conditionNote = ({ condition, dependsOnKey }: Rule, owner: string): string =>
   condition === undefined
     ? ""
     : dependsOnKey

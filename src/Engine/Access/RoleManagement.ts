@@ -1,4 +1,4 @@
-/** Manages roles: checks the input, then runs one operation of the store. */
+/** Manages roles: each method checks its input, and then runs one program of the store. */
 import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
@@ -12,13 +12,21 @@ import { isBuiltIn } from "./BuiltIn.ts"
 import * as RoleRows from "./RoleRows.ts"
 
 import type { ManagingCaller } from "./ManagingCaller.ts"
-import { notAnObject, findIn, iso, ofOrg, optionalName, orgOf, type Unchecked } from "./AccessInput.ts"
+import {
+  notAnObject,
+  findRecord,
+  toIsoTime,
+  filterByOrg,
+  readOptionalName,
+  readOrgId,
+  type Unchecked
+} from "./AccessInput.ts"
 
 const take = memberReader(CreateRole, notAnObject("A role"))
 const takeChanges = memberReader(UpdateRole, notAnObject("A role"))
 
 export const make = (manager: ManagingCaller): Unchecked<RolesApi<EffectKind>> => {
-  const { access, by, checkGiving, checkRoles, checkSpanning, policiesOf, maySee, store } = manager
+  const { access, by, checkGiving, checkRoles, checkNotBound, policiesOf, maySee, store } = manager
   const rolePolicy =
     (
       change: (roleId: string, policyId: string, by: string) => Effect.Effect<void, EngineError>,
@@ -27,7 +35,7 @@ export const make = (manager: ManagingCaller): Unchecked<RolesApi<EffectKind>> =
     (roleId: unknown, policyId: unknown) =>
       Effect.flatMap(
         checked(() => {
-          checkSpanning("A role")
+          checkNotBound("A role")
           const ids = [checkName("id of the role", roleId), checkName("id of the policy", policyId)] as const
           check(...ids)
           return ids
@@ -39,26 +47,26 @@ export const make = (manager: ManagingCaller): Unchecked<RolesApi<EffectKind>> =
     create: (input) =>
       Effect.flatMap(
         checked(() => {
-          checkSpanning("A role")
+          checkNotBound("A role")
           const { name, org_id } = take(input)
-          return { name: checkName("name of the role", name), orgId: orgOf(org_id) }
+          return { name: checkName("name of the role", name), orgId: readOrgId(org_id) }
         }),
         (role) => Effect.map(store.write(RoleRows.createRole(role, by)), toRole)
       ),
     list: (orgId) =>
       checked(() =>
-        ofOrg([...access.roles.values()], orgId)
+        filterByOrg([...access.roles.values()], orgId)
           .filter(maySee("role:read", "role"))
           .map(toRole)
       ),
-    get: (id) => checked(() => toRole(findIn(access.roles, id, "role", RoleNotFoundError))),
+    get: (id) => checked(() => toRole(findRecord(access.roles, id, "role", RoleNotFoundError))),
     update: (id, input) =>
       Effect.flatMap(
         checked(() => {
-          checkSpanning("A role")
+          checkNotBound("A role")
           return {
             id: checkName("id of the role", id),
-            name: optionalName("name of the role", takeChanges(input).name)
+            name: readOptionalName("name of the role", takeChanges(input).name)
           }
         }),
         ({ id, name }) => Effect.map(store.write(RoleRows.updateRole(id, name, by)), toRole)
@@ -66,7 +74,7 @@ export const make = (manager: ManagingCaller): Unchecked<RolesApi<EffectKind>> =
     delete: (id) =>
       Effect.flatMap(
         checked(() => {
-          checkSpanning("A role")
+          checkNotBound("A role")
           return checkName("id of the role", id)
         }),
         (id) => store.write(RoleRows.deleteRole(id, by))
@@ -75,7 +83,7 @@ export const make = (manager: ManagingCaller): Unchecked<RolesApi<EffectKind>> =
       (...args) => store.write(RoleRows.assignPolicy(...args)),
       (roleId, policyId) => {
         const policy = access.policies.get(policyId)
-        // a policy that denies gives no permissions
+        // a policy that denies gives no permissions, so there is nothing to check
         if (policy?.effect !== "allow") return
         const role = access.roles.get(roleId)
         const denies = role === undefined ? [] : policiesOf(role).filter(({ effect }) => effect === "deny")
@@ -103,5 +111,5 @@ const toRole = ({ id, orgId, name, policyIds, createdAt }: RoleRecord): Role => 
   name,
   is_default: isBuiltIn(id),
   policy_ids: [...policyIds],
-  created_at: iso(createdAt)
+  created_at: toIsoTime(createdAt)
 })

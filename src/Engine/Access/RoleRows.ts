@@ -21,7 +21,7 @@ import {
 } from "../../Errors.ts"
 import { checkCapacity, refuseBuiltIn } from "./AccessLimits.ts"
 import { findOrg } from "./OrgRows.ts"
-import { log } from "./AccessLog.ts"
+import { logAccess } from "./AccessLog.ts"
 import { findPolicy, checkLengths } from "./PolicyRows.ts"
 import * as BuiltIn from "./BuiltIn.ts"
 import { policiesOfRole } from "../../Limits.ts"
@@ -51,7 +51,7 @@ export const createRole = acrossEnvironments(
     const role: RoleRecord = { id: tx.ids.role(), ...input, policyIds: [], createdAt: tx.now() }
     yield* write(INSERT_ROLE, role.id, role.orgId, role.name, role.createdAt)
     tx.changes.access.push({ _tag: "Role", role })
-    yield* log(tx, by, "role:create", role.id, { name: role.name })
+    yield* logAccess(tx, by, "role:create", role.id, { name: role.name })
     return role
   },
   () => "store a role"
@@ -68,12 +68,12 @@ export const updateRole = acrossEnvironments(
     by: string
   ): Program<RoleRecord, InvalidStateError | RoleNotFoundError> {
     yield* refuseBuiltIn("role", id)
-    const before = yield* findRole(id)
-    if (name === undefined) return before
-    const role = { ...before, name }
+    const oldRole = yield* findRole(id)
+    if (name === undefined) return oldRole
+    const role = { ...oldRole, name }
     yield* write(UPDATE_ROLE, name, id)
     tx.changes.access.push({ _tag: "Role", role })
-    yield* log(tx, by, "role:update", id, { name })
+    yield* logAccess(tx, by, "role:update", id, { name })
     return role
   },
   (id) => `change role ${id}`
@@ -110,7 +110,7 @@ export const deleteRole = acrossEnvironments(
     yield* write(DELETE_POLICIES_OF_ROLE, id)
     yield* write(DELETE_ROLE, id)
     tx.changes.access.push({ _tag: "RoleDeleted", id })
-    yield* log(tx, by, "role:delete", id, { name })
+    yield* logAccess(tx, by, "role:delete", id, { name })
   },
   (id) => `delete role ${id}`
 )
@@ -152,7 +152,7 @@ export const assignPolicy = acrossEnvironments(
     yield* write(INSERT_ROLE_POLICY, roleId, policyId)
     yield* checkLengths(policyId)
     yield* noteChangedRole(tx, roleId)
-    yield* log(tx, by, "role:assign", roleId, { policy: policyId })
+    yield* logAccess(tx, by, "role:assign", roleId, { policy: policyId })
   },
   (roleId) => `assign a policy to role ${roleId}`
 )
@@ -176,7 +176,7 @@ export const removePolicy = acrossEnvironments(
     yield* findPolicy(policyId)
     if ((yield* affected(DELETE_ROLE_POLICY, roleId, policyId)) === 0) return
     yield* noteChangedRole(tx, roleId)
-    yield* log(tx, by, "role:remove", roleId, { policy: policyId })
+    yield* logAccess(tx, by, "role:remove", roleId, { policy: policyId })
   },
   (roleId) => `remove a policy from role ${roleId}`
 )

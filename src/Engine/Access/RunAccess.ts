@@ -1,4 +1,4 @@
-/** Which runs a caller may see, and of which runs and events it may have the data. */
+/** Which runs a caller may see, and whether it may have the data of a run or an event. */
 import type { Run } from "../../Client/Client.ts"
 import { isObject } from "../../Json.ts"
 import { isFailureHandlerId } from "../../OnFailure.ts"
@@ -31,20 +31,20 @@ export const visibleTo = (caller: Caller | undefined, environment: string): Visi
     )
 })
 
-/** Whether a policy may deny the caller the input of some run. */
-export const isDeniedInputs = (caller: Caller): boolean =>
+/** Whether there may be runs whose input a policy denies the caller. */
+export const mayLackInputs = (caller: Caller): boolean =>
   (["subscription:read", "stream:read", "run:read", "function:read"] as const).some((action) =>
     caller.isDenied(action)
   )
 
-/** Whether the caller may have the input of a run, whatever started it. */
+/** Whether the caller may have the input of a run. `startedBy` is the event that started the run, if there was one. */
 export const mayKnowInput = (
   caller: Caller | undefined,
   environment: string,
   run: Pick<Run, "functionId" | "input">,
   startedBy: StartedBy | undefined
 ): boolean => {
-  if (caller === undefined || !isDeniedInputs(caller)) return true
+  if (caller === undefined || !mayLackInputs(caller)) return true
   return (
     (startedBy === undefined ||
       (mayKnowEvent(caller, environment, startedBy) &&
@@ -67,11 +67,11 @@ const eventsOfFailure = ({ functionId, input }: Pick<Run, "functionId" | "input"
   const received = steps.flatMap((step) =>
     isObject(step) && step.kind === "waitForEvent" ? [step.output] : []
   )
-  return [input.event, ...received].flatMap((event) => eventIn(event) ?? [])
+  return [input.event, ...received].flatMap((event) => eventOfData(event) ?? [])
 }
 
 /** The name and the entity of the event in `data`, for checks of policies; `undefined` when `data` is no event. */
-export const eventIn = (
+export const eventOfData = (
   data: unknown
 ): { readonly name: string; readonly entity?: Pick<Entity, "id" | "type"> } | undefined => {
   if (!isObject(data) || typeof data.name !== "string") return undefined

@@ -1,11 +1,11 @@
-/** What a caller may subscribe to, over any transport: `/ws`, or a ConnectRPC stream. */
+/** What a caller may subscribe to. It is checked for every transport: `/ws`, and ConnectRPC streams. */
 import { type Action, overlapsGlob } from "../../Policy.ts"
 import type { Guard } from "../PubSub/Connection.ts"
 import type { Caller } from "./Access.ts"
 import { reachOf, topicsOf } from "./SubscriptionReach.ts"
 import { mayHaveEvent, mayHaveStream } from "./WorkerAccess.ts"
 
-/** The further actions that must be allowed for a subscription to these topics. */
+/** For a subscription to these topics, a further action must be allowed. */
 const furtherActions: ReadonlyMap<string, Action> = new Map([
   ["system.run", "run:read"],
   ["system.function", "function:read"],
@@ -23,8 +23,8 @@ const checkTopics = (caller: Caller, environment: string, pattern: string): void
 }
 
 /**
- * Throws `UnauthorizedError` when a policy denies a stream whose events a group may get. This is checked for every group that
- * gets events: when a group delivers an event, nothing checks whether the member may have that event.
+ * Throws `UnauthorizedError` when a policy denies a stream whose events a group may get. This is checked before a group gets
+ * events: later, when the group delivers an event, nothing checks whether the member may have it.
  */
 const checkStreams = (caller: Caller, environment: string, pattern: string): void => {
   if (pattern.startsWith("topic:") || !caller.isDenied("stream:read")) return
@@ -45,7 +45,7 @@ export const guardOf = (caller: Caller, environment: string): Guard => ({
     caller.checkAlive()
     caller.check("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
     checkTopics(caller, environment, pattern)
-    // without this permission the caller would get no events and would not know why
+    // without this permission, the subscription would deliver nothing, and the caller would not know why
     const furtherAction = furtherActions.get(pattern.split(".", 2).join("."))
     if (furtherAction !== undefined) caller.checkAction(furtherAction)
   },

@@ -1,13 +1,14 @@
 /**
- * What a subscription may match, in the words of policies. This way, what a policy denies is also denied under a wider pattern.
+ * Compares the pattern of a subscription with the resources of policies, so that a caller does not get what a policy denies by
+ * subscribing to a wider pattern.
  */
 import { overlapsGlob } from "../../Policy.ts"
 
 /**
- * Returns a predicate: whether a subscription with this pattern may match what a resource pattern of a policy names.
- * `events:order.>` matches what is denied as `subscription:events:order.paid` or as `subscription:order.*`. It also matches what
- * is denied as `subscription:entity:order.*`, because the names of an entity's events are not known in advance. In doubt, the
- * predicate returns `true`.
+ * Returns a predicate. It takes a resource pattern of a policy, and tells whether a subscription with `pattern` may match something
+ * that the resource pattern names. For example, a subscription to `events:order.>` may match what the resources
+ * `subscription:events:order.paid` and `subscription:order.*` name. It may also match what `subscription:entity:order.*` names,
+ * because the names of an entity's events are not known in advance. In doubt, the predicate returns `true`.
  */
 export const reachOf = (pattern: string): ((resources: string) => boolean) => {
   const text = pattern.replaceAll(">", "*")
@@ -18,11 +19,12 @@ export const reachOf = (pattern: string): ((resources: string) => boolean) => {
     sources.push(`subscription:events:${names}`, "subscription:entity:*")
   if (kind === "entity") sources.push("subscription:events:*", `subscription:entity:${names}`)
   if (kind === undefined || kind === "topic") sources.push(`subscription:topic:${names}`)
-  // a policy without a prefix is about the events and the messages of that name
-  const plain = `subscription:${kind === "entity" ? "*" : names}`
+  // a resource without a prefix names the events and the messages of that name
+  const withoutPrefix = `subscription:${kind === "entity" ? "*" : names}`
   return (resources) =>
     sources.some((source) => overlapsGlob(source, resources)) ||
-    (!/^subscription:(?:events:|topic:|entity:|system\b)/.test(resources) && overlapsGlob(plain, resources))
+    (!/^subscription:(?:events:|topic:|entity:|system\b)/.test(resources) &&
+      overlapsGlob(withoutPrefix, resources))
 }
 
 /** The topics whose messages a subscription may match, as policies name them; `undefined` when there are none. */

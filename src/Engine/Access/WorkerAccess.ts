@@ -1,7 +1,7 @@
 /**
- * What a worker may do through its functions. Events, secrets and writes have actions of their own, and running a function must
- * not bypass the checks of these actions. The actions are checked when the worker registers, when a run is dispatched, and when
- * the worker reports.
+ * What a worker may do through its functions. Policies have actions for events, secrets and writes, and a worker must not bypass
+ * the checks of these actions by running a function. The actions are checked when the worker registers, when a run is dispatched,
+ * and when the worker reports.
  */
 import { type IronflowError, isIronflowError } from "../../Errors.ts"
 import { failingFunctionId } from "../../OnFailure.ts"
@@ -32,19 +32,23 @@ export const checkWorker = (
   caller.check("worker:run", `worker:${workerId}`, environment)
   for (const fn of functions) {
     caller.checkNotDenied("function:register", `function:${fn.id}`, environment)
-    checkGets(caller, environment, fn)
+    checkFunctionData(caller, environment, fn)
   }
 }
 
 /**
- * Throws `UnauthorizedError` when the caller may not have what the function gets or emits: its secrets, its events, and the
- * events of its schedules.
+ * Throws `UnauthorizedError` when the caller may not have what the function gets (its secrets, and the events of its triggers), or
+ * may not emit the events of its schedules.
  */
-const checkGets = (caller: Caller, environment: string, { id, secrets, triggers }: Announced): void => {
+const checkFunctionData = (
+  caller: Caller,
+  environment: string,
+  { id, secrets, triggers }: Announced
+): void => {
   for (const name of secrets) caller.check("secret:read", `secret:${name}`, environment)
   for (const trigger of triggers) {
     if (trigger.event !== undefined) checkEvents(caller, environment, trigger.event)
-    // a function with a trigger on system events hears of the runs of all functions, unless it is the failure handler of one
+    // a function with a trigger on system events is told of the runs of all functions, unless it is the failure handler of one
     // function
     if (trigger.event?.startsWith("system.") === true && failingFunctionId({ id, triggers }) === undefined)
       caller.checkNotDenied("run:read", "run:*", environment)
@@ -77,7 +81,10 @@ export const mayHaveEvent = (
   return names.every((name) => caller.isNotDenied("subscription:read", name, environment))
 }
 
-/** Whether no policy denies the caller the stream of an entity. For events that the caller gets without reading the stream. */
+/**
+ * Whether no policy denies the caller the stream of an entity. It is for events that the caller gets by other means than reading
+ * the stream.
+ */
 export const mayHaveStream = (caller: Caller | undefined, environment: string, entityId: string): boolean =>
   caller === undefined ||
   !caller.isDenied("stream:read") ||
@@ -102,15 +109,15 @@ export const limitsOf = (caller: Caller, environment: string): WorkerLimits => (
     if (caller.isEnded) return false
     return (
       caller.isNotDenied("function:register", `function:${fn.id}`, environment) &&
-      refusalOf(() => checkGets(caller, environment, fn)) === undefined
+      refusalOf(() => checkFunctionData(caller, environment, fn)) === undefined
     )
   }
 })
 
 /**
- * Checks the operations in the reports of a worker. The first operation of a report that the caller may not do pauses the run. What
- * precedes it is done, and so are the results of code that follow it: that code ran, and must not run again when a client
- * resumes the run. The worker that continues the run needs the permission.
+ * Checks the operations in the reports of a worker. If the caller may not do an operation of a report, the run is paused there. The
+ * operations before it are done. The results of steps' code that come after it are stored too: this code has run, and must not run
+ * again when a client resumes the run. The worker that then continues the run needs the permission.
  */
 export const permittedReports = (
   caller: Caller | undefined,
@@ -122,31 +129,31 @@ export const permittedReports = (
    * Turns the acks of the engine into the answers for the worker. For a run that was paused, the answer is that the lease is
    * lost.
    */
-  readonly answered: (acks: ReadonlyArray<TurnAck>) => ReadonlyArray<TurnAck>
+  readonly toAnswers: (acks: ReadonlyArray<TurnAck>) => ReadonlyArray<TurnAck>
 } => {
-  const refused = new Map<number, { readonly error: IronflowError; readonly at: number }>()
+  const refusals = new Map<number, { readonly error: IronflowError; readonly opIndex: number }>()
   if (caller?.key !== undefined) {
     for (let i = 0; i < reports.length; i++) {
-      for (const [at, op] of reports[i]!.ops.entries()) {
+      for (const [opIndex, op] of reports[i]!.ops.entries()) {
         const error = checkedOps.has(op._tag) ? refusalOf(() => checkOp(caller, environment, op)) : undefined
         if (error === undefined) continue
-        refused.set(i, { error, at })
+        refusals.set(i, { error, opIndex })
         break
       }
     }
   }
-  if (refused.size === 0) return { reports, answered: (acks) => acks }
+  if (refusals.size === 0) return { reports, toAnswers: (acks) => acks }
   return {
     reports: reports.map((report, i) => {
-      const refusal = refused.get(i)
+      const refusal = refusals.get(i)
       if (refusal === undefined) return report
-      const { at, error } = refusal
-      const ops = report.ops.filter((op, nth) => nth < at || resultsOfCode.has(op._tag))
+      const { opIndex, error } = refusal
+      const ops = report.ops.filter((op, nth) => nth < opIndex || codeResultOps.has(op._tag))
       return { ...report, ops: [...ops, { _tag: "Pause", code: error.code, message: error.message }] }
     }),
-    answered: (acks) =>
+    toAnswers: (acks) =>
       acks.map((ack, i) => {
-        const refusal = refused.get(i)
+        const refusal = refusals.get(i)
         return refusal === undefined || ack._tag === "Refused"
           ? ack
           : { _tag: "Refused", reason: "LEASE_LOST", message: `The run was paused: ${refusal.error.message}` }
@@ -154,11 +161,11 @@ export const permittedReports = (
   }
 }
 
-/** The kinds of operations for which policies have an action of their own. */
+/** The kinds of operations for which policies have an action. */
 const checkedOps: ReadonlySet<TurnOp["_tag"]> = new Set(["Publish", "Transact", "WaitForEvent"] as const)
 
 /** The kinds of operations that tell how an attempt of a step's code has ended. */
-const resultsOfCode: ReadonlySet<TurnOp["_tag"]> = new Set(["StepDone", "StepRetry"] as const)
+const codeResultOps: ReadonlySet<TurnOp["_tag"]> = new Set(["StepDone", "StepRetry"] as const)
 
 const checkOp = (caller: Caller, environment: string, op: TurnOp): void => {
   switch (op._tag) {
@@ -209,5 +216,5 @@ export const checkRegistering = (
 ): void => {
   if (caller === undefined) return
   caller.check("function:register", `function:${fn.id}`, environment)
-  checkGets(caller, environment, fn)
+  checkFunctionData(caller, environment, fn)
 }

@@ -29,7 +29,7 @@ import {
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { BulkRecord } from "./BulkRecords.ts"
 import { endBulk, findBulk, forgetTarget, isOvertaken, logEnd, OVERTAKEN, Tally } from "./BulkRows.ts"
-import type { CheckedKeys, EraseFound, ErasePlace } from "./EraseRecords.ts"
+import type { CheckedKeys, FoundItems, ErasePlace } from "./EraseRecords.ts"
 import { sourcesOf } from "./EraseFinding.ts"
 import {
   eraseEvent,
@@ -122,7 +122,7 @@ export const advanceErase = inEnvironment(
     environment: string,
     id: string,
     from: BulkRecord,
-    found?: EraseFound & { readonly missing: ReadonlyArray<string> }
+    found?: FoundItems & { readonly missing: ReadonlyArray<string> }
   ): Program<BulkRecord | undefined | typeof OVERTAKEN> {
     const record = yield* findBulk(tx, environment, id)
     if (record?.status !== "running") return record
@@ -149,7 +149,7 @@ export const advanceErase = inEnvironment(
     }
     return yield* noteErase(tx, record, next, tally)
   },
-  (_, id, _from: BulkRecord, _found?: EraseFound & { readonly missing: ReadonlyArray<string> }) =>
+  (_, id, _from: BulkRecord, _found?: FoundItems & { readonly missing: ReadonlyArray<string> }) =>
     `continue bulk operation ${id}`
 )
 
@@ -214,7 +214,7 @@ interface StepContext {
 function* advance(
   tx: Transaction,
   at: StepContext,
-  found: (EraseFound & { readonly missing: ReadonlyArray<string> }) | undefined
+  found: (FoundItems & { readonly missing: ReadonlyArray<string> }) | undefined
 ): Program<ErasePlace | { readonly error: string }> {
   const { environment, operation, place, record, tally } = at
   switch (place.phase) {
@@ -227,20 +227,20 @@ function* advance(
     }
     case "follow": {
       const { isLate, of } = place
-      const late = isLate === undefined ? {} : { isLate }
+      const lateMark = isLate === undefined ? {} : { isLate }
       const items =
         of === undefined ? yield* all(LIST_ITEMS_TO_FOLLOW, operation, 0) : [{ kind: EVENT, key: of.event }]
       for (const { key, kind } of items) {
         if (kind === EVENT) {
-          const more = yield* followEvent(operation, Number(key), environment, of)
-          if (more !== undefined) return { phase: "follow", ...late, of: more }
+          const followed = yield* followEvent(operation, Number(key), environment, of)
+          if (followed !== undefined) return { phase: "follow", ...lateMark, of: followed }
         } else {
           const row = yield* runRow(Number(key), environment)
           if (row !== undefined) yield* followRun(operation, row)
         }
         yield* write(MARK_FOLLOWED, operation, kind!, key!)
       }
-      if (items.length > 0) return { phase: "follow", ...late }
+      if (items.length > 0) return { phase: "follow", ...lateMark }
       return isLate ? { phase: "erase" } : { phase: "check", after: 0, live: 0 }
     }
     case "check":
@@ -450,9 +450,9 @@ function* eraseNextKeys(
   place: Extract<ErasePlace, { readonly phase: "keys" }>
 ): Program<ErasePlace> {
   const { dryRun, erase = {} } = record.request
-  const named = erase.keys?.[place.index]
-  if (named !== undefined) {
-    const next = yield* eraseKeys(tx, record, named, place.after, tally)
+  const keysToErase = erase.keys?.[place.index]
+  if (keysToErase !== undefined) {
+    const next = yield* eraseKeys(tx, record, keysToErase, place.after, tally)
     return next === undefined
       ? { phase: "keys", index: place.index + 1 }
       : { phase: "keys", index: place.index, after: next }

@@ -3,7 +3,8 @@
  * transactions with other work in between. After a restart, or at another engine, it goes on where it was. The caller does not
  * have to wait for it.
  *
- * An operation has the permissions of the API key of its caller. They are checked for each run just before the action: at that moment, the key must permit a single call with the same action.
+ * An operation has the permissions of the API key of its caller. They are checked for each run just before the action: at that
+ * moment, the key must permit a single call with the same action.
  */
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -78,13 +79,13 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
         /** Waits until the operation has ended, and returns it. */
         const awaitEnd = (id: string): Effect.Effect<BulkRecord, EngineError> =>
           Effect.suspend(() => {
-            const ended = Deferred.makeUnsafe<void>()
+            const endSignal = Deferred.makeUnsafe<void>()
             // listens before it reads, because the operation may end in between
-            const stopListening = endings.listen([id], () => void Deferred.doneUnsafe(ended, Exit.void))
+            const stopListening = endings.listen([id], () => void Deferred.doneUnsafe(endSignal, Exit.void))
             return Effect.ensuring(
               Effect.flatMap(get(id), (record) =>
                 record.status === "running"
-                  ? Effect.andThen(Deferred.await(ended), awaitEnd(id))
+                  ? Effect.andThen(Deferred.await(endSignal), awaitEnd(id))
                   : Effect.succeed(record)
               ),
               Effect.sync(stopListening)

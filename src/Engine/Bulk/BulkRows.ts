@@ -7,7 +7,7 @@
 import { createHash } from "node:crypto"
 import type { BulkAction, BulkStatus } from "../../Protocol/Bulk.ts"
 import { BulkNotFoundError, InvalidStateError } from "../../Errors.ts"
-import { log } from "../Access/AccessLog.ts"
+import { logAccess } from "../Access/AccessLog.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
 import {
   acrossEnvironments,
@@ -112,7 +112,7 @@ export const insertBulk = inEnvironment(
     yield* write(DELETE_OLD_OPERATIONS, key - MAX_ENDED_OPERATIONS)
     if (!request.dryRun) {
       const { erase: _, ...known } = withTarget
-      yield* log(tx, byKey ?? "local", loggedActionOf(action), id, {
+      yield* logAccess(tx, byKey ?? "local", loggedActionOf(action), id, {
         bulk: "begun",
         environment,
         ...known,
@@ -255,7 +255,7 @@ export function* forgetTarget({ request, id }: BulkRecord): Program<void> {
 export function* logEnd(tx: Transaction, record: BulkRecord, by = record.byKey ?? "local"): Program<void> {
   const { action, request, done, environment, error, id, kinds, matched, skipped, status } = record
   if (request.dryRun) return
-  yield* log(tx, by, loggedActionOf(action), id, {
+  yield* logAccess(tx, by, loggedActionOf(action), id, {
     bulk: status,
     environment,
     matched,

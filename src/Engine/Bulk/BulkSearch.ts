@@ -75,8 +75,8 @@ export const makeBulkSearch = (store: StoreService, access: Access["Service"]): 
     most: number
   ): Effect.Effect<BulkSlice, EngineError> =>
     Effect.gen(function* () {
-      const from = place as SearchPlace | undefined
-      const slice = yield* store.read(searchRuns({ environment, filters }, from, RUNS_PER_SEARCH))
+      const searchPlace = place as SearchPlace | undefined
+      const slice = yield* store.read(searchRuns({ environment, filters }, searchPlace, RUNS_PER_SEARCH))
       const isMatch = matcherOf(filters, visibleTo(caller, environment))
       const items: Array<BulkItem> = []
       let stepsBefore = expressionSteps()

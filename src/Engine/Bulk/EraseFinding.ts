@@ -94,7 +94,7 @@ export const findForErase = inEnvironment(
     const environment = tx.findEnvironment(environmentName)
     if (environment === undefined) return { candidates: [] }
     const { by, events } = source
-    const [way, values]: readonly [Statement, ReadonlyArray<Value>] =
+    const [query, values]: readonly [Statement, ReadonlyArray<Value>] =
       by === "key"
         ? [BY_KEY, [environment, events.idempotencyKey!]]
         : by === "entity"
@@ -107,7 +107,7 @@ export const findForErase = inEnvironment(
     let rows = 0
     let length = 0
     const accepts = events.name === undefined ? undefined : compilePattern(events.name)
-    yield* visit(way, [...values, after], (row) => {
+    yield* visit(query, [...values, after], (row) => {
       rows++
       const { position, timestamp, ...entry } = entryOf(row)
       last = by === "entity" ? (entry.entity?.version ?? last) : position

@@ -41,7 +41,7 @@ export interface EraseRequest {
 }
 
 /** How far the runs that received an event have been collected: there may be very many. */
-export interface Followed {
+export interface FollowPlace {
   /** The position of the event. */
   readonly event: number
   /** Several queries find such runs, one after the other: the index of the query that is in use. */
@@ -64,7 +64,7 @@ export type ErasePlace =
       readonly after?: number
       readonly search?: SearchPlace
     }
-  | { readonly phase: "follow"; readonly isLate?: true; readonly of?: Followed }
+  | { readonly phase: "follow"; readonly isLate?: true; readonly of?: FollowPlace }
   | { readonly phase: "check"; readonly kind?: "events"; readonly after: number; readonly live: number }
   | { readonly phase: "cancel"; readonly after: number }
   | { readonly phase: "await"; readonly since: number; readonly after?: number; readonly isWaiting?: true }
@@ -74,7 +74,7 @@ export type ErasePlace =
   | { readonly phase: "clean" }
 
 /** The items that a slice has found. */
-export interface EraseFound {
+export interface FoundItems {
   /** Positions of events in the log. */
   readonly events: ReadonlyArray<number>
   /** Keys of runs. */

@@ -16,7 +16,7 @@ import { all, get, type Program, statement, write } from "../Store/Program.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 import type { RunActivity } from "../Store/RunActivity.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
-import type { Followed } from "./EraseRecords.ts"
+import type { FollowPlace } from "./EraseRecords.ts"
 
 /** The mark that replaces erased data, as JSON text. */
 const markOf = (at: number): string => {
@@ -28,9 +28,10 @@ const markOf = (at: number): string => {
 const ERASED_TEXT = "Erased"
 
 /** A stored error without its message, data and stack. Its name and code are kept. */
-const erasedError = (text: string): string => JSON.stringify(bare(parseStored(text) as SerializedError))
+const erasedError = (text: string): string =>
+  JSON.stringify(withoutDetails(parseStored(text) as SerializedError))
 
-const bare = ({ base, code, name, retryable }: SerializedError): SerializedError => ({
+const withoutDetails = ({ base, code, name, retryable }: SerializedError): SerializedError => ({
   name,
   message: ERASED_TEXT,
   ...(code === undefined ? {} : { code }),
@@ -126,16 +127,16 @@ export function* eraseEvent(tx: Transaction, row: Row): Program<ReadonlyArray<st
   yield* write(FORGET_DELIVERIES, position, environment)
   yield* write(FORGET_GIVEN_UP, position, environment)
   yield* write(DELETE_DEAD_LETTERS, position, environment)
-  const affected: Array<string> = []
+  const projectionNames: Array<string> = []
   if (row.kind === LogKind.event) {
     for (const projection of yield* all(LIST_PROJECTIONS, environment)) {
       if (!eventsOf(projection).some((pattern) => matchesPattern(pattern, name))) continue
       if (projection.error_position === position || projection.failing === position)
         yield* write(ERASE_PROJECTION_ERROR, ERASED_TEXT, projection.key!)
-      if (Number(projection.position) >= position) affected.push(String(projection.name))
+      if (Number(projection.position) >= position) projectionNames.push(String(projection.name))
     }
   }
-  return affected
+  return projectionNames
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -217,7 +218,7 @@ export function* eraseRun(tx: Transaction, row: Row): Program<void> {
   yield* write(DELETE_ATTRIBUTES, key)
   yield* write(DELETE_LOGS, key)
   if (row.actor !== null) yield* write(DELETE_ACTOR, row.function!, row.actor!)
-  yield* eraseRecorded(String(row.id), mark, () => true)
+  yield* eraseAuditRecords(String(row.id), mark, () => true)
   yield* dropCalls(tx, String(row.id))
   // the idempotency key of a run that a client started is only in the table `idempotency`
   if (row.input !== null && row.parent === null) yield* forgetRunKey(tx, row)
@@ -248,7 +249,7 @@ function* eraseResult(parent: number, stepKey: string, mark: string): Program<vo
     yield* write(ERASE_STEP, hasFailed ? erasedError(String(step.value)) : mark, parent, stepKey)
   // the error of the parent repeats the error of the child
   if (hasFailed && row.error !== null) yield* write(ERASE_ERROR, erasedError(String(row.error)), parent)
-  yield* eraseRecorded(
+  yield* eraseAuditRecords(
     String(row.id),
     mark,
     (activity) =>
@@ -257,15 +258,15 @@ function* eraseResult(parent: number, stepKey: string, mark: string): Program<vo
   )
 }
 
-function* eraseRecorded(
+function* eraseAuditRecords(
   runId: string,
   mark: string,
-  isMeant: (activity: RunActivity) => boolean
+  isSelected: (activity: RunActivity) => boolean
 ): Program<void> {
   for (const { activity: text, seq } of yield* all(LIST_AUDIT_RECORDS, runId)) {
     // only `record` and this function write this column
     const activity = parseStored(String(text)) as RunActivity
-    if (isMeant(activity))
+    if (isSelected(activity))
       yield* write(ERASE_AUDIT_RECORD, JSON.stringify(withoutData(activity, mark)), runId, seq!)
   }
 }
@@ -274,13 +275,13 @@ const withoutData = (activity: RunActivity, mark: string): RunActivity => {
   switch (activity._tag) {
     case "StepEnded": {
       const { received: _, ...rest } = activity
-      return { ...rest, outcome: outcomeWithout(activity.outcome, mark) }
+      return { ...rest, outcome: outcomeWithoutData(activity.outcome, mark) }
     }
     case "RunEnded":
-      return { ...activity, outcome: outcomeWithout(activity.outcome, mark) }
+      return { ...activity, outcome: outcomeWithoutData(activity.outcome, mark) }
     case "StepFailed":
     case "RunFailed":
-      return { ...activity, error: bare(activity.error) }
+      return { ...activity, error: withoutDetails(activity.error) }
     case "RunPaused":
       return { ...activity, message: ERASED_TEXT }
     case "StepPatched":
@@ -290,22 +291,22 @@ const withoutData = (activity: RunActivity, mark: string): RunActivity => {
   }
 }
 
-const outcomeWithout = (outcome: Outcome, mark: string): Outcome =>
+const outcomeWithoutData = (outcome: Outcome, mark: string): Outcome =>
   outcome._tag === "Success"
     ? { _tag: "Success", value: mark }
-    : { _tag: "Failure", error: bare(outcome.error) }
+    : { _tag: "Failure", error: withoutDetails(outcome.error) }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Runs that came from the targets
 // ---------------------------------------------------------------------------------------------------------------------
 
 const ITEMS = "INSERT INTO erase_items (operation, kind, key, followed)"
-const following = (name: string, from: string) =>
+const collectStatement = (name: string, from: string) =>
   statement(
     `EraseRows.${name}`,
     `${ITEMS} SELECT CAST(?1 AS BIGINT), 1, r.key, 0 ${from} ON CONFLICT DO NOTHING`
   )
-const STARTED = following(
+const ADD_STARTED_RUNS = collectStatement(
   "started",
   "FROM functions f JOIN runs r ON r.function = f.key AND r.event = ?2 WHERE f.environment = ?3 AND r.input IS NULL AND r.erased_at IS NULL"
 )
@@ -323,31 +324,31 @@ const receiverStatements = (name: string, from: string, table: string, column: s
        (SELECT run FROM ${table} WHERE ${column} = ?1 AND run > ?2 ORDER BY run LIMIT ${RECEIVERS_PER_PAGE}) AS page`,
     { scans: "a page, which an index has found" }
   ),
-  add: following(
+  add: collectStatement(
     name,
     `${from} WHERE w.${column} = ?2 AND w.run > ?4 AND w.run <= ?5 AND r.environment = ?3 AND r.erased_at IS NULL`
   ),
   /** Finds runs that have received the event and are unfinished, or are not among the items yet. */
-  left: statement(
+  findRemaining: statement(
     `EraseRows.${name}Left`,
     `SELECT r.key, r.id, r.ended_at ${from} WHERE w.${column} = ?1 AND r.environment = ?2 AND (r.ended_at IS NULL
        OR (r.erased_at IS NULL AND NOT EXISTS (SELECT 1 FROM erase_items i WHERE i.operation = ?3 AND i.kind = 1 AND i.key = r.key)))
        LIMIT ${RECEIVERS_PER_PAGE}`
   )
 })
-const waysToReceive = [
+const receiverQueries = [
   receiverStatements("received", "FROM steps w JOIN runs r ON r.key = w.run", "steps", "event"),
   receiverStatements("receiving", "FROM waits w JOIN runs r ON r.key = w.run", "waits", "event_position")
 ] as const
-const CHILDREN = following(
+const ADD_CHILDREN = collectStatement(
   "children",
   "FROM runs r WHERE r.parent = ?2 AND r.environment = ?3 AND r.erased_at IS NULL"
 )
-const FORKS = following(
+const ADD_FORKS = collectStatement(
   "forks",
   "FROM runs r WHERE r.forked_from = ?2 AND r.environment = ?3 AND r.erased_at IS NULL"
 )
-const TOLD = following(
+const ADD_SYSTEM_EVENT_RUNS = collectStatement(
   "told",
   "FROM runs r WHERE r.system_event >= ?2 AND r.system_event < ?4 AND r.environment = ?3 AND r.erased_at IS NULL"
 )
@@ -360,10 +361,10 @@ export function* followEvent(
   operation: number,
   position: number,
   environment: number,
-  from: Followed | undefined
-): Program<Followed | undefined> {
-  if (from === undefined) yield* write(STARTED, operation, position, environment)
-  for (const [way, { add, page }] of waysToReceive.entries()) {
+  from: FollowPlace | undefined
+): Program<FollowPlace | undefined> {
+  if (from === undefined) yield* write(ADD_STARTED_RUNS, operation, position, environment)
+  for (const [way, { add, page }] of receiverQueries.entries()) {
     if (way < (from?.way ?? 0)) continue
     const after = from?.way === way ? from.after : 0
     const found = yield* get(page, position, after)
@@ -377,10 +378,16 @@ export function* followEvent(
 /** Adds the runs that a run invoked, its forks, and the runs that its system events started. */
 export function* followRun(operation: number, row: Row): Program<void> {
   const environment = row.environment!
-  yield* write(CHILDREN, operation, row.key!, environment)
-  yield* write(FORKS, operation, row.id!, environment)
+  yield* write(ADD_CHILDREN, operation, row.key!, environment)
+  yield* write(ADD_FORKS, operation, row.id!, environment)
   // `"/"` is the character after `"."`, so this range has all names with this prefix
-  yield* write(TOLD, operation, `system.run.${row.id}.`, environment, `system.run.${row.id}/`)
+  yield* write(
+    ADD_SYSTEM_EVENT_RUNS,
+    operation,
+    `system.run.${row.id}.`,
+    environment,
+    `system.run.${row.id}/`
+  )
 }
 
 const LIST_OPEN_RUNS_OF_EVENT = statement(
@@ -404,14 +411,14 @@ export function* findUnfinishedRunOf(
 ): Program<string | undefined> {
   const started = yield* get(LIST_OPEN_RUNS_OF_EVENT, position, environment)
   if (started !== undefined) return String(started.id)
-  yield* write(STARTED, operation, position, environment)
-  for (const { left } of waysToReceive) {
-    for (let more = true; more;) {
-      const rows = yield* all(left, position, environment, operation)
+  yield* write(ADD_STARTED_RUNS, operation, position, environment)
+  for (const { findRemaining } of receiverQueries) {
+    for (let mayHaveMore = true; mayHaveMore;) {
+      const rows = yield* all(findRemaining, position, environment, operation)
       const open = rows.find(({ ended_at }) => ended_at === null)
       if (open !== undefined) return String(open.id)
       for (const { key } of rows) yield* write(INSERT_RUN_ITEM, operation, key!)
-      more = rows.length === RECEIVERS_PER_PAGE
+      mayHaveMore = rows.length === RECEIVERS_PER_PAGE
     }
   }
   return undefined

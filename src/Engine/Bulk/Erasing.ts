@@ -17,7 +17,7 @@ import type { BulkRecord } from "./BulkRecords.ts"
 import * as BulkRows from "./BulkRows.ts"
 import { checkErase } from "./CheckErase.ts"
 import * as EraseFinding from "./EraseFinding.ts"
-import type { CheckedTarget, EraseFound, ErasePlace } from "./EraseRecords.ts"
+import type { CheckedTarget, FoundItems, ErasePlace } from "./EraseRecords.ts"
 import * as AdvanceErase from "./AdvanceErase.ts"
 
 /** How many runs or ids one slice searches. */
@@ -86,7 +86,7 @@ export const makeErasing = (store: StoreService): Erasing => {
   const find = (
     { request, environment, place, ...record }: BulkRecord,
     ids: ReadonlyArray<string>
-  ): Effect.Effect<EraseFound & { readonly missing: ReadonlyArray<string> }, EngineError> =>
+  ): Effect.Effect<FoundItems & { readonly missing: ReadonlyArray<string> }, EngineError> =>
     Effect.gen(function* () {
       const at = (place ?? { phase: "find", source: 0 }) as Extract<ErasePlace, { readonly phase: "find" }>
       const sources = EraseFinding.sourcesOf(request.erase ?? {}, record.idCount !== undefined)
@@ -127,14 +127,14 @@ export const makeErasing = (store: StoreService): Erasing => {
   const findNext = (
     record: BulkRecord,
     ids: ReadonlyArray<string>
-  ): Effect.Effect<EraseFound & { readonly missing: ReadonlyArray<string> }, EngineError> =>
+  ): Effect.Effect<FoundItems & { readonly missing: ReadonlyArray<string> }, EngineError> =>
     Effect.gen(function* () {
-      const began = yield* Clock.currentTimeMillis
+      const beganAt = yield* Clock.currentTimeMillis
       let found = yield* find(record, ids)
       while (
         found.place.phase === "find" &&
         found.events.length + found.runs.length + found.missing.length === 0 &&
-        (yield* Clock.currentTimeMillis) - began < PROGRESS_INTERVAL_MS
+        (yield* Clock.currentTimeMillis) - beganAt < PROGRESS_INTERVAL_MS
       ) {
         yield* yieldToEventLoop
         found = yield* find({ ...record, place: found.place }, ids)

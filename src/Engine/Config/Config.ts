@@ -1,4 +1,4 @@
-/** Configurations in the engine's process: checks the input, then runs one operation of the store. */
+/** Configurations for callers in the engine's process. Each method checks its input, and then runs one program of the store. */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import * as Effect from "effect/Effect"
@@ -21,7 +21,7 @@ import type { ConfigRow } from "./ConfigRows.ts"
 import type { KvChange } from "../Store/Changes.ts"
 import * as ConfigRows from "./ConfigRows.ts"
 
-/** How many configurations `list` reads at once. Each may have a megabyte. */
+/** How many configurations `list` reads at once: few, since each may have a megabyte. */
 export const CONFIGS_PAGE = 16
 
 export interface EngineConfigService extends Raw<ConfigService, EngineError> {
@@ -37,7 +37,7 @@ export class Config extends Context.Service<
   }
 >()("@ironflow/node/Engine/Config") {}
 
-/** The layer of {@link Config}. It also announces written configurations as system events. */
+/** The layer of {@link Config}. It also announces each write of a configuration as a system event. */
 export const layer: Layer.Layer<Config, never, Store | KvFeed | SystemEvents> = Layer.effect(
   Config,
   Effect.gen(function* () {
@@ -105,7 +105,7 @@ const make = (store: StoreService, feed: KvFeedService, environment: string): En
                 startAfter: fromRevision,
                 accepts: (key) => key === name,
                 onOpen,
-                // this never happens: nobody can delete the bucket of configurations
+                // never used: nobody can delete the bucket of configurations
                 deletedError: () => new ValidationError("Configurations are gone")
               }),
               toEvent

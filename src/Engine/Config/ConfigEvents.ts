@@ -2,7 +2,7 @@
 import type { SystemEventsService } from "../SystemEvents/SystemEvents.ts"
 import type { ConfigChange } from "../Store/Changes.ts"
 
-/** About how many characters an announcement has besides the data of the configuration. */
+/** About how many characters an announcement has in addition to the data of the configuration. */
 const OVERHEAD_LENGTH = 512
 
 export const announceConfig = (

@@ -20,7 +20,7 @@ import type { Transaction } from "../Store/Transaction.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 import type { JsonText } from "../../Json.ts"
 
-/** The number that a watch gets for the bucket while the bucket does not exist. */
+/** For a watch, the number of the bucket as long as the bucket does not exist. */
 const NO_BUCKET = 0
 
 /** The name of the bucket. No user can create this bucket, because names that users give begin with a letter or a digit. */
@@ -43,7 +43,7 @@ export const setConfig = inEnvironment(
       )
     }
     // this write cannot be refused: the bucket exists, its limits were checked, and the write expects no revision
-    const [revision = 0] = yield* withChanges(
+    const [revision = 0] = yield* notingChanges(
       tx,
       environment,
       writeEntries.in(tx, environment, CONFIG_BUCKET, [{ key: name, value: { type: "json", bytes } }])
@@ -66,7 +66,7 @@ export const patchConfig = inEnvironment(
     patch: string
   ): Program<number, BucketNotFoundError | ConfigNotFoundError | LimitExceededError | RevisionConflictError> {
     const config = yield* readConfig.in(tx, environment, name)
-    // in a Map, `__proto__` is an ordinary member, as it is for JSON.parse
+    // a Map, in which `__proto__` is an ordinary member, as it is for JSON.parse
     const members = new Map([
       ...Object.entries(parseStored(config.data)),
       ...Object.entries(JSON.parse(patch))
@@ -113,14 +113,14 @@ export const deleteConfig = inEnvironment(
   function* (tx: Transaction, environment: string, name: string): Program<void> {
     // the write is refused only when the bucket does not exist, and then there is nothing to delete
     yield* attempt(
-      withChanges(tx, environment, writeEntries.in(tx, environment, CONFIG_BUCKET, [{ key: name }]))
+      notingChanges(tx, environment, writeEntries.in(tx, environment, CONFIG_BUCKET, [{ key: name }]))
     )
   },
   (_, name) => `delete configuration "${name}"`
 )
 
-/** Runs `write`, and notes in the changes of the commit which configurations it has written or deleted. */
-function* withChanges<A, E>(tx: Transaction, environment: string, write: Program<A, E>): Program<A, E> {
+/** Runs `write`, and adds the configurations that it has written or deleted to the changes of the commit. */
+function* notingChanges<A, E>(tx: Transaction, environment: string, write: Program<A, E>): Program<A, E> {
   const countBefore = tx.changes.kv.length
   const written = yield* write
   for (const { createdAt, key, operation, revision, value } of tx.changes.kv.slice(countBefore)) {

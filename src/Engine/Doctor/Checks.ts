@@ -1,6 +1,7 @@
 /**
- * Turns what was read of an engine and its database into the checks that `ironflow doctor` shows: a status, a message and advice.
- * All functions but {@link checkNodeVersion} are pure, so that they can be tested alone. Times are epoch milliseconds.
+ * Turns facts about an engine and its database into the checks that `ironflow doctor` shows. Each check has a status, a message and
+ * advice. All functions but {@link checkNodeVersion} are pure, so that tests can call them with any facts. Times are epoch
+ * milliseconds.
  */
 import type { Explanation } from "../../Client/Client.ts"
 import { formatDuration } from "../../Duration.ts"
@@ -10,7 +11,7 @@ import type { DoctorCheck } from "../../Protocol/Server.ts"
 import { formatSize } from "../../Size.ts"
 import { SDK_VERSION } from "../../SdkVersion.ts"
 import type { Condition } from "./Condition.ts"
-import { MAX_COUNTED_DEAD_LETTERS, MAX_EXAMPLES, LATE_MS, MAX_COUNTED_RUNS } from "./Limits.ts"
+import { MAX_COUNTED_DEAD_LETTERS, MAX_EXAMPLES, MAX_READY_MS, MAX_COUNTED_RUNS } from "./Limits.ts"
 
 export const ok = (name: string, message: string): DoctorCheck => ({ name, status: "ok", message })
 export const warn = (name: string, message: string, advice: string): DoctorCheck => ({
@@ -48,8 +49,8 @@ const UNITS = [
   { size: 60_000, unit: "m", smallSize: 1000, smallUnit: "s" }
 ] as const
 
-/** A difference of times in words, for a second or more. It is rounded to two units: 1 h 59 min 59.9 s is `"2h"`. */
-const roughly = (ms: number): string => {
+/** A difference of two times in words, rounded to two units: 1 h 59 min 59.9 s is `"2h"`. It must be a second or more. */
+const roughDuration = (ms: number): string => {
   const seconds = Math.round(ms / 1000) * 1000
   const units = UNITS.find(({ size }) => seconds >= size)
   if (units === undefined) return `${seconds / 1000}s`
@@ -63,26 +64,26 @@ const roughly = (ms: number): string => {
 export const checkClockSkew = (now: number, otherNow: number, whose: string, slackMs = 0): DoctorCheck => {
   const differenceMs = Math.max(0, Math.abs(now - otherNow) - slackMs)
   if (differenceMs < CLOCK_WARN_MS) return ok("clock", `The clock agrees with that of ${whose}.`)
-  const message = `The clock is ${roughly(differenceMs)} ${now > otherNow ? "ahead of" : "behind"} that of ${whose}.`
+  const message = `The clock is ${roughDuration(differenceMs)} ${now > otherNow ? "ahead of" : "behind"} that of ${whose}.`
   return differenceMs < CLOCK_FAIL_MS ? warn("clock", message, SYNC) : fail("clock", message, SYNC)
 }
 
 /** Compares the clock with the time that was last stored, which should not be later. */
-export const checkStored = (now: number, storedAt: number | undefined): DoctorCheck => {
+export const checkStoredTime = (now: number, storedAt: number | undefined): DoctorCheck => {
   if (storedAt === undefined)
     return ok("clock", "The database has not stored a time yet, so there is none to compare the clock with.")
   const back = storedAt - now
   if (back < CLOCK_WARN_MS)
     return ok("clock", `The clock is past the last time that was stored, ${iso(storedAt)}.`)
   const message =
-    `The clock is ${roughly(back)} behind the last time that was stored, ${iso(storedAt)}: ` +
+    `The clock is ${roughDuration(back)} behind the last time that was stored, ${iso(storedAt)}: ` +
     "it was set back, or the database comes from a machine whose clock was ahead."
   return back < CLOCK_FAIL_MS ? warn("clock", message, SYNC) : fail("clock", message, SYNC)
 }
 
 /**
- * Checks whether there is a master key for the stored secrets. `who` looked for the key: the engine, or the shell that runs the
- * checks. The shell may have other variables than the engine.
+ * Checks whether there is a master key for the stored secrets. `who` has looked for the key: the engine, or the shell that runs the
+ * checks. The environment variables of that shell may be others than those of the engine.
  */
 export const checkSecrets = (
   { secrets }: Pick<Condition, "secrets">,
@@ -124,12 +125,12 @@ export const checkDeadLetters = ({ deadLetters }: Pick<Condition, "deadLetters">
   )
 }
 
-/** An operation that has stored no progress for this long is reported. Usually an operation stores progress once a second. */
+/** An operation that has stored no progress for this long is reported. An operation normally stores its progress once a second. */
 const STALLED_MS = 60_000
 
 /**
- * Checks whether bulk operations go on. `now` is the time of the check by the clock of the database. Without an engine, no
- * operation goes on.
+ * Checks whether bulk operations make progress. `now` is the time of the check by the clock of the database. Without an engine,
+ * none makes progress.
  */
 export const checkOperations = (
   { operations }: Pick<Condition, "operations">,
@@ -153,7 +154,7 @@ export const checkOperations = (
     .slice(0, MAX_EXAMPLES)
     .map(
       ({ action, environment, id, updatedAt }) =>
-        `${id} (${action}, environment ${environment}) has made no progress for ${roughly(now - updatedAt)}`
+        `${id} (${action}, environment ${environment}) has made no progress for ${roughDuration(now - updatedAt)}`
     )
   return warn(
     "bulk operations",
@@ -163,7 +164,7 @@ export const checkOperations = (
 }
 
 /** The check warns when the last backup is older than this. */
-const BACKUP_OLD_MS = 7 * 24 * 3_600_000
+const OLD_BACKUP_MS = 7 * 24 * 3_600_000
 
 /** Checks whether there is a recent backup. `now` is the time of the check. */
 export const checkBackups = ({ lastBackup }: Pick<Condition, "lastBackup">, now: number): DoctorCheck => {
@@ -177,35 +178,37 @@ export const checkBackups = ({ lastBackup }: Pick<Condition, "lastBackup">, now:
   }
   const age = Math.max(0, now - lastBackup.at)
   const message = `The last one was made ${iso(lastBackup.at)}, ${formatDuration(Math.floor(age / 1000) * 1000)} ago, and has ${formatSize(lastBackup.bytes)}.`
-  return age > BACKUP_OLD_MS ? warn("backups", message, advice) : ok("backups", message)
+  return age > OLD_BACKUP_MS ? warn("backups", message, advice) : ok("backups", message)
 }
 
-/** The reasons for which a run does not go on until somebody acts. */
-const harmful = new Set<string>(["STUCK", "DAMAGED"] satisfies ReadonlyArray<ReasonCode>)
+/** With one of these reasons, a run goes on only after somebody has done something about it. */
+const STOPPING_REASONS = new Set<string>(["STUCK", "DAMAGED"] satisfies ReadonlyArray<ReasonCode>)
 
 /**
  * Checks whether runs go on. `explained` are some of the unfinished runs, including the runs that have waited longest. Without an
- * engine nothing runs, so runs that wait for a worker are not reported. `stuck` is how many stuck runs the engine has counted.
+ * engine, every run waits for a worker, so this is not reported. `stuck` is how many stuck runs the engine has counted.
  */
 export const checkRuns = (
-  { unfinished }: Pick<Condition, "unfinished">,
+  { unfinishedCount }: Pick<Condition, "unfinishedCount">,
   explained: ReadonlyArray<Explanation>,
   { hasEngine, stuck = 0 }: { readonly hasEngine: boolean; readonly stuck?: number }
 ): DoctorCheck => {
   const many =
-    unfinished >= MAX_COUNTED_RUNS
+    unfinishedCount >= MAX_COUNTED_RUNS
       ? `${MAX_COUNTED_RUNS} or more runs have`
-      : `${count(unfinished, "run")} ${unfinished === 1 ? "has" : "have"}`
-  const open = unfinished === 0 ? "Every run has ended." : `${many} not ended.`
+      : `${count(unfinishedCount, "run")} ${unfinishedCount === 1 ? "has" : "have"}`
+  const open = unfinishedCount === 0 ? "Every run has ended." : `${many} not ended.`
   const isLate = ({ details }: Explanation): boolean =>
-    hasEngine && typeof details.waitingMs === "number" && details.waitingMs >= LATE_MS
-  const harmfulRuns = explained.filter(({ code }) => harmful.has(code))
-  const waiting = explained.filter((one) => !harmful.has(one.code) && (one.code === "PAUSED" || isLate(one)))
+    hasEngine && typeof details.waitingMs === "number" && details.waitingMs >= MAX_READY_MS
+  const harmfulRuns = explained.filter(({ code }) => STOPPING_REASONS.has(code))
+  const waiting = explained.filter(
+    (one) => !STOPPING_REASONS.has(one.code) && (one.code === "PAUSED" || isLate(one))
+  )
   const reported = [...harmfulRuns, ...waiting]
   if (reported.length === 0 && stuck === 0) {
     return ok(
       "runs",
-      `${open}${unfinished === 0 || !hasEngine ? "" : unfinished === 1 ? " It is not stuck." : " None of them is stuck."}`
+      `${open}${unfinishedCount === 0 || !hasEngine ? "" : unfinishedCount === 1 ? " It is not stuck." : " None of them is stuck."}`
     )
   }
   const shown = reported

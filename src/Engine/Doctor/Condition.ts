@@ -1,4 +1,4 @@
-/** What the checks read from the tables of an engine. It is read in the same way on SQLite and on Postgres. */
+/** Reads from the tables of an engine what the checks need, in the same way on SQLite and on Postgres. */
 import { MAX_COUNTED_DEAD_LETTERS, MAX_COUNTED_RUNS, MAX_EXPLAINED_RUNS } from "./Limits.ts"
 import { findRunning, type RunningBulk } from "../Bulk/BulkRows.ts"
 import { registryOf } from "../Functions/Registry.ts"
@@ -8,7 +8,7 @@ import { readClock } from "../Store/ClockRows.ts"
 import { acrossEnvironments, all, get, type Program, type Row, statement } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-/** A run by its environment and id. */
+/** The environment and the id of a run. */
 export interface NamedRun {
   readonly environment: string
   readonly runId: string
@@ -19,12 +19,15 @@ interface DeadLetters {
   readonly of: "projection" | "group"
   readonly environment: string
   readonly name: string
-  /** How many there are. {@link MAX_COUNTED_DEAD_LETTERS} means at least so many. */
+  /**
+   * How many dead letters there are. They are counted only up to {@link MAX_COUNTED_DEAD_LETTERS}: there may be more than this
+   * number.
+   */
   readonly count: number
 }
 
 export interface Condition {
-  /** The current time by the clock of Postgres, epoch milliseconds. Absent on SQLite. */
+  /** The time of the reading by the clock of Postgres, epoch milliseconds. Absent on SQLite. */
   readonly databaseNow?: number
   /** The time that an engine last stored, by its own clock, epoch milliseconds. */
   readonly storedAt?: number
@@ -33,10 +36,10 @@ export interface Condition {
   readonly deadLetters: ReadonlyArray<DeadLetters>
   /** The bulk operations and erasures that have not ended. */
   readonly operations: ReadonlyArray<RunningBulk>
-  /** The number of unfinished runs. {@link MAX_COUNTED_RUNS} means at least so many. */
-  readonly unfinished: number
+  /** The number of unfinished runs. They are counted only up to {@link MAX_COUNTED_RUNS}: there may be more than this number. */
+  readonly unfinishedCount: number
   /** Unfinished runs to explain: the oldest runs, some paused runs, and for each function the run that has been ready longest. */
-  readonly runs: ReadonlyArray<NamedRun>
+  readonly runsToExplain: ReadonlyArray<NamedRun>
   readonly lastBackup?: LastBackup
 }
 
@@ -92,7 +95,7 @@ const FIND_READY_RUN = statement(
   `SELECT id, environment FROM runs WHERE function = ? AND ready_at IS NOT NULL ORDER BY ready_at LIMIT 1`
 )
 
-/** Maximum number of functions of which the run that has been ready longest is read. */
+/** For this many functions at most, the run that has been ready longest is read. */
 const MAX_FUNCTIONS = 200
 
 export const readCondition = acrossEnvironments(
@@ -121,8 +124,8 @@ export const readCondition = acrossEnvironments(
         ...deadLettersOf(tx, "group", yield* all(LIST_GROUPS))
       ],
       operations: yield* findRunning(tx),
-      unfinished: Number((yield* get(COUNT_UNFINISHED_RUNS))?.n),
-      runs: [...runs.values()]
+      unfinishedCount: Number((yield* get(COUNT_UNFINISHED_RUNS))?.n),
+      runsToExplain: [...runs.values()]
     }
   },
   () => "check the condition of the engine"

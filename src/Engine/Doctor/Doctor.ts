@@ -1,5 +1,6 @@
 /**
- * Checks an engine, its database and its runs for problems. A call costs little, because the work is limited. It changes nothing.
+ * Checks an engine, its database and its runs for problems. The checks change nothing. They cost an engine little, because their
+ * work is limited: see `Limits.ts`.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -25,12 +26,12 @@ import {
   checkOperations,
   checkRuns,
   checkSecrets,
-  checkStored,
+  checkStoredTime,
   fail,
   ok
 } from "./Checks.ts"
 
-/** What the checks read: the store of a running engine, or a database that was opened for reading only. */
+/** A store that the checks can read: that of a running engine, or a database that was opened for reading only. */
 export type Readable = Pick<StoreService, "clock" | "readApart">
 
 /**
@@ -79,7 +80,9 @@ export const make: Effect.Effect<
   return Effect.gen(function* () {
     const health = store.health()
     const condition = yield* store.readApart(readCondition())
-    const explained = yield* explainRuns(store, condition.runs, (environment) => workers.workers(environment))
+    const explained = yield* explainRuns(store, condition.runsToExplain, (environment) =>
+      workers.workers(environment)
+    )
     const stuck = yield* countStuckRuns(store, (id) => workers.findHolder(id))
     const now = yield* Clock.currentTimeMillis
     return [
@@ -95,9 +98,9 @@ export const make: Effect.Effect<
         ? []
         : [checkPermissions(filename), checkDisk(filename), checkLeftovers(filename)]),
       condition.databaseNow === undefined
-        ? checkStored(now, condition.storedAt)
+        ? checkStoredTime(now, condition.storedAt)
         : checkClockSkew(now, condition.databaseNow, "Postgres"),
-      checkApiKeys(access.required ? Math.max(1, condition.apiKeys) : 0),
+      checkApiKeys(access.needsKey ? Math.max(1, condition.apiKeys) : 0),
       checkSecrets(condition, secrets.hasMasterKey, "engine"),
       checkRuns(condition, explained, { hasEngine: true, stuck }),
       checkDeadLetters(condition),

@@ -1,4 +1,4 @@
-/** Checks of a database file. They do not open the file as an engine does, and write nothing. */
+/** Checks of a database file. They write nothing, and do not take the locks that an engine takes. */
 import { existsSync, readdirSync, realpathSync, statfsSync, statSync } from "node:fs"
 import path from "node:path"
 import type { DoctorCheck } from "../../Protocol/Server.ts"
@@ -16,7 +16,7 @@ import { count, fail, ok, warn } from "./Checks.ts"
 
 const sizeOf = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0
 
-/** Checks who owns the files, and who may use them. */
+/** Checks who owns the files of the database, and who may use them. */
 export const checkPermissions = (filename: string): DoctorCheck => {
   try {
     const warnings = checkFiles(filename, DEFAULT_MODE)
@@ -33,9 +33,9 @@ export const checkPermissions = (filename: string): DoctorCheck => {
 }
 
 /** The check fails when less space than this is free: with less, the write-ahead log may not be able to grow for a commit. */
-const FAIL_BELOW_BYTES = 128 * 1024 * 1024
+const FAIL_BELOW_FREE_BYTES = 128 * 1024 * 1024
 /** The check warns when less space than this is free. */
-const WARN_BELOW_BYTES = 1024 * 1024 * 1024
+const WARN_BELOW_FREE_BYTES = 1024 * 1024 * 1024
 
 /** Checks whether there is room for the database to grow, and for a copy of it. */
 export const checkDisk = (filename: string): DoctorCheck => {
@@ -48,8 +48,8 @@ export const checkDisk = (filename: string): DoctorCheck => {
     `${formatSize(free)} are free at ${folder}; the database takes ${formatSize(bytes)}` +
     `${log === 0 ? "" : `, and its write-ahead log ${formatSize(log)}`}.`
   const advice = "Make room, or keep less: `ironflow serve --keep-runs`, `--keep-messages`."
-  if (free < FAIL_BELOW_BYTES) return fail("disk", message, advice)
-  return free < WARN_BELOW_BYTES || free < bytes + log
+  if (free < FAIL_BELOW_FREE_BYTES) return fail("disk", message, advice)
+  return free < WARN_BELOW_FREE_BYTES || free < bytes + log
     ? warn(
         "disk",
         `${message} A backup through the server needs as much free space as the database takes.`,
@@ -73,7 +73,7 @@ export const checkLeftovers = (filename: string): DoctorCheck => {
   )
 }
 
-/** Checks who has the file open. */
+/** Checks whether an engine has the file open, and which. */
 export const checkHolder = (filename: string): DoctorCheck => {
   const holderText = lockHolderOf(realpathSync(filename))
   return holderText === undefined
@@ -149,8 +149,8 @@ export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean)
 }
 
 /**
- * Compares a backup with its checksum, as a restore does. Returns `undefined` for a file without a checksum. Also for a file that
- * an engine has open, or had open when the file was copied.
+ * Compares a backup with its checksum, as a restore does. Returns `undefined` for a file without a checksum, and for a file that an
+ * engine has open, or had open when the file was copied.
  */
 export const checkBackup = async (db: DatabaseSync, filename: string): Promise<DoctorCheck | undefined> => {
   try {
@@ -170,7 +170,7 @@ export const checkBackup = async (db: DatabaseSync, filename: string): Promise<D
  * Opens a database file for reading only. An engine may have the file open at the same time. Throws a `StoreError` when the file
  * does not exist. Throws a `ValidationError` when `filename` names something else, such as a folder.
  */
-export const openBeside = (filename: string): DatabaseSync => {
+export const openForReading = (filename: string): DatabaseSync => {
   refuseNonFile(filename)
   if (!existsSync(filename)) {
     throw new StoreError(`There is no database "${filename}": check its name`, { code: "STORE_UNAVAILABLE" })

@@ -1,12 +1,14 @@
-/** Limits of the checks, so that a call costs an engine a few milliseconds, however much data there is. */
+/** Limits of the checks. With them, the checks cost an engine only a few milliseconds, however much data there is. */
 
 /** Maximum number of dead letters of one projection or group that are counted. */
 export const MAX_COUNTED_DEAD_LETTERS = 1000
-/** Maximum number of unfinished runs that are counted. Paused runs are searched among so many of the newest unfinished runs. */
+/**
+ * Maximum number of unfinished runs that are counted. Paused runs are searched only among this many of the newest unfinished runs.
+ */
 export const MAX_COUNTED_RUNS = 5000
-/** How many of the oldest unfinished runs are explained, and how many of the paused runs. */
+/** This many of the oldest unfinished runs are explained at most, and as many paused runs. */
 export const MAX_EXPLAINED_RUNS = 40
-/** How many runs, projections, groups or bulk operations the message of one check names. */
+/** The message of a check names at most this many runs, projections, groups or bulk operations. */
 export const MAX_EXAMPLES = 5
-/** How long a run may be ready before the check reports it. */
-export const LATE_MS = 60_000
+/** The check reports a run that has been ready for longer than this. */
+export const MAX_READY_MS = 60_000

@@ -1,4 +1,7 @@
-/** The checks of a database that `ironflow doctor` opens itself. They only read, and engines may have the database open. */
+/**
+ * The checks of a database that `ironflow doctor` opens itself. They only read, so engines may have the database open at the same
+ * time.
+ */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { type StoreError, ValidationError } from "../../Errors.ts"
@@ -21,7 +24,7 @@ import {
   checkPermissions,
   checkTables,
   messageOf,
-  openBeside
+  openForReading
 } from "./FileChecks.ts"
 import {
   checkClockSkew,
@@ -32,16 +35,16 @@ import {
   checkOperations,
   checkRuns,
   checkSecrets,
-  checkStored,
+  checkStoredTime,
   fail
 } from "./Checks.ts"
 import { checkPostgres } from "./PostgresChecks.ts"
 
 export interface FileOptions {
   readonly filename: string
-  /** Whether every page and row is read. */
+  /** Whether to read every page and every row. */
   readonly all: boolean
-  /** Whether the process has a master key. */
+  /** Whether this process has a master key. */
   readonly hasMasterKey: boolean
 }
 
@@ -56,7 +59,7 @@ export const examineFile = ({
 }: FileOptions): Effect.Effect<ReadonlyArray<DoctorCheck>, StoreError | ValidationError> =>
   Effect.acquireUseRelease(
     Effect.try({
-      try: () => openBeside(filename),
+      try: () => openForReading(filename),
       catch: (cause) =>
         cause instanceof ValidationError ? cause : storeError(`Cannot open "${filename}"`, cause)
     }),
@@ -124,18 +127,18 @@ const makeReadable = (db: DatabaseSync, clock: Clock.Clock): Readable => {
   }
 }
 
-/** The checks that read the tables. `clockOf` is the check of the clock. */
+/** Runs the checks that read the tables. `clockOf` makes the check of the clock. */
 const examine = (
   readable: Readable,
   hasMasterKey: boolean,
   clockOf: (condition: Condition, now: number) => DoctorCheck = ({ storedAt }, now) =>
-    checkStored(now, storedAt),
+    checkStoredTime(now, storedAt),
   isFile = true,
   hasEngine = false
 ): Effect.Effect<ReadonlyArray<DoctorCheck>, StoreError> =>
   Effect.gen(function* () {
     const condition = yield* readable.readApart(readCondition())
-    const explained = yield* explainRuns(readable, condition.runs, () => [])
+    const explained = yield* explainRuns(readable, condition.runsToExplain, () => [])
     const now = yield* Clock.currentTimeMillis
     return [
       clockOf(condition, now),
@@ -171,7 +174,7 @@ export const examinePostgres = (
             hasMasterKey,
             ({ databaseNow, storedAt }, now) =>
               databaseNow === undefined
-                ? checkStored(now, storedAt)
+                ? checkStoredTime(now, storedAt)
                 : checkClockSkew(now, databaseNow, "Postgres"),
             false,
             inspection.facts.engines.length > 0

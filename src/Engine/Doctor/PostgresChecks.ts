@@ -5,10 +5,10 @@ import { formatSize } from "../../Size.ts"
 import type { ConnectionLimit, PostgresFacts } from "../Store/Postgres/Inspection.ts"
 import { count, fail, ok, warn } from "./Checks.ts"
 
-/** A transaction that is open for longer than this is reported: such a transaction keeps vacuum from removing rows. */
-const LONG_MS = 10 * 60_000
+/** A transaction that has been open for longer than this is reported, because it keeps vacuum from removing rows. */
+const LONG_TRANSACTION_MS = 10 * 60_000
 /** A table is reported if it has more dead rows than this, and more dead rows than live rows. */
-const DEAD_ROWS = 100_000
+const MANY_DEAD_ROWS = 100_000
 
 export const checkPostgres = (facts: PostgresFacts): ReadonlyArray<DoctorCheck> => [
   ok(
@@ -28,9 +28,9 @@ export const checkPostgres = (facts: PostgresFacts): ReadonlyArray<DoctorCheck> 
   vacuum(facts)
 ]
 
-/** The fewest connections with which an engine works. */
-const LEAST_CONNECTIONS = 3
-/** The connections that an engine takes by default. */
+/** An engine needs at least this many connections. */
+const MIN_CONNECTIONS = 3
+/** The number of connections that an engine takes by default. */
 const DEFAULT_CONNECTIONS = 11
 
 const tables = ({ fit, packageVersion, tablesVersion: version }: PostgresFacts): DoctorCheck => {
@@ -62,7 +62,7 @@ const tables = ({ fit, packageVersion, tablesVersion: version }: PostgresFacts):
       )
 }
 
-/** Checks the rights of the user of the database URL. An engine may have another user. */
+/** Checks the rights of the user of the database URL. An engine may connect as another user. */
 const rights = ({ rights, tablesVersion: version }: PostgresFacts): DoctorCheck => {
   const { closedSequences, closedTables, mayMakeTables, schema, user } = rights
   const shown = `The user "${user}"`
@@ -117,7 +117,7 @@ const connections = ({ connections: used, limits, maxConnections }: PostgresFact
         `The ${owner} "${name}" has ${used} of the ${count(max, "connection")} that its CONNECTION LIMIT allows.`
     )
   ].join(" ")
-  const raised = [
+  const limitsToRaise = [
     ...(used > 0.8 * maxConnections ? ["`max_connections`"] : []),
     ...limits
       .filter(isTight)
@@ -126,9 +126,9 @@ const connections = ({ connections: used, limits, maxConnections }: PostgresFact
           `the limit (ALTER ${owner === "user" ? "ROLE" : "DATABASE"} "${name}" CONNECTION LIMIT ...)`
       )
   ]
-  if (raised.length === 0) return ok("connections", message)
-  const advice = `Raise ${raised.join(" and ")}, or give engines fewer connections (\`--database-pool-size\` of \`ironflow serve\`, \`databasePoolSize\`). Each engine takes one connection more than its pool size: ${DEFAULT_CONNECTIONS} by default, ${LEAST_CONNECTIONS} at least.`
-  return used >= maxConnections - 3 || limits.some(({ max, used }) => max < LEAST_CONNECTIONS || used >= max)
+  if (limitsToRaise.length === 0) return ok("connections", message)
+  const advice = `Raise ${limitsToRaise.join(" and ")}, or give engines fewer connections (\`--database-pool-size\` of \`ironflow serve\`, \`databasePoolSize\`). Each engine takes one connection more than its pool size: ${DEFAULT_CONNECTIONS} by default, ${MIN_CONNECTIONS} at least.`
+  return used >= maxConnections - 3 || limits.some(({ max, used }) => max < MIN_CONNECTIONS || used >= max)
     ? fail("connections", message, advice)
     : warn("connections", message, advice)
 }
@@ -136,16 +136,19 @@ const connections = ({ connections: used, limits, maxConnections }: PostgresFact
 const vacuum = ({ autovacuum, bloatedTables, oldestTransactionMs }: PostgresFacts): DoctorCheck => {
   if (autovacuum === "off")
     return fail("vacuum", "`autovacuum` is off: the tables only grow.", "Set `autovacuum = on`.")
-  if (oldestTransactionMs > LONG_MS) {
+  if (oldestTransactionMs > LONG_TRANSACTION_MS) {
     return warn(
       "vacuum",
       `A transaction has been open for ${formatDuration(Math.floor(oldestTransactionMs / 1000) * 1000)}: rows that died since then cannot be removed.`,
       "Look for the transaction in pg_stat_activity (xact_start), and end it."
     )
   }
-  const reported = bloatedTables.filter(({ dead, live }) => dead > DEAD_ROWS && dead > live)
+  const reported = bloatedTables.filter(({ dead, live }) => dead > MANY_DEAD_ROWS && dead > live)
   return reported.length === 0
-    ? ok("vacuum", `No table has more than ${DEAD_ROWS.toLocaleString("en")} dead rows and fewer live ones.`)
+    ? ok(
+        "vacuum",
+        `No table has more than ${MANY_DEAD_ROWS.toLocaleString("en")} dead rows and fewer live ones.`
+      )
     : warn(
         "vacuum",
         `${reported.map(({ dead, table }) => `${table} has ${count(dead, "dead row")}`).join(", ")}, more than live ones.`,

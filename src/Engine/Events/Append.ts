@@ -1,4 +1,6 @@
-/** Appends events to the log. Together with an event, its runs are created, and the waits that it satisfies are fired. */
+/**
+ * Appends events to the log. In the same transaction, creates the runs that an event starts, and fires the waits that it satisfies.
+ */
 import { inEnvironment, type Program, acrossEnvironments, refuse } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { type NewEvent, type AppendedEvent, LogKind } from "../Log/LogRecords.ts"
@@ -12,8 +14,8 @@ import type { JobEvent } from "../../Protocol/Worker.ts"
 import { satisfyWaits } from "./FireWaits.ts"
 
 /**
- * Stores an event. If the idempotency key has stored an event before, stores nothing and returns that event. `firing` is the
- * function whose cron trigger fired the event.
+ * Stores an event. If an event with the same idempotency key was stored before, stores nothing and returns that event. `firing` is
+ * the function whose cron trigger has fired the event.
  */
 export const appendEvent = inEnvironment(
   "appendEvent",
@@ -44,10 +46,10 @@ export const appendEvent = inEnvironment(
 )
 
 /**
- * The error for events that would start too many runs in one transaction, which could block everything else for long; `undefined`
- * for other events. A single event is always accepted. `what` names the events in the error.
+ * The error for several events that would start too many runs in one transaction, which would block everything else for long;
+ * `undefined` for other events. A single event is always accepted. `what` names the events in the error.
  */
-export const tooManyRuns = (
+export const tooManyRunsError = (
   tx: Transaction,
   environment: string,
   what: string,
@@ -71,8 +73,8 @@ export const appendEvents = acrossEnvironments(
     inputs: ReadonlyArray<NewEvent>
   ): Program<ReadonlyArray<AppendedEvent>, LimitExceededError> {
     const [first] = inputs
-    const refused = first && tooManyRuns(tx, first.environment, "the batch of events", inputs)
-    if (refused !== undefined) return yield* refuse(refused)
+    const refusal = first && tooManyRunsError(tx, first.environment, "the batch of events", inputs)
+    if (refusal !== undefined) return yield* refuse(refusal)
     const stored: Array<AppendedEvent> = []
     for (const input of inputs) stored.push(yield* appendEvent.in(tx, input))
     return stored

@@ -1,4 +1,7 @@
-/** Lists of events: turns options into a query, makes and reads cursors, and turns stored events into the form for clients. */
+/**
+ * Helps to list events for a client: turns the client's options into a query, makes and reads cursors, and makes the answer from
+ * the found events.
+ */
 import { createHash } from "node:crypto"
 import { ValidationError } from "../../Errors.ts"
 import {
@@ -40,9 +43,9 @@ const withoutUndefined = <A extends object>(fields: A): { [K in keyof A]?: Exclu
   // only members that are not `undefined` remain, as the type says
   Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as never
 
-/** The member `nextCursor` of a page; no member on the last page. */
+/** An object with the member `nextCursor` of a page; empty for the last page. */
 export const cursorOf = (options: ListEventsOptions, { next }: FoundEvents): { nextCursor?: string } =>
-  next === undefined ? {} : { nextCursor: `e${next}-${markOf(options)}` }
+  next === undefined ? {} : { nextCursor: `e${next}-${digestOfFilters(options)}` }
 
 const positionOf = (cursor: string, options: ListEventsOptions): number => {
   const [, position, mark] = /^e(\d{1,15})-([\w-]{6})$/.exec(cursor) ?? []
@@ -51,14 +54,14 @@ const positionOf = (cursor: string, options: ListEventsOptions): number => {
       `Cursor ${show(cursor)} is not one that listEvents returned: pass the nextCursor of the previous page`
     )
   }
-  if (mark === markOf(options)) return Number(position)
+  if (mark === digestOfFilters(options)) return Number(position)
   throw new ValidationError(
     `Cursor ${show(cursor)} belongs to a list with other filters: pass it with the filters of the page that returned it, or begin without a cursor`
   )
 }
 
-/** A digest of the filters and the order of a list, by which a cursor of another list is recognized. */
-const markOf = (options: ListEventsOptions): string => {
+/** A digest of the filters and the order of a list. It is part of the cursor, so that a cursor of another list is recognized. */
+const digestOfFilters = (options: ListEventsOptions): string => {
   const { cursor: _, limit: _limit, order = "newest", ...filter } = checkListEvents(options)
   return createHash("sha256")
     .update(JSON.stringify({ ...filter, order }))
@@ -67,7 +70,7 @@ const markOf = (options: ListEventsOptions): string => {
 }
 
 export const pageOf = (options: ListEventsOptions, found: FoundEvents): ListEventsResult => ({
-  events: found.events.map(loggedOf),
+  events: found.events.map(toLoggedEvent),
   ...cursorOf(options, found),
   ...(found.lookedTo === undefined
     ? {}
@@ -80,7 +83,7 @@ export const pageOf = (options: ListEventsOptions, found: FoundEvents): ListEven
 })
 
 /** The event as a client gets it. */
-export const loggedOf = ({ data, kind: _, metadata, timestamp, ...event }: FoundEvent): LoggedEvent => ({
+export const toLoggedEvent = ({ data, kind: _, metadata, timestamp, ...event }: FoundEvent): LoggedEvent => ({
   ...event,
   data: parseStored(data),
   timestamp: new Date(timestamp).toISOString(),

@@ -1,4 +1,4 @@
-/** Deletes events that are too old, or beyond the size limit, once nothing needs them any more. */
+/** Deletes old events that nothing needs any more: those beyond an age, and those that make the log exceed a size. */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -20,12 +20,12 @@ export const EventRetention = Context.Reference<{
 })
 
 /**
- * Deletes old events every hour, until the scope ends. `deliveredTo` returns, by environment, the position up to which all live
- * subscriptions have got their items.
+ * Deletes old events every hour, until the scope ends. `deliveredPositions` returns, by environment, the position up to which all
+ * open subscriptions have received their items.
  */
 export const make = (
   store: StoreService,
-  deliveredTo: () => { readonly [environment: string]: number }
+  deliveredPositions: () => { readonly [environment: string]: number }
 ): Effect.Effect<void, never, Scope.Scope> =>
   Effect.flatMap(EventRetention, ({ age, bytes }) => {
     const keepMs = Duration.toMillis(age)
@@ -33,7 +33,7 @@ export const make = (
     return everyHour(
       "Old events",
       // old runs are deleted first, because events are kept as long as runs need them
-      Effect.flatMap(Effect.andThen(deleteOldRuns(store), excessBefore(store, bytes)), (excessBefore) =>
+      Effect.flatMap(Effect.andThen(deleteOldRuns(store), findExcess(store, bytes)), (excessBefore) =>
         untilNoPlaceLeft((after: number | undefined) =>
           store.write(
             deleteOldEvents(
@@ -41,7 +41,7 @@ export const make = (
               {
                 keepMs: Math.min(keepMs, Number.MAX_SAFE_INTEGER),
                 excessBefore,
-                deliveredPositions: deliveredTo()
+                deliveredPositions: deliveredPositions()
               },
               after
             )
@@ -52,13 +52,13 @@ export const make = (
   })
 
 /**
- * The position before which the events exceed the size limit: the sizes are added up from the newest event to the oldest. 0 if
- * all events together are within the limit.
+ * Adds up the sizes of events from the newest to the oldest, and returns the position of the oldest event that still fits within
+ * the limit. Returns 0 if all events together fit.
  */
-const excessBefore = (store: StoreService, most: number): Effect.Effect<number, StoreError> =>
+const findExcess = (store: StoreService, maxBytes: number): Effect.Effect<number, StoreError> =>
   Effect.gen(function* () {
-    if (!Number.isFinite(most)) return 0
-    let bytesLeft = most
+    if (!Number.isFinite(maxBytes)) return 0
+    let bytesLeft = maxBytes
     let before = Number.MAX_SAFE_INTEGER
     while (true) {
       const slice: Effect.Success<ReturnType<typeof measure>> = yield* measure(store, before, bytesLeft)
@@ -70,4 +70,5 @@ const excessBefore = (store: StoreService, most: number): Effect.Effect<number, 
     }
   })
 
-const measure = (store: StoreService, before: number, left: number) => store.read(measureEvents(before, left))
+const measure = (store: StoreService, before: number, bytesAllowed: number) =>
+  store.read(measureEvents(before, bytesAllowed))

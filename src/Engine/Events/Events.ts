@@ -1,6 +1,6 @@
 /**
- * The methods about events, for the client in the engine's process: emit, list, get and explain. They check the input, then use
- * the store.
+ * The methods about events of the client in the engine's process: emit, list, get and explain. Each method checks its input, and
+ * then uses the store.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -55,7 +55,7 @@ export const layer: Layer.Layer<Events, never, Store | Runs | Log> = Layer.effec
   })
 )
 
-/** Options of an emit over HTTP: the options of a client, and the webhook. */
+/** The options of an emit: those that a client has, and the webhook. */
 export interface ReceivedEmitOptions extends EmitOptions {
   /** The id of the webhook that received the event. */
   readonly webhook?: string
@@ -140,7 +140,7 @@ const make = (
           Effect.flatMap(log.get(environment, id), (event) =>
             event === undefined
               ? Effect.fail(new EventNotFoundError(id))
-              : Effect.succeed(EventList.loggedOf(event))
+              : Effect.succeed(EventList.toLoggedEvent(event))
           )
       ),
     explainEvent: (eventId) =>

@@ -18,7 +18,7 @@ import { all, get, inEnvironment, type Program, statement } from "../Store/Progr
 import type { Transaction } from "../Store/Transaction.ts"
 
 /** How many functions one read explains. */
-const SLICE = 200
+const SLICE_FUNCTIONS = 200
 /**
  * Maximum number of runs of one function that are named. An event starts one run of each function, and clients may fork that run.
  */
@@ -36,14 +36,17 @@ interface ExplainedSlice {
 
 const FIND_EVENT = statement("ExplainEvent.findEvent", "SELECT * FROM events WHERE position = ?")
 
-/** Explains the event for a slice of the functions, from index `from` on. Returns `undefined` when the event does not exist. */
+/**
+ * Explains the event for a slice of the functions, which begins at index `firstIndex`. Returns `undefined` when the event does not
+ * exist.
+ */
 export const explainEventFrom = inEnvironment(
   "explainEventFrom",
   function* (
     tx: Transaction,
     environment: string,
     eventId: string,
-    from: number
+    firstIndex: number
   ): Program<ExplainedSlice | undefined> {
     const position = yield* EventSearch.findEvent.in(tx, environment, eventId)
     const row = position === undefined ? undefined : yield* get(FIND_EVENT, position)
@@ -57,10 +60,10 @@ export const explainEventFrom = inEnvironment(
     const functions: Array<EventVerdict> = []
     const firing = yield* firingFunction(registered, position, view)
     addEventBudget()
-    for (const fn of registered.slice(from, from + SLICE)) {
+    for (const fn of registered.slice(firstIndex, firstIndex + SLICE_FUNCTIONS)) {
       functions.push(yield* verdictOf(fn, { position, timestamp, view, isOwnFire: fn === firing }))
     }
-    const next = from + SLICE
+    const next = firstIndex + SLICE_FUNCTIONS
     return {
       name: view.name,
       timestamp,
@@ -84,13 +87,13 @@ interface EventToExplain {
   readonly position: number
   readonly timestamp: number
   readonly view: EventView
-  /** Whether the event is a fire of the function's own schedule. */
+  /** Whether the function's own schedule has fired the event. */
   readonly isOwnFire: boolean
 }
 
 /**
- * The function whose schedule fired the event. The event does not name this function. Of several functions with the same schedule
- * and event name, takes the one that has a run of the event, or else the first one.
+ * The function whose schedule has fired the event. The event does not name the function. If several functions have the same
+ * schedule and event name, returns the one that has a run of the event, or else the first one.
  */
 function* firingFunction(
   functions: ReadonlyArray<RegisteredFunction>,
@@ -139,7 +142,8 @@ function* verdictOf(
     const registrationNote = `The function was registered at ${iso(createdAt)}, after the event`
     if (verdict.code === "MATCHES")
       return { functionId, code: "REGISTERED_LATER", message: `${registrationNote}: ${advice}` }
-    // the late registration is not the only reason: even if the event were emitted again, it would not start the function
+    // the function was registered too late, but that is not the only reason: if the event were emitted again, it would still not
+    // start the function
     return verdict.code === "NO_TRIGGER"
       ? { functionId, ...verdict }
       : { functionId, ...verdict, message: `${verdict.message}. ${registrationNote}` }
@@ -153,7 +157,7 @@ function* verdictOf(
     }
   }
   const updatedAt = Number(times?.updated_at)
-  // the triggers that the function had at the time of the event are not known any more
+  // it is not known any more which triggers the function had at the time of the event
   const changeNote =
     updatedAt > timestamp
       ? `. The function was changed at ${iso(updatedAt)}, after the event, and its earlier triggers are not known any more`

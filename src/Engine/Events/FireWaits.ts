@@ -1,13 +1,14 @@
 /**
  * Delivers events to the waits that they satisfy.
  *
- * Any number of runs may wait for one event. The transaction that stores the event delivers it to as many waits as it has room
- * for. If waits are left, this is noted in `fan_outs`, and later transactions continue the delivery, even after a restart.
+ * Any number of runs may wait for one event. The transaction that stores the event delivers it to as many waits as the budget of
+ * the transaction allows. If waits are left, a row of `fan_outs` says so, and later transactions continue the delivery, even after
+ * a restart.
  *
- * Waits are indexed by event name; waits with a pattern share a reserved name. Events under one name are delivered one by one, in
- * log order, so that a wait gets the first event that it accepts. A wait that is opened in the meantime has already looked back
- * over all of these events, and gets none of them again. A wait whose timeout is due still gets an event that was stored before,
- * if there is one (see `FireDue.ts`).
+ * Waits are indexed by event name; in the index, all waits with a pattern have the same reserved name. Events under one name are
+ * delivered one by one, in log order, so that a wait gets the first event that it accepts. A wait that is opened while such events
+ * are left looks back over all of them when it is opened, and is not given them again. A wait whose timeout is due still gets an
+ * event that was stored before, if there is one (see `FireDue.ts`).
  */
 import { evaluateExpression } from "../../Expression.ts"
 import { matchesPattern } from "../../Pattern.ts"
@@ -30,19 +31,25 @@ interface FanOut {
   readonly name: string
 }
 
-/** The last wait that was looked at. Waits are ordered by their match path; waits without a path (`path` is `null`) come last. */
+/**
+ * A place in the order of the waits: the last wait that was looked at. The order is by match path; waits without a path (`path` is
+ * `null`) come last.
+ */
 interface Place {
   readonly path: string | null
   readonly run: number
   readonly stepKey: string
 }
 
-/** A place before all paths. No match path is empty. */
+/** Comes before all match paths, none of which is empty. */
 const NO_PATH = ""
 
 const BEGINNING: Place = { path: NO_PATH, run: 0, stepKey: "" }
 
-/** Collects problems with expressions, and counts the waits of each problem: thousands of waits may have the same expression. */
+/**
+ * Collects the problems with the expressions of waits. Thousands of waits may have the same problem, so it is noted once with the
+ * number of the waits.
+ */
 class Problems {
   readonly #waits = new Map<string, number>()
 
@@ -94,12 +101,14 @@ export function* satisfyWaits(
   return problems.texts
 }
 
-/** Caches event names for which no run waits, by environment. This helps because most events have one of few names. */
-const unawaited = defineCache<Map<number, Set<string>>>({
+/**
+ * By environment: caches event names for which no run waits. Most events have one of a few names, so the cache saves most queries.
+ */
+const unawaitedNames = defineCache<Map<number, Set<string>>>({
   make: () => new Map(),
-  // another engine may have opened a wait since
+  // another engine may have opened a wait in the meantime
   invalidate: (names) => names.clear(),
-  // a wait that the transaction has deleted exists again
+  // the transaction may have deleted a wait, which now exists again
   rolledBack: (names) => names.clear()
 })
 
@@ -107,20 +116,20 @@ const unawaited = defineCache<Map<number, Set<string>>>({
 const MAX_NAMES = 1000
 
 function* isAwaited(tx: Transaction, environment: number, name: string): Program<boolean> {
-  const names = unawaited(tx).get(environment)
+  const names = unawaitedNames(tx).get(environment)
   if (names?.has(name) === true) return false
   if ((yield* get(FIND_WAIT_FOR_NAME, environment, name)) !== undefined) return true
-  if (names === undefined) unawaited(tx).set(environment, new Set([name]))
+  if (names === undefined) unawaitedNames(tx).set(environment, new Set([name]))
   else if (names.size < MAX_NAMES) names.add(name)
   return false
 }
 
 /** Notes that a wait for an event was opened in an environment. */
 export const markAwaited = (tx: Transaction, environment: number): void => {
-  unawaited(tx).delete(environment)
+  unawaitedNames(tx).delete(environment)
 }
 
-/** Notes that the delivery of an event is to be continued after a place. */
+/** Stores that the delivery of an event has to be continued after a place. */
 function* putFanOut(
   environment: number,
   name: string,
@@ -130,7 +139,7 @@ function* putFanOut(
   yield* write(PUT_FAN_OUT, environment, name, position, path, run, stepKey)
 }
 
-/** By environment, the name under which an event was last delivered. Only set while deliveries are left. */
+/** By environment: the name under which an event was last delivered. Has an entry only as long as deliveries are left. */
 const lastNames = defineCache<Map<number, string>>({ make: () => new Map() })
 
 /** Finds the next name under which events are being delivered in an environment, and the oldest of these events. */
@@ -161,7 +170,9 @@ const DELETE_FAN_OUT = statement(
   "DELETE FROM fan_outs WHERE environment = ? AND event = ? AND position = ?"
 )
 
-/** Continues the deliveries of an environment, as far as the transaction has room. Returns how many events were handled. */
+/**
+ * Continues the deliveries of an environment, as far as the budget of the transaction allows. Returns how many events were handled.
+ */
 export function* continueDeliveries(tx: Transaction, environment: number): Program<number> {
   const last = lastNames(tx)
   let events = 0
@@ -195,12 +206,12 @@ function* continueDelivery(tx: Transaction, row: Row, isFirst: boolean): Program
   const name = String(row.event)
   const view = yield* eventAt(position)
   const problems = new Problems()
-  const from: Place = {
+  const start: Place = {
     path: row.path === null ? null : String(row.path),
     run: Number(row.run),
     stepKey: String(row.step_key)
   }
-  const place = yield* deliverFrom(tx, { environment, position, view, name }, from, problems, isFirst)
+  const place = yield* deliverFrom(tx, { environment, position, view, name }, start, problems, isFirst)
   for (const problem of problems.texts) {
     tx.changes.warnings.push(`Event "${view.name}" ${view.id}: ${problem}`)
   }
@@ -217,7 +228,7 @@ const FIND_ANY_FAN_OUT = statement(
   }
 )
 
-/** Whether any delivery is unfinished. */
+/** Whether there is an unfinished delivery. */
 export function* hasDeliveries(): Program<boolean> {
   return (yield* get(FIND_ANY_FAN_OUT)) !== undefined
 }
@@ -240,19 +251,19 @@ const LIST_WAITS_WITHOUT_PATH = statement(
 )
 
 /**
- * Fires the waits after a place that accept the event, as far as the transaction has room. Returns the place of the last wait
- * that was looked at; `undefined` when all waits were. With `isFirst`, looks at one wait at least.
+ * Fires the waits after a place that accept the event, as far as the budget of the transaction allows. Returns the place of the
+ * last wait that was looked at; `undefined` when all waits were looked at. With `isFirst`, looks at one wait at least.
  */
 function* deliverFrom(
   tx: Transaction,
   event: FanOut,
-  from: Place,
+  start: Place,
   problems: Problems,
   isFirst = false
 ): Program<Place | undefined> {
   const { environment, name, position, view } = event
   const delivered = { position, text: () => view.toText() }
-  let place = from
+  let place = start
   let mustLookAtOne = isFirst
   while (true) {
     const maxRows = mustLookAtOne ? Math.max(1, tx.budget.rowsLeft) : tx.budget.rowsLeft
@@ -277,7 +288,7 @@ function* deliverFrom(
     }
     if (rows.length === maxRows) continue
     if (place.path === null) return undefined
-    // goes to the next path. Of the waits with that path, the index finds only those that have the event's value
+    // goes on with the next path: of the waits with that path, the index finds only those that have the event's value
     place = { path: yield* nextPath(environment, name, place.path), run: 0, stepKey: "" }
   }
 }
@@ -304,7 +315,7 @@ function* waitsAfter(
     )
   if (path === NO_PATH) return []
   const value = matchValue(view, path)
-  // the value may be as large as the event, so its length counts as work
+  // the index compares the value, which may be as large as the event, so its length counts as work
   tx.budget.noteRow(value?.length)
   if (value === undefined) return []
   return yield* allIsolatingDamage(
@@ -332,7 +343,7 @@ function* nextPath(environment: number, name: string, after: string): Program<st
   return row === undefined ? null : String(row.match_path)
 }
 
-/** Whether an event satisfies the expression of a wait. An error counts as no match. */
+/** Whether an event satisfies the expression of a wait: `false` when the expression fails. */
 function* satisfiesExpression(wait: Row, view: EventView, problems: Problems): Program<boolean> {
   const { error, matched } = evaluateExpression(String(wait.expression), {
     event: view,
@@ -344,7 +355,8 @@ function* satisfiesExpression(wait: Row, view: EventView, problems: Problems): P
 }
 
 /**
- * Whether the name of the event matches the pattern of a wait, if the wait has one. Waits with a pattern are not indexed by name.
+ * Whether the name of the event matches the pattern of a wait: the index finds all waits with a pattern, whatever the pattern is.
+ * `true` for a wait without a pattern.
  */
 const acceptsName = (row: Row, view: EventView): boolean =>
   row.pattern === null || matchesPattern(String(row.pattern), view.name)

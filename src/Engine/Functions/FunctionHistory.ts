@@ -2,12 +2,13 @@
 import { isDeepStrictEqual } from "node:util"
 import type { FunctionVersion } from "../../Client/Client.ts"
 import { FunctionNotFoundError } from "../../Errors.ts"
+import { isObject, safeJsonParse } from "../../Json.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import { codeVersionOf } from "../../Versioning.ts"
-import { all, inEnvironment, type Program, refuse, statement, write } from "../Store/Program.ts"
+import { all, get, inEnvironment, type Program, refuse, statement, write } from "../Store/Program.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 import type { Transaction } from "../Store/Transaction.ts"
-import { type Pinned, pinnedRuns } from "./Pins.ts"
+import { type PinnedVersion, pinnedRuns } from "./Pins.ts"
 import { registryOf } from "./Registry.ts"
 
 /** How many registrations of a function are kept. */
@@ -34,6 +35,16 @@ export function* addRegistration(
   yield* write(DELETE_OLD_REGISTRATIONS, functionKey, version - MAX_REGISTRATIONS)
 }
 
+const FIND_FIRST_REGISTERED = statement(
+  "FunctionHistory.findFirstRegistered",
+  "SELECT min(version) AS first FROM function_history WHERE function = ? AND registration = ?"
+)
+
+/** The number of the first of the kept registrations that equals this JSON text; 0 if there is none. */
+export function* firstRegistered(functionKey: number, registration: string): Program<number> {
+  return Number((yield* get(FIND_FIRST_REGISTERED, functionKey, registration))?.first ?? 0)
+}
+
 const LIST_REGISTRATIONS = statement(
   "FunctionHistory.listRegistrations",
   "SELECT version, at, registration FROM function_history WHERE function = ? ORDER BY version DESC"
@@ -57,13 +68,15 @@ export const functionHistory = inEnvironment(
     const registrations = rows.map((row) => parseStored(String(row.registration)) as FunctionRegistration)
     return rows.map((row, i): FunctionVersion => {
       const registration = registrations[i]!
-      const before = registrations[i + 1]
+      const registrationBefore = registrations[i + 1]
       const codeVersion = codeVersionOf(registration)
       return {
         version: Number(row.version),
         at: new Date(Number(row.at)).toISOString(),
         codeVersion,
-        ...(before === undefined ? {} : { changed: changedFields(before, registration) }),
+        ...(registrationBefore === undefined
+          ? {}
+          : { changed: changedFields(registrationBefore, registration) }),
         liveRuns: liveRunsByVersion.get(codeVersion) ?? 0,
         // all of the registration is JSON
         registration: { ...registration }
@@ -78,14 +91,25 @@ const changedFields = (before: FunctionRegistration, after: FunctionRegistration
   return [...names].filter((name) => !isDeepStrictEqual(before[name], after[name])).sort()
 }
 
+/** The push endpoint that had a function before; `undefined` when none of the kept registrations has one. */
+export function* formerEndpoint(functionKey: number): Program<string | undefined> {
+  for (const row of yield* all(LIST_REGISTRATIONS, functionKey)) {
+    const registration: unknown = safeJsonParse(String(row.registration))
+    if (isObject(registration) && typeof registration.endpointUrl === "string")
+      return registration.endpointUrl
+  }
+}
+
+/** The kept registrations of a function, newest first. */
+export function* keptRegistrations(functionKey: number): Program<ReadonlyArray<FunctionRegistration>> {
+  const rows = yield* all(LIST_REGISTRATIONS, functionKey)
+  // only `registerFunctions` writes this column
+  return rows.map((row) => parseStored(String(row.registration)) as FunctionRegistration)
+}
+
 /** The code versions in the kept registrations of a function, newest first. */
 export function* knownCodeVersions(functionKey: number): Program<ReadonlyArray<string>> {
-  const rows = yield* all(LIST_REGISTRATIONS, functionKey)
-  return [
-    ...new Set(
-      rows.map((row) => codeVersionOf(parseStored(String(row.registration)) as FunctionRegistration))
-    )
-  ]
+  return [...new Set((yield* keptRegistrations(functionKey)).map(codeVersionOf))]
 }
 
 /**
@@ -98,7 +122,7 @@ export const countPinned = inEnvironment(
     tx: Transaction,
     environment: string,
     id: string
-  ): Program<{ readonly latest: string; readonly pinned: ReadonlyArray<Pinned> } | undefined> {
+  ): Program<{ readonly latest: string; readonly pinned: ReadonlyArray<PinnedVersion> } | undefined> {
     const fn = registryOf(tx).get(environment, id)
     if (fn === undefined) return undefined
     return { latest: codeVersionOf(fn.registration), pinned: yield* pinnedRuns(fn) }

@@ -17,7 +17,7 @@ import { createHash } from "node:crypto"
 import * as Effect from "effect/Effect"
 import { FunctionNotFoundError, type StoreError } from "../../Errors.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
-import { addRegistration, knownCodeVersions } from "./FunctionHistory.ts"
+import { addRegistration, firstRegistered, keptRegistrations, knownCodeVersions } from "./FunctionHistory.ts"
 import { beginPinning } from "./Pins.ts"
 import { pauseIn } from "./FunctionPause.ts"
 import { putSchedules } from "./FunctionSchedules.ts"
@@ -77,14 +77,14 @@ export const registerFunctions = acrossEnvironments(
     const keptIds: Array<string> = []
     for (const registration of registrations) {
       const text = JSON.stringify(registration)
-      const hash = createHash("sha256").update(text).digest("hex").slice(0, 16)
+      const hash = registrationHash(registration)
       const row = yield* get(FIND_FUNCTION, environment, registration.id)
       const isPinning = registration.versioning === "pin"
       const pins = isPinning || Number(row?.pins ?? 0) === 1
       let key: number
-      let changed: "new" | "changed" | undefined
+      let changeKind: "new" | "changed" | undefined
       if (row === undefined) {
-        changed = "new"
+        changeKind = "new"
         key = yield* insert(
           INSERT_FUNCTION,
           environment,
@@ -102,7 +102,7 @@ export const registerFunctions = acrossEnvironments(
         key = Number(row.key)
         const deleted = row.deleted_at !== null
         if (deleted) {
-          changed = "new"
+          changeKind = "new"
           yield* write(RESTORE_FUNCTION, key)
         }
         if (row.hash !== hash || (tx.damage.wasFound && registryOf(tx).byKey(key) === undefined)) {
@@ -115,12 +115,8 @@ export const registerFunctions = acrossEnvironments(
             keptIds.push(registration.id)
             continue
           }
-          changed ??= "changed"
-          yield* putSearchPaths(key, registration, yield* storedRegistration(key))
-          const version = Number(row.version) + 1
-          yield* write(UPDATE_REGISTRATION, text, hash, since, version, now, pins ? 1 : 0, key)
-          yield* addRegistration(tx, key, version, text)
-          if (pins && Number(row.pins) === 0) yield* beginPinning(tx, key)
+          changeKind ??= "changed"
+          yield* replaceRegistration(tx, row, registration, since, pins)
         } else if (since > Number(row.since)) {
           yield* write(UPDATE_SINCE, since, key)
         }
@@ -136,12 +132,111 @@ export const registerFunctions = acrossEnvironments(
           ...pauseIn(row),
           ...(pins ? { pins } : {})
         },
-        changed
+        changeKind
       )
     }
     return keptIds
   },
   () => "register functions"
+)
+
+/** Identifies a registration: another one of the same function has another hash. */
+export const registrationHash = (registration: FunctionRegistration): string =>
+  createHash("sha256").update(JSON.stringify(registration)).digest("hex").slice(0, 16)
+
+/** Stores another registration of a function that has a row. */
+function* replaceRegistration(
+  tx: Transaction,
+  row: Row,
+  registration: FunctionRegistration,
+  since: number,
+  pins: boolean
+): Program<void> {
+  const key = Number(row.key)
+  const text = JSON.stringify(registration)
+  yield* putSearchPaths(key, registration, yield* storedRegistration(key))
+  const version = Number(row.version) + 1
+  yield* write(
+    UPDATE_REGISTRATION,
+    text,
+    registrationHash(registration),
+    since,
+    version,
+    tx.now(),
+    pins ? 1 : 0,
+    key
+  )
+  yield* addRegistration(tx, key, version, text)
+  if (pins && Number(row.pins) === 0) yield* beginPinning(tx, key)
+}
+
+/** A registration of a live worker that may hold again, because no live worker has the one in force. */
+export interface Restorable {
+  readonly functionId: string
+  /** The registration, or the hash of one that is in the history. */
+  readonly registration: FunctionRegistration | string
+  /** When the worker's program started, in epoch milliseconds. A program that started later may replace the registration again. */
+  readonly startedAt: number
+  /** The hash of the registration in force, as the caller knows it. Nothing changes if another one is in force by now. */
+  readonly inForce: string
+}
+
+/** The result of {@link restoreRegistrations}. */
+export interface Restored {
+  /** The registrations that are in force again. */
+  readonly restored: ReadonlyArray<FunctionRegistration>
+  /** The ids of the functions whose registration has to wait. */
+  readonly waiting: ReadonlyArray<string>
+}
+
+/** A kept registration of a function; `undefined` if none has this hash. */
+function* registrationWithHash(key: number, hash: string): Program<FunctionRegistration | undefined> {
+  return (yield* keptRegistrations(key)).find((one) => registrationHash(one) === hash)
+}
+
+/**
+ * Puts registrations of live workers in force again. A registration that is newer than the one in force, by their first
+ * appearance in the history, holds at once. An older one holds only if `hasWaited`: the worker of the registration in force may
+ * just be restarting. An older one of a function that pins its runs never holds again this way: the version that has left would
+ * stay behind it when it comes back.
+ */
+export const restoreRegistrations = acrossEnvironments(
+  "restoreRegistrations",
+  function* (
+    tx: Transaction,
+    environmentName: string,
+    restorable: ReadonlyArray<Restorable>,
+    hasWaited: boolean
+  ): Program<Restored> {
+    const environment = tx.environment(environmentName)
+    const restored: Array<FunctionRegistration> = []
+    const waiting: Array<string> = []
+    for (const { functionId, inForce, registration: given, startedAt } of restorable) {
+      const row = yield* get(FIND_FUNCTION, environment, functionId)
+      if (row === undefined || row.deleted_at !== null || row.hash !== inForce) continue
+      const key = Number(row.key)
+      const current = registryOf(tx).byKey(key)?.registration
+      const registration = typeof given === "string" ? yield* registrationWithHash(key, given) : given
+      if (current === undefined || registration === undefined) continue
+      const isNewer =
+        (yield* firstRegistered(key, JSON.stringify(registration))) >
+        (yield* firstRegistered(key, JSON.stringify(current)))
+      if (!isNewer && current.versioning === "pin") continue
+      if (!isNewer && !hasWaited) {
+        waiting.push(functionId)
+        continue
+      }
+      const pins = registration.versioning === "pin" || Number(row.pins) === 1
+      yield* replaceRegistration(tx, row, registration, startedAt, pins)
+      yield* putSchedules(tx, key, registration)
+      markReady(tx, key)
+      const fn = { key, environment: environmentName, registration, ...pauseIn(row) }
+      put(tx, { ...fn, ...(pins ? { pins } : {}) }, "changed")
+      restored.push(registration)
+    }
+    return { restored, waiting }
+  },
+  () => "restore registrations of live workers"
 )
 
 const isLatestLive = (tx: Transaction, key: number, live: LiveCodeVersions): boolean => {

@@ -35,12 +35,12 @@ export function* putSchedules(
   registration: FunctionRegistration
 ): Program<void> {
   const now = tx.now()
-  const kept = new Set<string>()
+  const keptSchedules = new Set<string>()
   for (const trigger of registration.triggers) {
     if (trigger.cron === undefined) continue
     const timezone = trigger.timezone ?? UTC
     const nextAt = nextFire(parseSchedule(trigger.cron, timezone), now)
-    kept.add(JSON.stringify([trigger.cron, timezone]))
+    keptSchedules.add(JSON.stringify([trigger.cron, timezone]))
     yield* write(
       PUT_SCHEDULE,
       functionKey,
@@ -53,7 +53,7 @@ export function* putSchedules(
     tx.markDue(nextAt)
   }
   for (const row of yield* all(LIST_SCHEDULES_OF_FUNCTION, functionKey)) {
-    if (kept.has(JSON.stringify([row.cron, row.timezone]))) {
+    if (keptSchedules.has(JSON.stringify([row.cron, row.timezone]))) {
       // with another `overlap`, the waiting fires may no longer have to wait
       if (row.queue !== null) tx.markDue(now)
       continue
@@ -70,7 +70,7 @@ export const readQueue = ({ queue }: Row): ReadonlyArray<number> =>
  * A schedule with a run that has not ended, and the fires of the schedule since that run began. These fires wait for the end of
  * the run, or were skipped.
  */
-export interface HeldBack {
+export interface HeldBackSchedule {
   readonly cron: string
   readonly timezone: string
   readonly overlap: Exclude<Overlap, "allow">
@@ -86,14 +86,14 @@ const LIST_SCHEDULES_OF_RUN = statement(
 )
 
 /** The schedule whose fires wait for the end of this run, or are skipped until then; `undefined` when there is none. */
-export function* heldBackBy(functionKey: number, runId: string): Program<HeldBack | undefined> {
+export function* heldBackBy(functionKey: number, runId: string): Program<HeldBackSchedule | undefined> {
   const row = yield* get(LIST_SCHEDULES_OF_RUN, functionKey, runId)
   if (row === undefined) return undefined
   return {
     cron: String(row.cron),
     timezone: String(row.timezone),
     // only `putSchedules` writes this column
-    overlap: row.overlap as HeldBack["overlap"],
+    overlap: row.overlap as HeldBackSchedule["overlap"],
     skipped: Number(row.skipped),
     queue: readQueue(row)
   }

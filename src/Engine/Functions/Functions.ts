@@ -43,6 +43,15 @@ export interface FunctionsService {
     startedAt: number | undefined,
     live?: FunctionRows.LiveCodeVersions
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  /**
+   * Puts registrations of live workers in force again, without waiting for the followers; see
+   * {@link FunctionRows.restoreRegistrations}.
+   */
+  readonly restore: (
+    environment: string,
+    restorable: ReadonlyArray<FunctionRows.Restorable>,
+    hasWaited: boolean
+  ) => Effect.Effect<FunctionRows.Restored, StoreError>
   /** Throws `ValidationError` for functions that are invalid, or that would be too many or too large for their environment. */
   readonly check: (environment: string, functions: ReadonlyArray<FunctionRegistration>) => void
   /** Runs the followers, which {@link follow} adds. To be called after a {@link put}. */
@@ -129,15 +138,15 @@ class KnownFunctions {
         { advice: "Delete the functions that are no longer in the code" }
       )
     }
-    const before = this.#lengths.get(environment) ?? 0
-    let after = before
+    const lengthBefore = this.#lengths.get(environment) ?? 0
+    let lengthAfter = lengthBefore
     for (const registration of registrations) {
-      after += lengthOf(registration) - lengthOf(functions?.get(registration.id)?.registration)
+      lengthAfter += lengthOf(registration) - lengthOf(functions?.get(registration.id)?.registration)
     }
-    if (after > before && after > Limits.functionsOfEnvironmentBytes) {
+    if (lengthAfter > lengthBefore && lengthAfter > Limits.functionsOfEnvironmentBytes) {
       throw new LimitExceededError(
         `The total length of the function registrations ${what}`,
-        after,
+        lengthAfter,
         Limits.functionsOfEnvironmentBytes,
         "characters",
         {
@@ -216,24 +225,24 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
       checkRegistrations(registrations)
       known.checkRoom(environment, registrations)
     }
+    const announce = (environment: string, registrations: ReadonlyArray<FunctionRegistration>) =>
+      Effect.sync(() => {
+        for (const { id, name } of registrations) {
+          system.announce(environment, `system.function.${id}.registered`, () => ({ id, name }), undefined, {
+            action: "function:read",
+            resource: `function:${id}`
+          })
+        }
+      })
     const put: FunctionsService["put"] = (environment, registrations, startedAt, live) =>
       Effect.tap(
         store.write(FunctionRows.registerFunctions(environment, registrations, startedAt, live)),
-        () =>
-          Effect.sync(() => {
-            for (const { id, name } of registrations) {
-              system.announce(
-                environment,
-                `system.function.${id}.registered`,
-                () => ({ id, name }),
-                undefined,
-                {
-                  action: "function:read",
-                  resource: `function:${id}`
-                }
-              )
-            }
-          })
+        () => announce(environment, registrations)
+      )
+    const restore: FunctionsService["restore"] = (environment, restorable, hasWaited) =>
+      Effect.tap(
+        store.write(FunctionRows.restoreRegistrations(environment, restorable, hasWaited)),
+        ({ restored }) => announce(environment, restored)
       )
     return Functions.of({
       register: (environment, registrations) =>
@@ -243,6 +252,7 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
           yield* runFollowers
         }),
       put,
+      restore,
       check,
       checkRoom: (environment, registrations) => known.checkRoom(environment, registrations),
       runFollowers,

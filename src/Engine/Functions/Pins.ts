@@ -35,17 +35,17 @@ const COUNT_RUNS_BY_PIN = statement(
 )
 const FIND_RUN_ID = statement("Pins.findRunId", "SELECT id FROM runs WHERE key = ?")
 
-export interface Pinned {
+export interface PinnedVersion {
   readonly codeVersion: string
   readonly liveRuns: number
   readonly oldestRunId?: string
 }
 
 /** How many unfinished runs of a function are pinned to each version. */
-export function* pinnedRuns(fn: RegisteredFunction): Program<ReadonlyArray<Pinned>> {
+export function* pinnedRuns(fn: RegisteredFunction): Program<ReadonlyArray<PinnedVersion>> {
   if (fn.pins !== true) return []
   const rows = (yield* all(COUNT_RUNS_BY_PIN, fn.key)).filter(({ pin }) => pin !== NO_PIN)
-  return yield* forEach(rows, function* ({ n, oldest, pin }): Program<Pinned> {
+  return yield* forEach(rows, function* ({ n, oldest, pin }): Program<PinnedVersion> {
     const row = yield* get(FIND_RUN_ID, oldest!)
     return {
       codeVersion: String(pin),

@@ -4,7 +4,7 @@ import { defineCache } from "../Store/Cache.ts"
 import { statement } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-interface Ready {
+interface ReadyFunctions {
   /**
    * Keys of functions that may have ready runs. The set is a hint for claims: it may have too many functions, but never too few.
    */
@@ -15,7 +15,7 @@ interface Ready {
   readonly functionsWithOnlyNewRuns: Set<number>
 }
 
-export const readyOf = defineCache<Ready>({
+export const readyOf = defineCache<ReadyFunctions>({
   make: () => ({ mayBeReady: new Set(), clearedKeys: [], functionsWithOnlyNewRuns: new Set() }),
   begin: ({ clearedKeys, mayBeReady, functionsWithOnlyNewRuns }) => {
     functionsWithOnlyNewRuns.clear()

@@ -106,10 +106,10 @@ export const checkGuarantees = ({
   store
 }: CheckOptions): Effect.Effect<void, StoreError> =>
   Effect.gen(function* () {
-    const last = yield* pace(store.read(findNewest()))
-    let after: number | undefined = Math.max(0, last.runs - RECENT_ROWS)
+    const newest = yield* pace(store.read(findNewest()))
+    let after: number | undefined = Math.max(0, newest.runs - RECENT_ROWS)
     for (const run of known.keys()) if (run <= after) known.delete(run)
-    const seen = new Set<number>()
+    const checkedKeys = new Set<number>()
     const runOfCause = new Map<string, CheckedRun>()
     while (after !== undefined) {
       const from: number = after
@@ -126,14 +126,14 @@ export const checkGuarantees = ({
         for (const change of before === undefined ? [] : changesIn(before, now)) {
           report({ guarantee: "G3", message: `run ${now.id}: ${change}`, key: `${now.run} ${change}` })
         }
-        seen.add(now.run)
+        checkedKeys.add(now.run)
         known.set(now.run, { ...now, steps: new Map([...now.steps].slice(0, MAX_KNOWN_STEPS)) })
       }
       after = slice.next
     }
-    for (const run of known.keys()) if (!seen.has(run)) known.delete(run)
+    for (const run of known.keys()) if (!checkedKeys.has(run)) known.delete(run)
     const eventOfKey = new Map<string, KeyedEvent>()
-    after = Math.max(0, last.events - RECENT_ROWS)
+    after = Math.max(0, newest.events - RECENT_ROWS)
     while (after !== undefined) {
       const from: number = after
       const slice = yield* pace(store.read(checkLog({ after: from, limit: SLICE_ROWS })))
@@ -163,11 +163,11 @@ export const layer: Layer.Layer<GuaranteeCheck, never, Store> = Layer.effect(
     const known: CheckedRuns = new Map()
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
 
-    const reported = new Set<string>()
+    const reportedKeys = new Set<string>()
     const report = ({ guarantee, key, message }: Violation): void => {
-      if (reported.has(key)) return
-      if (reported.size === MAX_REMEMBERED_VIOLATIONS) reported.clear()
-      reported.add(key)
+      if (reportedKeys.has(key)) return
+      if (reportedKeys.size === MAX_REMEMBERED_VIOLATIONS) reportedKeys.clear()
+      reportedKeys.add(key)
       violations++
       runFork(
         Effect.logError(
@@ -180,7 +180,8 @@ export const layer: Layer.Layer<GuaranteeCheck, never, Store> = Layer.effect(
     const stop = store.onCommit(({ counts, isFromOtherEngine, ended }) => {
       // a commit without new events or ended runs either changes no row that is checked, or is followed by a commit with them;
       // each engine checks only after its own commits
-      if (!isFromOtherEngine && (counts.events > 0 || ended.length > 0)) Deferred.doneUnsafe(changed, Effect.void)
+      if (!isFromOtherEngine && (counts.events > 0 || ended.length > 0))
+        Deferred.doneUnsafe(changed, Effect.void)
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
 

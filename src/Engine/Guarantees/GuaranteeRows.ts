@@ -4,7 +4,7 @@
  */
 import { createHash } from "node:crypto"
 import { isObject, safeJsonParse } from "../../Json.ts"
-import { shortestRetentionMs } from "../Functions/KeptRuns.ts"
+import { shortestRetentionMs } from "../Functions/FunctionRetention.ts"
 import { acrossEnvironments, all, get, type Program, statement } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
@@ -76,7 +76,8 @@ const FAILED = 6
 const PAUSED = 4
 
 const LIST_RUNS = statement("GuaranteeRows.listRuns", "SELECT * FROM runs WHERE key > ? ORDER BY key LIMIT ?")
-// the order must not depend on the plan of the query: it decides which digests are kept, and the digest of the end depends on it
+// the order must not depend on the plan of the query, because it decides which digests are kept, and the digest of the end
+// depends on it
 const LIST_STEPS = statement(
   "GuaranteeRows.listSteps",
   "SELECT * FROM steps WHERE run = ? ORDER BY step_key LIMIT 1001"

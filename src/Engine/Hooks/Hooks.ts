@@ -68,11 +68,11 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
   Effect.gen(function* () {
     const store = yield* Store
     const runs = yield* Runs
-    const given = yield* EngineHooks
+    const hookOptions = yield* EngineHooks
     const failingOptions = yield* Failing
     const stuckEveryMs = yield* StuckEvery
     const { failingIf, hooks } = yield* Effect.try({
-      try: () => ({ hooks: checkHooks(given), failingIf: resolveFailing(failingOptions) }),
+      try: () => ({ hooks: checkHooks(hookOptions), failingIf: resolveFailing(failingOptions) }),
       // only a `ValidationError` is thrown
       catch: (error) => error as ValidationError
     })
@@ -142,15 +142,15 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
       }
     }).pipe(Effect.ensuring(Effect.sync(() => (isCheckingFailing = false))))
 
-    const reported = new Set<number>()
+    const reportedRuns = new Set<number>()
     const lookForStuck = Effect.gen(function* () {
-      if ((yield* runs.countStuck) === 0) return reported.clear()
+      if ((yield* runs.countStuck) === 0) return reportedRuns.clear()
       const stuck = yield* runs.findStuck
-      for (const key of reported) if (!stuck.some((one) => one.key === key)) reported.delete(key)
-      const unreported = stuck.filter(({ key }) => !reported.has(key))
+      for (const key of reportedRuns) if (!stuck.some((one) => one.key === key)) reportedRuns.delete(key)
+      const unreported = stuck.filter(({ key }) => !reportedRuns.has(key))
       if (unreported.length === 0) return
       yield* store.write(noteStuck(unreported))
-      for (const { key } of unreported) reported.add(key)
+      for (const { key } of unreported) reportedRuns.add(key)
       wake()
     })
     let watchesStuck = false

@@ -21,7 +21,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 
 const noBytes = new Uint8Array()
 
-const ENTRY = "key, revision, operation, type, value, created_at"
+const ENTRY_COLUMNS = "key, revision, operation, type, value, created_at"
 
 const bytesOf = (value: Row[string] | undefined): Uint8Array =>
   // this column has only byte arrays
@@ -75,10 +75,10 @@ const FIND_LAST_OPERATION = statement(
 
 const LIST_REVISIONS = statement(
   "KvRows.listRevisions",
-  `SELECT ${ENTRY}, expires_at FROM kv_history
+  `SELECT ${ENTRY_COLUMNS}, expires_at FROM kv_history
      WHERE bucket = ?1 AND key = ?2 AND revision > ?3 AND (expires_at IS NULL OR expires_at > ?4)
      UNION ALL
-     SELECT ${ENTRY}, due_at FROM kv_entries WHERE bucket = ?1 AND key = ?2 AND revision > ?3
+     SELECT ${ENTRY_COLUMNS}, due_at FROM kv_entries WHERE bucket = ?1 AND key = ?2 AND revision > ?3
      ORDER BY revision LIMIT ?5`
 )
 
@@ -155,10 +155,10 @@ export const listKeys = inEnvironment(
 
 const LIST_CHANGES = statement(
   "KvRows.listChanges",
-  `SELECT ${ENTRY} FROM kv_entries
+  `SELECT ${ENTRY_COLUMNS} FROM kv_entries
      WHERE bucket = ?1 AND revision > ?2 AND (operation <> ${PUT_CODE} OR due_at IS NULL OR due_at > ?3)
      UNION ALL
-     SELECT ${ENTRY} FROM kv_history WHERE bucket = ?1 AND revision > ?2 AND (expires_at IS NULL OR expires_at > ?3)
+     SELECT ${ENTRY_COLUMNS} FROM kv_history WHERE bucket = ?1 AND revision > ?2 AND (expires_at IS NULL OR expires_at > ?3)
      ORDER BY revision LIMIT ?4`
 )
 
@@ -177,9 +177,9 @@ export const readChanges = inEnvironment(
   ): Program<KvChangePage, BucketNotFoundError | RevisionGoneError> {
     const bucket = yield* findBucket(tx, environment, name)
     if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))
-    const { key, revision: end } = bucket
-    if (after === undefined || after >= end)
-      return { bucket: key, changes: [], revision: after ?? end, atEnd: true }
+    const { key, revision: lastRevision } = bucket
+    if (after === undefined || after >= lastRevision)
+      return { bucket: key, changes: [], revision: after ?? lastRevision, atEnd: true }
     // a caller that begins at 0 knows no keys, so it cannot have missed a deletion
     if (after > 0 && after < bucket.droppedRevision) return yield* refuse(new RevisionGoneError(name, after))
     const now = tx.now()
@@ -200,7 +200,7 @@ export const readChanges = inEnvironment(
     return {
       bucket: key,
       changes: rows.map((row) => ({ ...toEntry(row, null), bucket: key })),
-      revision: atEnd ? end : Number(rows.at(-1)?.revision ?? end),
+      revision: atEnd ? lastRevision : Number(rows.at(-1)?.revision ?? lastRevision),
       atEnd
     }
   },

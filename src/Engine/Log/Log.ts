@@ -14,9 +14,9 @@ export interface LogService {
     query: EventQuery,
     maySee?: (event: FoundEvent) => boolean
   ) => Effect.Effect<FoundEvents, StoreError>
-  /** The event with an id; `undefined` when there is none. */
+  /** The event with this id; `undefined` when there is none. */
   readonly get: (environment: string, eventId: string) => Effect.Effect<FoundEvent | undefined, StoreError>
-  /** The position in the log of the event with an id. */
+  /** The position in the log of the event with this id; `undefined` when there is none. */
   readonly positionOf: (environment: string, eventId: string) => Effect.Effect<number | undefined, StoreError>
 }
 

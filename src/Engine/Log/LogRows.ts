@@ -177,7 +177,7 @@ const FIND_NEWEST_EVENT_OF_NAME = statement(
   "SELECT max(position) AS position FROM events WHERE environment = ? AND kind = ? AND name = ?"
 )
 
-/** Position of the newest row of a kind whose name matches one of the patterns; 0 when there is none. */
+/** The position of the newest row of a kind whose name matches one of the patterns; 0 when there is none. */
 export function* newestPosition(
   environment: number,
   kind: LogEntryKind,

@@ -10,7 +10,8 @@ import {
   type DeadLetter,
   type ProjectionsApi,
   type ProjectionStateResult,
-  type ProjectionStatusInfo
+  type ProjectionStatusInfo,
+  stateOfNothing
 } from "../../Client/Projections.ts"
 import {
   type EngineError,
@@ -132,7 +133,7 @@ export const makeClients = (store: StoreService, waitUntilFound: WaitUntilFound)
             const result: ProjectionStateResult = {
               name,
               partition,
-              state: state === undefined ? {} : decodeJson(state.state),
+              state: state === undefined ? stateOfNothing(info.mode, options) : decodeJson(state.state),
               ...(state === undefined
                 ? {}
                 : { lastEventId: state.eventId, lastEventTime: new Date(state.eventTime).toISOString() }),

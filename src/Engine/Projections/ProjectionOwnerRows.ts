@@ -147,8 +147,8 @@ const CLEAR_OWNER = statement(
 export const releaseProjection = inEnvironment(
   "releaseProjection",
   function* (tx: Transaction, { environment, name, token }: ProjectionToken): Program<void> {
-    const released = yield* affected(CLEAR_OWNER, tx.environment(environment), name, token)
-    if (released > 0) markProjection(tx, environment, name)
+    const releasedCount = yield* affected(CLEAR_OWNER, tx.environment(environment), name, token)
+    if (releasedCount > 0) markProjection(tx, environment, name)
   },
   (token) => `release projection "${token.name}"`
 )

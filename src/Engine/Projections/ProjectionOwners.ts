@@ -70,17 +70,17 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
       const { environment, leaseMs, registration, workerId } = request
       yield* checked(() => checkRegistration(registration))
       let owner = ""
-      let until = Number.POSITIVE_INFINITY
+      let ownedUntil = Number.POSITIVE_INFINITY
       const granted = yield* waitUntilFound(
         [projectionKey(environment, registration.name)],
         waitMs,
         Effect.map(store.write(ProjectionOwnerRows.claimProjection({ ...request, workerId })), (claimed) => {
           if (claimed._tag === "Granted") return claimed.lease
           owner = claimed.owner
-          until = claimed.until ?? Number.POSITIVE_INFINITY
+          ownedUntil = claimed.until ?? Number.POSITIVE_INFINITY
           return undefined
         }),
-        () => until
+        () => ownedUntil
       )
       if (granted === undefined) return { _tag: "Busy", owner }
       return {

@@ -69,15 +69,15 @@ export const saveProjection = inEnvironment(
     for (const position of save.resolved) {
       yield* write(DELETE_DEAD_LETTER, row.key!, position)
     }
-    const last = save.failing ?? save.deadLetters.at(-1)
+    const lastFailure = save.failing ?? save.deadLetters.at(-1)
     yield* write(
       UPDATE_POSITION,
       save.to,
       save.failing?.position ?? null,
       save.failing?.failures ?? 0,
-      last === undefined ? null : JSON.stringify(last.error),
-      last?.position ?? null,
-      last === undefined ? null : now,
+      lastFailure === undefined ? null : JSON.stringify(lastFailure.error),
+      lastFailure?.position ?? null,
+      lastFailure === undefined ? null : now,
       save.to,
       id,
       now,
@@ -113,15 +113,15 @@ function* checkSave(
     return yield* refuseAs(`position ${to} is beyond the end of the log`)
   if (states.length > 0 && row.mode === "external")
     return yield* refuseAs("an external projection has no state")
-  const seen = new Set<string>()
+  const seenPartitions = new Set<string>()
   for (const { partition, position } of states) {
-    if (seen.has(partition)) return yield* refuseAs(`it has two states of partition "${partition}"`)
-    seen.add(partition)
-    const stored = Number((yield* findState(row, partition))?.position ?? 0)
+    if (seenPartitions.has(partition)) return yield* refuseAs(`it has two states of partition "${partition}"`)
+    seenPartitions.add(partition)
+    const storedPosition = Number((yield* findState(row, partition))?.position ?? 0)
     // a retried dead letter changes a state, but not the position
-    if (resolved.length > 0 ? position < stored : position <= stored || position <= from) {
+    if (resolved.length > 0 ? position < storedPosition : position <= storedPosition || position <= from) {
       return yield* refuseAs(
-        `the state of partition "${partition}" is at position ${position}, but position ${Math.max(stored, from)} is already stored`
+        `the state of partition "${partition}" is at position ${position}, but position ${Math.max(storedPosition, from)} is already stored`
       )
     }
     if (position > to && resolved.length === 0)

@@ -154,10 +154,10 @@ function* firstPartitionOf(row: Row, page: LogPage, limit: number): Program<Part
   const positions = new Map<string, number>()
   for (const event of page.entries) {
     const eventPartition = partitionIn(row, event)
-    const stored =
+    const storedPosition =
       positions.get(eventPartition) ?? Number((yield* findState(row, eventPartition))?.position ?? 0)
-    positions.set(eventPartition, stored)
-    if (row.mode === "managed" && event.position <= stored) {
+    positions.set(eventPartition, storedPosition)
+    if (row.mode === "managed" && event.position <= storedPosition) {
       if (partition === undefined) doneTo = event.position
       continue
     }
@@ -213,15 +213,15 @@ export const saveTokenless = inEnvironment(
     const event = toEntry(found)
     const now = tx.now()
     const partition = partitionIn(row, event)
-    const stored =
+    const storedPosition =
       row.mode === "external"
         ? Number(row.position)
         : Number((yield* findState(row, partition))?.position ?? 0)
-    if (position <= Math.max(stored, Number(row.position))) {
+    if (position <= Math.max(storedPosition, Number(row.position))) {
       return yield* refuseSave(
         tx,
         target,
-        `position ${position} was saved before: the projection is at position ${Math.max(stored, Number(row.position))}`
+        `position ${position} was saved before: the projection is at position ${Math.max(storedPosition, Number(row.position))}`
       )
     }
     if (row.mode === "managed") {

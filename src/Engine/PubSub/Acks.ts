@@ -5,7 +5,7 @@
 import * as Effect from "effect/Effect"
 import { MAX_FAILURE, MAX_REDELIVER_MS, type WSServerMessage } from "../../Protocol/Subscriptions.ts"
 import { show } from "../../Show.ts"
-import type { Subscribed } from "./Subscriber.ts"
+import type { OpenSubscription } from "./Subscriber.ts"
 
 /** What acks need of their connection. */
 interface AckSink {
@@ -16,12 +16,12 @@ interface AckSink {
 }
 
 export class Acks {
-  readonly #subscriptions: ReadonlyMap<string, { readonly subscribed: Subscribed }>
+  readonly #subscriptions: ReadonlyMap<string, { readonly subscription: OpenSubscription }>
   readonly #sink: AckSink
 
   constructor(
     /** The subscriptions of the connection, by id. */
-    subscriptions: ReadonlyMap<string, { readonly subscribed: Subscribed }>,
+    subscriptions: ReadonlyMap<string, { readonly subscription: OpenSubscription }>,
     sink: AckSink
   ) {
     this.#subscriptions = subscriptions
@@ -48,12 +48,12 @@ export class Acks {
       })
     }
     const candidates = [...this.#subscriptions.values()].filter(
-      ({ subscribed }) => subscriptionId === undefined || subscribed.id === subscriptionId
+      ({ subscription }) => subscriptionId === undefined || subscription.id === subscriptionId
     )
-    const holder = candidates.find(({ subscribed }) => subscribed.isInFlight(eventId))?.subscribed
+    const holder = candidates.find(({ subscription }) => subscription.isInFlight(eventId))?.subscription
     const notHeld = notHeldError(eventId)
     if (holder === undefined) {
-      for (const { subscribed } of candidates) subscribed.noteSignOfLife()
+      for (const { subscription } of candidates) subscription.noteSignOfLife()
       this.#sink.countStaleAck()
       return answer(notHeld)
     }
@@ -87,12 +87,12 @@ export class Acks {
           "An in-progress message needs a subscriptionId, and an eventId or a list `except` of event ids"
       })
     }
-    const subscribed = this.#subscriptions.get(subscriptionId)?.subscribed
+    const subscription = this.#subscriptions.get(subscriptionId)?.subscription
     const notHeld = eventId === undefined ? undefined : notHeldError(eventId)
     // the subscription has ended in the meantime, and so holds no deliveries
-    if (subscribed === undefined) return answer(notHeld)
+    if (subscription === undefined) return answer(notHeld)
     this.#sink.run(
-      Effect.match(subscribed.extend(eventId === undefined ? { except } : { only: eventId }), {
+      Effect.match(subscription.extend(eventId === undefined ? { except } : { only: eventId }), {
         onSuccess: (count) => answer(count > 0 ? undefined : notHeld),
         onFailure: (error) => answer({ code: error.code, message: error.message })
       })

@@ -18,7 +18,7 @@ import type { ItemEncoding, Item } from "./Feed.ts"
 import { type Group, Member } from "./Group.ts"
 import { findStartPosition } from "./StartPosition.ts"
 import { readRequest, type SubscribeRequest } from "./SubscribeRequest.ts"
-import { type ConnectionSink, type Subscribed, Subscriber } from "./Subscriber.ts"
+import { type ConnectionSink, type OpenSubscription, Subscriber } from "./Subscriber.ts"
 import type { SubscriptionHub } from "./SubscriptionHub.ts"
 import type { Target } from "./Target.ts"
 
@@ -66,9 +66,9 @@ export const connect = (
   options: ConnectionOptions = {}
 ): (() => void) => {
   const connection = new Connection(hub, environment, wire, options, hub.nextConnectionId(), () =>
-    hub.left(connection)
+    hub.removeConnection(connection)
   )
-  hub.joined(connection)
+  hub.addConnection(connection)
   return connection.checkAgain
 }
 
@@ -80,10 +80,10 @@ class Connection implements ConnectionSink {
   readonly #wireFormat: WireFormat | undefined
   readonly #id: string
   readonly #onEnd: () => void
-  readonly #byPattern = new Map<string, Subscribed | "pending">()
+  readonly #byPattern = new Map<string, OpenSubscription | "pending">()
   /** How many characters the filter of each subscription has, by the pattern of the subscription. */
   readonly #filterLengths = new Map<string, number>()
-  readonly #byId = new Map<string, { readonly subscribed: Subscribed; readonly target: Target }>()
+  readonly #byId = new Map<string, { readonly subscription: OpenSubscription; readonly target: Target }>()
   readonly #acks = new Acks(this.#byId, {
     sendMessage: (message) => this.#sendMessage(message),
     run: (effect) => this.run(effect),
@@ -115,7 +115,7 @@ class Connection implements ConnectionSink {
     }
     wire.onClose = () => this.#end()
     wire.onDrain = () => {
-      for (const { subscribed } of this.#byId.values()) subscribed.onDrain()
+      for (const { subscription } of this.#byId.values()) subscription.onDrain()
     }
   }
 
@@ -137,8 +137,8 @@ class Connection implements ConnectionSink {
   }
 
   handleFor(item: Item, subscriptionId: string): string {
-    for (const [id, { subscribed }] of this.#byId) {
-      if (id !== subscriptionId && subscribed.isInFlight(item.id)) return `${item.id}@${subscriptionId}`
+    for (const [id, { subscription }] of this.#byId) {
+      if (id !== subscriptionId && subscription.isInFlight(item.id)) return `${item.id}@${subscriptionId}`
     }
     return item.id
   }
@@ -166,9 +166,10 @@ class Connection implements ConnectionSink {
   /** The position of the client's slowest subscription to the log; `MAX_SAFE_INTEGER` when none is behind. */
   slowestPosition(): number {
     let position = Number.MAX_SAFE_INTEGER
-    for (const { subscribed, target } of this.#byId.values()) {
-      const { behindAt } = subscribed
-      if (target.source === "log" && behindAt !== undefined) position = Math.min(position, behindAt)
+    for (const { subscription, target } of this.#byId.values()) {
+      const { behindPosition } = subscription
+      if (target.source === "log" && behindPosition !== undefined)
+        position = Math.min(position, behindPosition)
     }
     return position
   }
@@ -176,7 +177,7 @@ class Connection implements ConnectionSink {
   consumersOf(topic: string): number {
     let count = 0
     for (const { target } of this.#byId.values()) {
-      if (target.source === "log" && target.kind !== "event" && target.fits(topic)) count++
+      if (target.source === "log" && target.kind !== "event" && target.matchesName(topic)) count++
     }
     return count
   }
@@ -194,7 +195,7 @@ class Connection implements ConnectionSink {
   #end(): void {
     if (this.isClosed) return
     this.isClosed = true
-    for (const one of this.#byId.values()) this.#close(one)
+    for (const entry of this.#byId.values()) this.#close(entry)
     this.#byId.clear()
     this.#byPattern.clear()
     this.#filterLengths.clear()
@@ -284,13 +285,13 @@ class Connection implements ConnectionSink {
     this.#byPattern.set(pattern, "pending")
     if (filter !== undefined) this.#filterLengths.set(pattern, filter.text.length)
     // the subscription is counted before it is open, so that the system events from now on are kept for it
-    this.#hub.countSystem(1, target)
+    this.#hub.countSystemSubscription(1, target)
     this.run(
       Effect.matchEffect(this.#open(request), {
         onSuccess: () => Effect.void,
         onFailure: (error) =>
           Effect.sync(() => {
-            this.#hub.countSystem(-1, target)
+            this.#hub.countSystemSubscription(-1, target)
             this.#byPattern.delete(pattern)
             this.#filterLengths.delete(pattern)
             refuse(error)
@@ -357,7 +358,7 @@ class Connection implements ConnectionSink {
           ? undefined
           : yield* hub.openGroup(environment, group, format, requestedAfter, request.after !== undefined)
       if (this.isClosed || this.#byPattern.get(pattern) !== "pending") {
-        hub.countSystem(-1, format.target)
+        hub.countSystemSubscription(-1, format.target)
         return openedGroup?.retireIfEmpty()
       }
       const ackMode = request.ackMode ?? openedGroup?.settings.ackMode ?? "auto"
@@ -438,14 +439,20 @@ class Connection implements ConnectionSink {
     group.add(member)
   }
 
-  #close({ subscribed, target }: { readonly subscribed: Subscribed; readonly target: Target }): void {
-    subscribed.close()
-    this.#hub.countSystem(-1, target)
+  #close({
+    subscription,
+    target
+  }: {
+    readonly subscription: OpenSubscription
+    readonly target: Target
+  }): void {
+    subscription.close()
+    this.#hub.countSystemSubscription(-1, target)
   }
 
-  #addSubscription(subscribed: Subscribed, target: Target): void {
-    this.#byPattern.set(subscribed.pattern, subscribed)
-    this.#byId.set(subscribed.id, { subscribed, target })
+  #addSubscription(subscription: OpenSubscription, target: Target): void {
+    this.#byPattern.set(subscription.pattern, subscription)
+    this.#byId.set(subscription.id, { subscription, target })
   }
 
   #unsubscribe(id: unknown): void {
@@ -456,12 +463,12 @@ class Connection implements ConnectionSink {
 
   /** Removes a subscription. Returns whether it existed. */
   #removeSubscription(id: string): boolean {
-    const subscription = this.#byId.get(id)
-    if (subscription === undefined) return false
+    const entry = this.#byId.get(id)
+    if (entry === undefined) return false
     this.#byId.delete(id)
-    this.#byPattern.delete(subscription.subscribed.pattern)
-    this.#filterLengths.delete(subscription.subscribed.pattern)
-    this.#close(subscription)
+    this.#byPattern.delete(entry.subscription.pattern)
+    this.#filterLengths.delete(entry.subscription.pattern)
+    this.#close(entry)
     return true
   }
 }

@@ -230,7 +230,7 @@ export const RETRY_MS = 1000
 const MAX_CACHED_NAMES = 1000
 
 const matchesName = (target: Target, kind: Item["kind"], name: string): boolean =>
-  (target.kind === undefined || target.kind === kind) && target.fits(name)
+  (target.kind === undefined || target.kind === kind) && target.matchesName(name)
 
 /** Whether an item whose kind and name match also belongs to the requested entity, if one is requested, and passes the filter. */
 const passesFilter = (

@@ -9,12 +9,12 @@ import { makeFilter } from "./Filter.ts"
 import { redeliveryOf, settingsOf } from "./SubscriptionSettings.ts"
 import {
   backlogLimit,
-  givenUp,
-  type InProgress,
+  givenUpMessage,
+  type InProgressSelection,
   type ConnectionSink,
   type Settlement,
-  slowConsumer,
-  type Subscribed
+  slowConsumerMessage,
+  type OpenSubscription
 } from "./Subscriber.ts"
 import * as GroupInspection from "./GroupInspection.ts"
 import * as DeliveryRows from "./DeliveryRows.ts"
@@ -307,7 +307,7 @@ export interface MemberOptions {
   readonly joinedAt: number
 }
 
-export class Member implements Subscribed {
+export class Member implements OpenSubscription {
   readonly id: string
   readonly pattern: string
   readonly holder: string
@@ -409,7 +409,7 @@ export class Member implements Subscribed {
     const mode = this.options.backpressure ?? this.#group.settings.backpressure
     if (this.#isWarned || mode !== "buffer" || !this.isSlow) return
     this.#isWarned = true
-    this.#sink.sendError(this.id, "SLOW_CONSUMER", slowConsumer(this.pattern), true)
+    this.#sink.sendError(this.id, "SLOW_CONSUMER", slowConsumerMessage(this.pattern), true)
   }
 
   /** Ends the member, because the group is gone. */
@@ -431,7 +431,7 @@ export class Member implements Subscribed {
   }
 
   warnOfGivenUp(id: string, attempts: number): void {
-    this.#sink.sendError(this.id, "REDELIVERIES_EXHAUSTED", givenUp(id, attempts), true)
+    this.#sink.sendError(this.id, "REDELIVERIES_EXHAUSTED", givenUpMessage(id, attempts), true)
   }
 
   isInFlight(handle: string): boolean {
@@ -479,12 +479,12 @@ export class Member implements Subscribed {
     this.#window = isQuick ? Math.min(this.#window + 1, this.#group.settings.maxInflight) : capacity
   }
 
-  extend(which: InProgress): Effect.Effect<number, StoreError> {
+  extend(which: InProgressSelection): Effect.Effect<number, StoreError> {
     // the member counts as heard only when the extension is stored: a delivery that is due before that goes to another member
     return Effect.tap(this.#extend(which), () => Effect.sync(() => this.noteSignOfLife()))
   }
 
-  #extend(which: InProgress): Effect.Effect<number, StoreError> {
+  #extend(which: InProgressSelection): Effect.Effect<number, StoreError> {
     const { holder } = this
     const { environment } = this.#group
     const { ackWaitMs: ackMs } = this.options

@@ -59,8 +59,8 @@ export const claimDeliveries = inEnvironment(
         nextDueAt: Number.POSITIVE_INFINITY
       }
 
-    const due = yield* all(LIST_DUE_DELIVERIES, group.environment!, demand.group, now, PAGE)
-    for (const row of due) {
+    const dueDeliveries = yield* all(LIST_DUE_DELIVERIES, group.environment!, demand.group, now, PAGE)
+    for (const row of dueDeliveries) {
       // a due delivery that still has a holder has timed out, which is counted as a failure now
       const failures = Number(row.failures) + (row.holder === null ? 0 : 1)
       if (row.holder !== null) rotation.noteTimedOut(String(row.holder))
@@ -83,7 +83,8 @@ export const claimDeliveries = inEnvironment(
 
     const mayFindMore =
       rotation.hasRoom &&
-      (due.length === PAGE || (yield* claimNextRows(tx, demand.group, group, rotation, now, deliveries)))
+      (dueDeliveries.length === PAGE ||
+        (yield* claimNextRows(tx, demand.group, group, rotation, now, deliveries)))
     // only later times count: a delivery that is already due, and was not given out, waits for a member with room
     const next = yield* get(FIND_NEXT_DUE_TIME, demand.group, now)
     return {

@@ -74,12 +74,12 @@ export const retryDeadLetters = inEnvironment(
   ): Program<number, ConsumerGroupNotFoundError | ValidationError> {
     const row = yield* findGroup(tx, group)
     const key = Number(row.key)
-    const which = `FROM group_dead_letters WHERE consumer_group = ?1 AND (CAST(?2 AS BIGINT) IS NULL OR position = ?2)
+    const fromAndWhere = `FROM group_dead_letters WHERE consumer_group = ?1 AND (CAST(?2 AS BIGINT) IS NULL OR position = ?2)
     AND EXISTS (SELECT 1 FROM events WHERE events.position = group_dead_letters.position AND environment = ?3)`
     const count = yield* affected(
       variant(
         "GroupDeadLetters.retryDeadLetters",
-        `INSERT INTO deliveries (consumer_group, position, due_at) SELECT consumer_group, position, ?4 ${which}`
+        `INSERT INTO deliveries (consumer_group, position, due_at) SELECT consumer_group, position, ?4 ${fromAndWhere}`
       ),
       key,
       position ?? null,
@@ -88,7 +88,7 @@ export const retryDeadLetters = inEnvironment(
     )
     if (count === 0) return 0
     yield* write(
-      variant("GroupDeadLetters.retryDeadLetters", `DELETE ${which}`),
+      variant("GroupDeadLetters.retryDeadLetters", `DELETE ${fromAndWhere}`),
       key,
       position ?? null,
       row.environment!

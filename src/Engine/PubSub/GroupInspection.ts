@@ -144,14 +144,14 @@ export const updateGroup = inEnvironment(
     const key = Number(row.key)
     const { filter, metadata, paused, settings } = change
     if (filter !== undefined || metadata !== undefined || settings !== undefined) {
-      const changed = Object.entries({ ...setupOf(row).settings, ...settings }).filter(
+      const settingEntries = Object.entries({ ...setupOf(row).settings, ...settings }).filter(
         ([, value]) => value !== null
       )
       yield* write(
         UPDATE_SETTINGS,
         filter === undefined ? row.filter! : filter,
         metadata === undefined ? row.metadata! : metadata,
-        JSON.stringify(Object.fromEntries(changed)),
+        JSON.stringify(Object.fromEntries(settingEntries)),
         tx.now(),
         key
       )

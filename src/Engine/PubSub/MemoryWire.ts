@@ -73,14 +73,14 @@ class WireEnd implements Wire {
   }
 
   #deliver(): void {
-    const before = this.#bytes
+    const bytesBefore = this.#bytes
     for (let n = 0; n < BURST && !this.#isPaused; n++) {
       const frame = this.#queue.shift()
       if (frame === undefined) break
       this.#bytes -= frame.bytes
       this.onText(frame.text)
     }
-    if (before > 0 && this.#bytes === 0) this.otherEnd?.onDrain()
+    if (bytesBefore > 0 && this.#bytes === 0) this.otherEnd?.onDrain()
     if (this.#closing !== undefined && (this.#queue.length === 0 || this.#isPaused)) {
       const { code, reason } = this.#closing
       const { onClose } = this

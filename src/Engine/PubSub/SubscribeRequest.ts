@@ -70,7 +70,7 @@ export const readRequest = (
   }
   const { consumerGroup, filter, namespace = "default" } = options
   const target = readTargetOfRequest(pattern, consumerGroup !== undefined)
-  // `readPattern` has refused everything that is not a string
+  // `readTargetOfRequest` has refused everything that is not a string
   const text = String(pattern)
   const resumes = isObject(resume)
   const origin = { source: target.source, epoch, isShared }

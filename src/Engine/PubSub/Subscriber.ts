@@ -3,7 +3,7 @@
  * all subscribers share. When the connection falls behind, the subscription drops items (with backpressure `drop`), or reads the
  * log by itself. Items that wait are then in the log and not in memory.
  */
-import * as Effect from "effect/Effect"
+import * as settlement from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import { MAX_EXPRESSION_STEPS, expressionSteps } from "../../ExpressionBudget.ts"
 import {
@@ -44,7 +44,7 @@ export interface ConnectionSink {
   readonly handleFor: (item: Item, subscriptionId: string) => string
   /** Calls `f` after the delay. Returns a function that cancels the call. */
   readonly schedule: (delayMs: number, f: () => void) => () => void
-  readonly run: (effect: Effect.Effect<void>) => void
+  readonly run: (effect: settlement.Effect<void>) => void
 }
 
 /** How the client has settled a delivery. */
@@ -57,18 +57,18 @@ export interface Settlement {
 }
 
 /** Which deliveries are in progress, by their handles: only one, or all except some. */
-export type InProgress = { readonly only: string } | { readonly except: ReadonlyArray<string> }
+export type InProgressSelection = { readonly only: string } | { readonly except: ReadonlyArray<string> }
 
 /** A subscription of a connection. */
-export interface Subscribed {
+export interface OpenSubscription {
   readonly id: string
   readonly pattern: string
   /** Whether the delivery is in flight: held by the client or, without a group, waiting to be sent again. */
   readonly isInFlight: (handle: string) => boolean
   /** Settles a delivery. Returns whether it was in flight. */
-  readonly settle: (handle: string, as: Settlement) => Effect.Effect<boolean, StoreError>
+  readonly settle: (handle: string, as: Settlement) => settlement.Effect<boolean, StoreError>
   /** Extends deliveries that are in progress: one of them, or all but some. Returns how many were extended. */
-  readonly extend: (which: InProgress) => Effect.Effect<number, StoreError>
+  readonly extend: (which: InProgressSelection) => settlement.Effect<number, StoreError>
   /** Called at a sign that the client is alive, such as an ack of an event that is not in flight. Only groups need this. */
   readonly noteSignOfLife: () => void
   readonly onDrain: () => void
@@ -77,7 +77,7 @@ export interface Subscribed {
    * The position of the subscription while it reads the log by itself; `undefined` while it is live. Groups keep positions of
    * their own.
    */
-  readonly behindAt?: number | undefined
+  readonly behindPosition?: number | undefined
 }
 
 /** How many bytes may wait in a connection before a subscription with this backpressure mode sends no more items. */
@@ -92,7 +92,7 @@ interface Delivery {
   readonly cancel: () => void
 }
 
-export class Subscriber implements Subscribed, Listener {
+export class Subscriber implements OpenSubscription, Listener {
   readonly id: string
   readonly pattern: string
   readonly #format: ItemFormat
@@ -103,7 +103,7 @@ export class Subscriber implements Subscribed, Listener {
   }
   readonly #sink: ConnectionSink
   readonly #feed: () => Feed
-  readonly #read: (after: number) => Effect.Effect<ItemPage, StoreError>
+  readonly #read: (after: number) => settlement.Effect<ItemPage, StoreError>
   readonly #inFlight = new Map<string, Delivery>()
   readonly #limit: number
   /** The position up to which everything was sent or skipped. */
@@ -125,7 +125,7 @@ export class Subscriber implements Subscribed, Listener {
     },
     sink: ConnectionSink,
     feed: () => Feed,
-    read: (after: number) => Effect.Effect<ItemPage, StoreError>
+    read: (after: number) => settlement.Effect<ItemPage, StoreError>
   ) {
     this.id = format.subscriptionId
     this.pattern = pattern
@@ -142,7 +142,7 @@ export class Subscriber implements Subscribed, Listener {
     this.#sink.run(this.#readLog)
   }
 
-  get behindAt(): number | undefined {
+  get behindPosition(): number | undefined {
     return this.#leaveFeed === undefined ? this.#cursor : undefined
   }
 
@@ -159,7 +159,7 @@ export class Subscriber implements Subscribed, Listener {
         return
       }
       if (this.#options.backpressure === "buffer" && this.#sink.backlog >= this.#limit) {
-        this.#sink.sendError(this.id, "SLOW_CONSUMER", slowConsumer(this.pattern), true)
+        this.#sink.sendError(this.id, "SLOW_CONSUMER", slowConsumerMessage(this.pattern), true)
       }
       this.#leaveFeed?.()
       this.#leaveFeed = undefined
@@ -167,7 +167,7 @@ export class Subscriber implements Subscribed, Listener {
       return
     }
     this.#cursor = item.position
-    this.#tellDropped()
+    this.#sendDropped()
     this.#deliver(item, 1, frame)
   }
 
@@ -184,27 +184,27 @@ export class Subscriber implements Subscribed, Listener {
   noteSignOfLife(): void {}
 
   onDrain(): void {
-    this.#goOn()
+    this.#continueSending()
   }
 
   isInFlight(handle: string): boolean {
     return this.#inFlight.has(handle)
   }
 
-  settle(handle: string, { how, redeliverMs = REDELIVER_MS }: Settlement): Effect.Effect<boolean> {
-    return Effect.sync(() => {
+  settle(handle: string, { how, redeliverMs = REDELIVER_MS }: Settlement): settlement.Effect<boolean> {
+    return settlement.sync(() => {
       const delivery = this.#inFlight.get(handle)
       if (delivery === undefined) return false
       delivery.cancel()
       if (how === "nak") this.#schedule(handle, { ...delivery, isHeld: false }, redeliverMs)
       else this.#inFlight.delete(handle)
-      this.#goOn()
+      this.#continueSending()
       return true
     })
   }
 
-  extend(which: InProgress): Effect.Effect<number> {
-    return Effect.sync(() => {
+  extend(which: InProgressSelection): settlement.Effect<number> {
+    return settlement.sync(() => {
       const handles =
         "only" in which
           ? [which.only]
@@ -242,15 +242,15 @@ export class Subscriber implements Subscribed, Listener {
   }
 
   /** Sends further items, because the connection may have room again. */
-  #goOn(): void {
+  #continueSending(): void {
     if (this.#isClosed || !this.#hasRoom) return
-    this.#tellDropped()
+    this.#sendDropped()
     if (!this.#waitsForRoom) return
     this.#waitsForRoom = false
     this.#sink.run(this.#readLog)
   }
 
-  #tellDropped(): void {
+  #sendDropped(): void {
     if (this.#droppedCount === 0) return
     const dropped = this.#droppedCount
     this.#droppedCount = 0
@@ -280,43 +280,45 @@ export class Subscriber implements Subscribed, Listener {
     const cancel = this.#sink.schedule(delayMs, () => {
       this.#inFlight.delete(handle)
       if (attempt <= MAX_REDELIVERIES) return this.#deliver(item, attempt + 1)
-      this.#sink.sendError(this.id, "REDELIVERIES_EXHAUSTED", givenUp(item.id, attempt), true)
-      this.#goOn()
+      this.#sink.sendError(this.id, "REDELIVERIES_EXHAUSTED", givenUpMessage(item.id, attempt), true)
+      this.#continueSending()
     })
     this.#inFlight.set(handle, { ...delivery, cancel })
   }
 
-  readonly #readLog: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
-    while (!this.#isClosed) {
-      if (!this.#hasRoom) {
-        this.#waitsForRoom = true
-        return
+  readonly #readLog: settlement.Effect<void> = settlement
+    .gen({ self: this }, function* () {
+      while (!this.#isClosed) {
+        if (!this.#hasRoom) {
+          this.#waitsForRoom = true
+          return
+        }
+        const page = yield* this.#read(this.#cursor)
+        if (this.#isClosed) return
+        if (hasGap(page, this.#format)) this.onGap()
+        const stepsBefore = expressionSteps()
+        const stoppedEarly = page.items.some((item) => {
+          if (!this.#hasRoom) return true
+          // filters may take long: the rest of the page is read again when other work has had its turn
+          if (expressionSteps() - stepsBefore > MAX_EXPRESSION_STEPS) return true
+          this.#cursor = item.position
+          if (accepts(this.#format, item) && this.#isAllowed(item)) this.#deliver(item, 1)
+          return false
+        })
+        if (stoppedEarly) yield* settlement.yieldNow
+        if (!stoppedEarly) this.#cursor = Math.max(this.#cursor, page.position)
+        if (!stoppedEarly && page.atEnd && this.#join()) return
       }
-      const page = yield* this.#read(this.#cursor)
-      if (this.#isClosed) return
-      if (hasGap(page, this.#format)) this.onGap()
-      const before = expressionSteps()
-      const stoppedEarly = page.items.some((item) => {
-        if (!this.#hasRoom) return true
-        // filters may take long: the rest of the page is read again when other work has had its turn
-        if (expressionSteps() - before > MAX_EXPRESSION_STEPS) return true
-        this.#cursor = item.position
-        if (accepts(this.#format, item) && this.#isAllowed(item)) this.#deliver(item, 1)
-        return false
-      })
-      if (stoppedEarly) yield* Effect.yieldNow
-      if (!stoppedEarly) this.#cursor = Math.max(this.#cursor, page.position)
-      if (!stoppedEarly && page.atEnd && this.#join()) return
-    }
-  }).pipe(
-    Effect.catch((error) =>
-      Effect.sync(() => {
-        this.#sink.sendError(this.id, "INTERNAL_ERROR", `The log cannot be read: ${error.message}`, true)
-        this.#waitsForRoom = true
-        this.#sink.schedule(1000, () => this.#goOn())
-      })
+    })
+    .pipe(
+      settlement.catch((error) =>
+        settlement.sync(() => {
+          this.#sink.sendError(this.id, "INTERNAL_ERROR", `The log cannot be read: ${error.message}`, true)
+          this.#waitsForRoom = true
+          this.#sink.schedule(1000, () => this.#continueSending())
+        })
+      )
     )
-  )
 
   /** Joins the feed if this subscription has seen everything that the feed has passed on. Returns whether it has joined. */
   #join(): boolean {
@@ -329,8 +331,8 @@ export class Subscriber implements Subscribed, Listener {
   }
 }
 
-export const slowConsumer = (pattern: string): string =>
+export const slowConsumerMessage = (pattern: string): string =>
   `The client reads "${pattern}" too slowly: the events that follow wait in the engine, and are sent as fast as the client reads them`
 
-export const givenUp = (id: string, attempts: number): string =>
+export const givenUpMessage = (id: string, attempts: number): string =>
   `Event ${id} will not be delivered again: it was delivered ${attempts === 1 ? "once" : `${attempts} times`} and never acked`

@@ -73,11 +73,11 @@ export class SubscriptionHub {
     return `${this.system.epoch}.${++this.#connectionCount}`
   }
 
-  joined(connection: HubConnection): void {
+  addConnection(connection: HubConnection): void {
     this.#connections.add(connection)
   }
 
-  left(connection: HubConnection): void {
+  removeConnection(connection: HubConnection): void {
     this.#connections.delete(connection)
   }
 
@@ -119,14 +119,14 @@ export class SubscriptionHub {
 
   /** The position up to which every subscription to the log has got its items, by environment. */
   get deliveredPositions(): { readonly [environment: string]: number } {
-    const delivered: { [environment: string]: number } = {}
+    const positions: { [environment: string]: number } = {}
     for (const connection of this.#connections) {
       const { environment } = connection
       const feed = this.#feeds.get(JSON.stringify(["log", environment]))
       const position = Math.min(connection.slowestPosition(), feed?.position ?? this.#head)
-      delivered[environment] = Math.min(delivered[environment] ?? position, position)
+      positions[environment] = Math.min(positions[environment] ?? position, position)
     }
-    return delivered
+    return positions
   }
 
   /** The newest position of the source (the log or the system events) of a target. */
@@ -152,7 +152,7 @@ export class SubscriptionHub {
    * Counts a subscription to system events that begins (1) or ends (-1). While there are any, the store announces steps too. While
    * there are some whose pattern may match states of projections, the store announces these states too.
    */
-  countSystem(change: 1 | -1, { mayMatchStates, source }: Target): void {
+  countSystemSubscription(change: 1 | -1, { mayMatchStates, source }: Target): void {
     if (source !== "system") return
     if (mayMatchStates === true) {
       this.#stateSubscriptions += change
@@ -303,8 +303,8 @@ export class SubscriptionHub {
         : this.store.write(GroupRows.openGroup(request))
     ).pipe(
       Effect.flatMap((state): Effect.Effect<Group, IronflowError> => {
-        if (state === undefined) return Effect.fail(deletedMeanwhile(group.name))
-        const made = new Group(
+        if (state === undefined) return Effect.fail(deletedMeanwhileError(group.name))
+        const newGroup = new Group(
           { environment, key: state.key, name: group.name, setup: state },
           format,
           () => this.feedFor(environment, format.target),
@@ -316,11 +316,11 @@ export class SubscriptionHub {
           },
           () => {
             this.#groups.delete(identity)
-            if (this.#openGroups.get(made.key) === made) this.#openGroups.delete(made.key)
+            if (this.#openGroups.get(newGroup.key) === newGroup) this.#openGroups.delete(newGroup.key)
           }
         )
-        this.#openGroups.set(made.key, made)
-        return Effect.succeed(made)
+        this.#openGroups.set(newGroup.key, newGroup)
+        return Effect.succeed(newGroup)
       }),
       Effect.tapError(() => Effect.sync(() => this.#groups.delete(identity))),
       Effect.onExit((exit) => Effect.sync(() => Deferred.doneUnsafe(opened, exit)))
@@ -330,7 +330,7 @@ export class SubscriptionHub {
 
 const DELETED = "CONSUMER_GROUP_DELETED"
 
-const deletedMeanwhile = (name: string): IronflowError =>
+const deletedMeanwhileError = (name: string): IronflowError =>
   new SubscriptionError(
     `Consumer group "${name}" was deleted while this client was away: subscribe again to create a new one, which begins at the end of the log unless \`replay\` is given`,
     { code: DELETED, retryable: false }

@@ -53,18 +53,18 @@ export const readSettings = (
   given: { readonly [Name in keyof GroupSettings]?: unknown },
   { mayBeNull }: { readonly mayBeNull: boolean }
 ): Change => {
-  const read = <A>(name: keyof GroupSettings, check: (value: unknown) => A) => {
+  const readSetting = <A>(name: keyof GroupSettings, check: (value: unknown) => A) => {
     const value = given[name]
     if (value === undefined) return {}
     return { [name]: value === null && mayBeNull ? null : check(value) }
   }
   return {
-    ...read("ackMode", (value) => oneOf("ackMode", ackModes, value)),
-    ...read("backpressure", (value) => oneOf("backpressure", groupModes, value)),
-    ...read("buffer", readBuffer),
-    ...read("maxInflight", (value) => integer("maxInflight", value, 1, 1000)),
-    ...read("maxRedeliveries", (value) => integer("maxRedeliveries", value, 0, 1000)),
-    ...read("redeliverDelayMs", (value) => integer("redeliverDelayMs", value, 0, MAX_REDELIVER_MS))
+    ...readSetting("ackMode", (value) => oneOf("ackMode", ackModes, value)),
+    ...readSetting("backpressure", (value) => oneOf("backpressure", groupModes, value)),
+    ...readSetting("buffer", readBuffer),
+    ...readSetting("maxInflight", (value) => integer("maxInflight", value, 1, 1000)),
+    ...readSetting("maxRedeliveries", (value) => integer("maxRedeliveries", value, 0, 1000)),
+    ...readSetting("redeliverDelayMs", (value) => integer("redeliverDelayMs", value, 0, MAX_REDELIVER_MS))
   }
 }
 

@@ -10,7 +10,7 @@ export interface Target {
   readonly kind?: LogEntryKind
   /** The pattern that names of events, topics or system topics must match. */
   readonly names: string
-  readonly fits: (name: string) => boolean
+  readonly matchesName: (name: string) => boolean
   /** Whether the pattern is about projections in particular. Then lost states of projections are a gap for the subscription. */
   readonly isForStates?: boolean
   /** Whether the pattern may match states of projections. */
@@ -30,7 +30,7 @@ export const readTarget = (pattern: unknown): Target => {
   if (pattern.startsWith("topic:")) return target("log", pattern.slice("topic:".length), "message")
   if (pattern.startsWith("entity:")) {
     const path = checkPattern(pattern.slice("entity:".length), "pattern of the subscription")
-    checkReach(path)
+    checkTokenCount(path)
     return { ...target("log", ">", "event"), matchesEntity: compilePattern(path) }
   }
   if (/^system(\.|$)/.test(pattern)) {
@@ -70,7 +70,7 @@ export const checkGroupTarget = (target: Target): Target => {
 }
 
 /** Throws `ValidationError` for a pattern that has too few tokens to match any `<type>.<id>.<name>`. */
-const checkReach = (path: string): void => {
+const checkTokenCount = (path: string): void => {
   const tokens = path.split(".")
   if (tokens.length >= 3 || tokens.at(-1) === ">") return
   const suggestion = tokens.length === 2 ? `${path}.>` : `<type>.${path}.>" or "entity:${path}.>`
@@ -81,5 +81,5 @@ const checkReach = (path: string): void => {
 
 const target = (source: Target["source"], names: string, kind?: LogEntryKind): Target => {
   checkPattern(names, "pattern of the subscription")
-  return { source, names, fits: compilePattern(names), ...(kind === undefined ? {} : { kind }) }
+  return { source, names, matchesName: compilePattern(names), ...(kind === undefined ? {} : { kind }) }
 }

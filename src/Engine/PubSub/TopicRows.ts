@@ -87,7 +87,7 @@ const readTopic = inEnvironment(
 /** How many consumer groups one call of {@link readLagOfTopic} reads at most. */
 const GROUPS_PER_CALL = 1000
 /** Maximum number of these groups whose lag one call counts. Counting takes a few milliseconds. */
-const COUNTED_PER_CALL = 4
+const MAX_COUNTED_PER_CALL = 4
 
 const LIST_GROUPS = statement(
   "TopicRows.listGroups",
@@ -118,12 +118,12 @@ const readLagOfTopic = inEnvironment(
     if (key === undefined) return { lag: 0 }
     const groups = yield* all(LIST_GROUPS, key, after, GROUPS_PER_CALL)
     let lag = 0
-    let counted = 0
+    let countedGroups = 0
     for (const group of groups) {
       if (group.kind === LogKind.event || !matchesPattern(String(group.names), topic)) continue
       const row = yield* get(COUNT_WAITING_MESSAGES, key, topic, group.cursor!, group.key!)
       lag = Math.max(lag, Number(row?.lag))
-      if (++counted === COUNTED_PER_CALL) return { lag, next: Number(group.key) }
+      if (++countedGroups === MAX_COUNTED_PER_CALL) return { lag, next: Number(group.key) }
     }
     return { lag, ...(groups.length < GROUPS_PER_CALL ? {} : { next: Number(groups.at(-1)!.key) }) }
   },
@@ -191,24 +191,24 @@ export const deleteOldMessages = inEnvironment(
     const environmentKey = tx.findEnvironment(environment)
     if (environmentKey === undefined) return { deleted: 0 }
     const storedBefore = tx.settledNow() - limits.keepMs
-    let left = limit
-    let last = after
+    let remaining = limit
+    let lastTopic = after
     const topics = yield* all(LIST_TOPICS_WITH_MESSAGES, environmentKey, after, TOPICS_PER_SWEEP)
     for (const topic of topics) {
       let excess = Number(topic.bytes) - limits.topicBytes
-      const oldest = yield* all(LIST_OLDEST_MESSAGES, environmentKey, topic.name!, left)
+      const oldest = yield* all(LIST_OLDEST_MESSAGES, environmentKey, topic.name!, remaining)
       for (const { position, timestamp, bytes } of oldest) {
         if (Number(timestamp) >= storedBefore && excess <= 0) break
         yield* write(DELETE_MESSAGE, position!, environmentKey)
         yield* write(SUBTRACT_MESSAGE_FROM_TOPIC, bytes!, environmentKey, topic.name!)
         excess -= Number(bytes)
-        left--
+        remaining--
       }
       // the next call deletes the rest of this topic's messages
-      if (left === 0) return { deleted: limit, after: last }
-      last = String(topic.name)
+      if (remaining === 0) return { deleted: limit, after: lastTopic }
+      lastTopic = String(topic.name)
     }
-    return { deleted: limit - left, ...(topics.length < TOPICS_PER_SWEEP ? {} : { after: last }) }
+    return { deleted: limit - remaining, ...(topics.length < TOPICS_PER_SWEEP ? {} : { after: lastTopic }) }
   },
   () => "delete old messages"
 )

@@ -3,7 +3,7 @@ import { EndpointUnavailableError, type IronflowError, isIronflowError } from ".
 import { isObject, numberOf, safeJsonParse } from "../../Json.ts"
 import { checkShape } from "../../JsonLimits.ts"
 import type { Attempts } from "../../Protocol/LegacyJobs.ts"
-import { checkReport } from "../../Protocol/TurnReports.ts"
+import { type LeftOut, readTurnReport } from "../../Protocol/TurnReports.ts"
 import type { FunctionRegistration, Job, TurnReport } from "../../Protocol/Worker.ts"
 import { readPushResponse } from "../../Protocol/LegacyHandlers.ts"
 import type { PostAnswer } from "./HttpPost.ts"
@@ -39,10 +39,15 @@ export const bodyOf = ({ text }: PostAnswer): unknown => {
 const codeIn = (body: unknown): unknown =>
   isObject(body) && isObject(body.error) ? body.error.code : undefined
 
-/** Why an endpoint with this answer accepts no turns now; `undefined` when it accepts them. */
-export const unavailability = ({ status }: PostAnswer, body: unknown): string | undefined => {
+/** Whether this is the answer of an app that does not have the function of the turn. */
+export const lacksFunction = (body: unknown): boolean => codeIn(body) === "FUNCTION_NOT_FOUND"
+
+/**
+ * Why an endpoint with this answer accepts no turns now; `undefined` when it accepts them, if perhaps not those of every function.
+ */
+export const unavailableReason = ({ status }: PostAnswer, body: unknown): string | undefined => {
   const code = codeIn(body)
-  if (code === "FUNCTION_NOT_FOUND") return undefined
+  if (lacksFunction(body)) return undefined
   const isProblem =
     code === "BODY_CONSUMED" ||
     (status >= 300 && status < 400) ||
@@ -70,7 +75,7 @@ export const readDescription = (answer: PostAnswer): EndpointDescription | Ironf
   }
   const unknown = { turns: undefined, functions: [] }
   const problem =
-    unavailability(answer, body) ??
+    unavailableReason(answer, body) ??
     (answer.status >= 500 ? `it answered ${answer.status}${reasonIn(body)}` : undefined)
   if (problem === undefined) return unknown
   // an endpoint that does not know this request may fail, or say that it has no function with an empty name
@@ -83,21 +88,20 @@ export const readDescription = (answer: PostAnswer): EndpointDescription | Ironf
  * How a turn was requested. A handler of another package gets a segment of a turn, with the attempts that the engine knows.
  * Other handlers get the whole turn.
  */
-export type RequestedAs =
+export type RequestKind =
   { readonly turns: true } | { readonly turns: false; readonly attempts: Attempts | undefined }
 
 /** Reads the report in the answer to a turn. Throws `ValidationError` when the answer has no report. */
 export const readReport = (
   job: Job,
   body: unknown,
-  as: RequestedAs,
+  kind: RequestKind,
   nowMs: number
-): Omit<TurnReport, "jobId" | "runId"> => {
+): LeftOut & { readonly report: TurnReport } => {
   if (isIronflowError(body)) throw body
-  if (!as.turns) return { ops: readPushResponse(job.runId, body, as.attempts, nowMs) }
+  const { jobId, runId } = job
+  if (!kind.turns)
+    return { leftOut: [], report: { jobId, runId, ops: readPushResponse(runId, body, kind.attempts, nowMs) } }
   const { logs, ops } = isObject(body) ? body : {}
-  const report = { ops, ...(logs === undefined ? {} : { logs }) }
-  checkReport({ jobId: job.jobId, runId: job.runId, ...report }, "The answer")
-  // the ops of the report were checked one by one
-  return report as Omit<TurnReport, "jobId" | "runId">
+  return readTurnReport({ jobId, runId, ops, logs }, "The answer")
 }

@@ -20,11 +20,15 @@ const DESCRIPTION_BYTES = 4 * 1024 * 1024
  * The first delay between probes of an endpoint, in milliseconds. The delay doubles up to a second, and then grows by a fifth each
  * time.
  */
-const FIRST_PROBE_MS = 250
+export const FIRST_PROBE_MS = 250
 /** The longest delay between probes, in milliseconds. */
 const LONGEST_PROBE_MS = 30_000
 /** How often to check whether another engine still probes the endpoint, in milliseconds. */
 const OTHER_PROBE_CHECK_MS = 1000
+
+/** The delay before the probe after the one that was delayed by `delayMs`, in milliseconds. */
+export const nextProbeMs = (delayMs: number): number =>
+  Math.min(Math.max(FIRST_PROBE_MS, delayMs * (delayMs < 1000 ? 2 : 1.2)), LONGEST_PROBE_MS)
 
 export interface AvailabilityOptions extends EndpointTarget {
   readonly clock: Clock.Clock
@@ -40,11 +44,11 @@ export class Availability {
   readonly #options: AvailabilityOptions
   #runsTurns: boolean | undefined
   #problem: string | undefined = "it has not been checked yet"
-  #probing: Fiber.Fiber<void> | undefined
+  #probeFiber: Fiber.Fiber<void> | undefined
   /** The delay before the next probe, in milliseconds. */
   #probeMs = FIRST_PROBE_MS
   #isInDoubt = false
-  #ranSegment = false
+  #hasRunSegment = false
 
   constructor(options: AvailabilityOptions) {
     this.#options = options
@@ -91,7 +95,7 @@ export class Availability {
 
   /** Notes that the endpoint has answered a turn in the protocol of other packages. */
   noteSegmentAnswer(): void {
-    this.#ranSegment = true
+    this.#hasRunSegment = true
   }
 
   /** Marks the endpoint as unavailable, and probes it until it answers. */
@@ -111,13 +115,13 @@ export class Availability {
 
   /** Starts to probe the endpoint, unless it is available or is being probed. */
   start(): void {
-    if (this.#problem !== undefined && this.#probing === undefined) this.#probe(0)
+    if (this.#problem !== undefined && this.#probeFiber === undefined) this.#probe(0)
   }
 
   /** Stops probing the endpoint. */
   stop(): void {
-    this.#probing?.interruptUnsafe()
-    this.#probing = undefined
+    this.#probeFiber?.interruptUnsafe()
+    this.#probeFiber = undefined
   }
 
   /** Waits as long as another engine probes the endpoint. */
@@ -129,15 +133,12 @@ export class Availability {
 
   /** Probes the endpoint until it can be reached. */
   #probe(delayMs: number): void {
-    const nextDelayMs = Math.min(
-      Math.max(FIRST_PROBE_MS, delayMs * (delayMs < 1000 ? 2 : 1.2)),
-      LONGEST_PROBE_MS
-    )
-    this.#probing = this.#options.fork(
+    const nextDelayMs = nextProbeMs(delayMs)
+    this.#probeFiber = this.#options.fork(
       Effect.matchEffect(Effect.delay(Effect.andThen(this.#awaitOtherProbe, this.ask), delayMs), {
         onSuccess: (turns) =>
           Effect.suspend(() => {
-            this.#probing = undefined
+            this.#probeFiber = undefined
             this.noteAnswer(turns)
             // an answer to a probe does not show that the endpoint accepts turns: probes keep the longer delay until the endpoint
             // has answered a turn
@@ -170,7 +171,7 @@ export class Availability {
     Effect.flatMap(this.describe, ({ doubt, turns }) => {
       if (turns !== undefined) return Effect.succeed(turns)
       if (this.#runsTurns !== true) {
-        return Effect.succeed(doubt === undefined || this.#ranSegment ? false : undefined)
+        return Effect.succeed(doubt === undefined || this.#hasRunSegment ? false : undefined)
       }
       return Effect.fail(
         unavailableError(

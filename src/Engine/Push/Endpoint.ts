@@ -9,6 +9,7 @@ import type { RemoteSession } from "../Workers/RemoteSession.ts"
 import type { WorkersService } from "../Workers/Workers.ts"
 import { codeVersionOf } from "../../Versioning.ts"
 import { Availability, type AvailabilityOptions } from "./Availability.ts"
+import { MissingFunctions } from "./MissingFunctions.ts"
 import { LEASE_MS, PushTurnRequests, type TurnRequestsOptions } from "./PushTurnRequests.ts"
 
 export interface EndpointOptions extends TurnRequestsOptions {
@@ -22,6 +23,7 @@ export class Endpoint {
   readonly environment: string
   readonly #options: EndpointOptions
   readonly #availability: Availability
+  readonly #missing: MissingFunctions
   readonly #turns: PushTurnRequests
   #session: RemoteSession | undefined
   #servedVersions = ""
@@ -42,8 +44,15 @@ export class Endpoint {
       isProbedByOther,
       onChange: (isReachable, whyNot) => this.#session?.setReachable(isReachable, whyNot)
     })
+    this.#missing = new MissingFunctions({
+      url,
+      fork,
+      describe: this.#availability.describe,
+      onChange: (functionId, problem) => this.#session?.setFunctionProblem(functionId, problem)
+    })
     this.#turns = new PushTurnRequests(options, {
       availability: this.#availability,
+      missing: this.#missing,
       session: () => this.#session,
       hasLeft: () => this.#hasLeft,
       onOver: Effect.suspend(() => (this.#hasLeft && this.#turns.turnCount === 0 ? this.close : Effect.void))
@@ -53,6 +62,16 @@ export class Endpoint {
   /** Why nothing is sent to the endpoint now; `undefined` when it is available. */
   get problem(): string | undefined {
     return this.#availability.problem
+  }
+
+  /** The registered functions that the app does not have. */
+  get missing(): ReadonlyArray<string> {
+    return [...this.#missing.problems.keys()]
+  }
+
+  /** Notes which functions the app has by its description, and which registered ones it lacks. */
+  described(functionIds: ReadonlyArray<string>, missing: ReadonlyArray<string>): Effect.Effect<void> {
+    return Effect.andThen(this.#missing.has(functionIds), this.#missing.lacks(missing))
   }
 
   /** Requests the endpoint's description. */
@@ -99,7 +118,10 @@ export class Endpoint {
       this.#servedVersions = versions
       this.#hasLeft = false
       session.setReachable(this.#availability.problem === undefined, this.#availability.whyNot)
-      // turns that an earlier process of the engine has sent are not kept, because nothing here could receive their answers
+      this.#missing.keepOnly(new Set(functions.map(({ id }) => id)))
+      for (const [functionId, problem] of this.#missing.problems)
+        session.setFunctionProblem(functionId, problem)
+      // turns that another engine process sent are not kept: nothing here could receive their answers
       yield* session.adopt(this.#turns.jobIds)
       session.makeRoom(settings.maxConcurrent - this.#turns.turnCount)
       this.#availability.start()
@@ -120,6 +142,7 @@ export class Endpoint {
   readonly leave: Effect.Effect<void> = Effect.suspend(() => {
     if (this.#turns.turnCount === 0) return this.close
     this.#availability.stop()
+    this.#missing.stop()
     this.#hasLeft = true
     this.#servedVersions = ""
     this.#session?.detach()
@@ -131,6 +154,7 @@ export class Endpoint {
   /** Aborts the active turns, and stops giving runs to the endpoint. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.#availability.stop()
+    this.#missing.stop()
     this.#servedVersions = ""
     this.#turns.abortAll()
     const session = this.#session

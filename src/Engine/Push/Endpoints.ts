@@ -22,6 +22,8 @@ import type { FunctionRegistration, Notice, TurnAck } from "../../Protocol/Worke
 import { checkRegistration } from "../Functions/CheckRegistration.ts"
 import type { FunctionsService } from "../Functions/Functions.ts"
 import type { LiveWorkersService } from "../Runs/LiveWorkers.ts"
+import { environmentOfRun } from "../Runs/RunRows.ts"
+import { endpointId } from "../Runs/EngineWorkers.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { InputBudget } from "../InputBudget.ts"
 import { Endpoint, type EndpointOptions } from "./Endpoint.ts"
@@ -37,8 +39,22 @@ export interface EndpointInfo {
   readonly functionIds: ReadonlyArray<string>
   /** Whether the endpoint gets turns, because its last answer was good. */
   readonly available: boolean
-  /** Why the endpoint gets no turns. */
+  /** Why the endpoint gets no turns, or which functions its app does not have. */
   readonly problem?: string
+}
+
+/** What the handler of an endpoint has by its description. */
+export interface Registered {
+  readonly functions: ReadonlyArray<FunctionRegistration>
+  /** The ids of functions that stay registered for the endpoint, and that the handler does not have. */
+  readonly missing: ReadonlyArray<string>
+}
+
+/** The answer to an update of a turn; see `TurnUpdated`. */
+export interface Updated {
+  readonly ack: TurnAck
+  readonly notices: ReadonlyArray<Notice>
+  readonly unknownRun?: true
 }
 
 export interface PushEndpointsOptions {
@@ -109,7 +125,7 @@ export class PushEndpoints {
     environment: string,
     text: string,
     check: (functions: ReadonlyArray<FunctionRegistration>) => void = () => undefined
-  ): Effect.Effect<ReadonlyArray<FunctionRegistration>, EngineError> {
+  ): Effect.Effect<Registered, EngineError> {
     return Effect.gen({ self: this }, function* () {
       const url = yield* Effect.try({
         try: () => checkEndpointUrl(text, "The URL of the endpoint"),
@@ -152,8 +168,11 @@ export class PushEndpoints {
       const endpoint = this.#endpoints.get(key) ?? this.#endpoint(environment, url)
       endpoint.noteAnswer(turns)
       if (registrations.length > 0) this.#endpoints.set(key, endpoint)
+      const ids = registrations.map(({ id }) => id)
+      const missing = this.#functionsAt(environment, url).filter((id) => !ids.includes(id))
+      yield* endpoint.described(ids, missing)
       yield* this.#options.functions.register(environment, registrations)
-      return registrations
+      return { functions: registrations, missing }
     })
   }
 
@@ -193,18 +212,26 @@ export class PushEndpoints {
     })
   }
 
+  /** The ids of the functions that are registered for the endpoint. */
+  #functionsAt(environment: string, url: string): ReadonlyArray<string> {
+    return this.#options.functions
+      .pushed()
+      .filter((fn) => fn.environment === environment && fn.registration.endpointUrl === url)
+      .map(({ registration }) => registration.id)
+  }
+
   list(environment: string): ReadonlyArray<EndpointInfo> {
-    const pushed = this.#options.functions.pushed()
     return [...this.#endpoints.values()]
       .filter((endpoint) => endpoint.environment === environment && endpoint.isServing)
-      .map(({ problem, url }) => ({
-        url,
-        functionIds: pushed
-          .filter((fn) => fn.environment === environment && fn.registration.endpointUrl === url)
-          .map(({ registration }) => registration.id),
-        available: problem === undefined,
-        ...(problem === undefined ? {} : { problem })
-      }))
+      .map((endpoint) => {
+        const problem = endpoint.problem ?? lacking(endpoint.missing)
+        return {
+          url: endpoint.url,
+          functionIds: this.#functionsAt(environment, endpoint.url),
+          available: endpoint.problem === undefined,
+          ...(problem === undefined ? {} : { problem })
+        }
+      })
   }
 
   /** Handles the reports and requests of a handler during its turn; see `TurnUpdate`. */
@@ -212,7 +239,7 @@ export class PushEndpoints {
     jobId: string,
     { late, logs, ops, pauses = false, runId, running, waitMs = 0 }: TurnUpdate,
     environment?: string
-  ): Effect.Effect<{ readonly ack: TurnAck; readonly notices: ReadonlyArray<Notice> }, StoreError> {
+  ): Effect.Effect<Updated, StoreError> {
     const { turns } = this.#options
     return Effect.gen({ self: this }, function* () {
       if (late !== undefined) yield* turns.noteHandlerWentOn(runId, late.lingerMs, environment)
@@ -240,13 +267,23 @@ export class PushEndpoints {
         return { ack, notices: pauses ? notices : notices.filter(isKnownToAll) }
       }
       const notices = yield* this.#noticesOfOtherEngine(jobId, environment, waitMs)
+      const mayBeUnknown = ack._tag === "Refused" || (ops.length === 0 && notices === undefined)
       return {
         ack,
+        ...(mayBeUnknown && !(yield* this.#knows(runId, environment)) ? { unknownRun: true } : {}),
         notices: notices?.filter((notice) => pauses || isKnownToAll(notice)) ?? [
           { _tag: "LeaseLost", jobId, reason: "the engine no longer waits for this turn" }
         ]
       }
     })
+  }
+
+  /** Whether the database has the run, in this environment if one is given. */
+  #knows(runId: string, environment: string | undefined): Effect.Effect<boolean, StoreError> {
+    return Effect.map(
+      this.#options.store.read(environmentOfRun(runId)),
+      (found) => found !== undefined && (environment === undefined || found === environment)
+    )
   }
 
   /**
@@ -260,14 +297,14 @@ export class PushEndpoints {
   ): Effect.Effect<ReadonlyArray<Notice> | undefined, StoreError> {
     const { store } = this.#options
     if (store.node === undefined) return Effect.succeed(undefined)
-    const read = Effect.gen(function* () {
+    const readNotices = Effect.gen(function* () {
       const [jobEnvironment = environment] = yield* store.read(ExtendLeases.environmentsOfJobs([jobId]))
       return jobEnvironment === undefined
         ? undefined
         : yield* store.read(PendingNotices.pendingNoticesOfJob(jobEnvironment, jobId))
     })
     const rounds = Math.ceil(Math.min(waitMs, LONGEST_WAIT_MS) / NOTICES_CHECK_MS)
-    return Effect.repeat(read, {
+    return Effect.repeat(readNotices, {
       schedule: Schedule.spaced(NOTICES_CHECK_MS),
       times: rounds,
       until: (notices) => notices === undefined || notices.length > 0
@@ -281,13 +318,12 @@ export class PushEndpoints {
   #endpoint(environment: string, url: string): Endpoint {
     const { clock, connect, fork, functions, settings, store, workers } = this.#options
     const hash = createHash("sha256").update(keyOf(environment, url)).digest("hex")
-    const id = `${ID_PREFIX}${hash.slice(0, HASH_LENGTH)}`
+    const id = endpointId(hash, undefined)
     const { node } = store
     return new Endpoint({
       url,
       environment,
-      // when there are several engines, each one calls the endpoint for its own turns, as a worker of its own
-      workerId: node === undefined ? id : `${id}-${node}`,
+      workerId: endpointId(hash, node),
       // of the engines that find the endpoint unavailable, the oldest one probes it
       isProbedByOther: () =>
         node !== undefined &&
@@ -314,13 +350,11 @@ const NOTICES_CHECK_MS = 1000
 /** How long to check for such notices, in milliseconds. */
 const LONGEST_WAIT_MS = 30_000
 
+const lacking = (functionIds: ReadonlyArray<string>): string | undefined =>
+  functionIds.length === 0
+    ? undefined
+    : `its app does not have ${functionIds.map((id) => `"${id}"`).join(", ")}`
+
 const isKnownToAll = ({ _tag }: Notice): boolean => _tag !== "Paused" && _tag !== "Resumed"
 
 const keyOf = (environment: string, url: string): string => `${environment}\n${url}`
-
-const ID_PREFIX = "push-"
-const HASH_LENGTH = 16
-const endpointIds = new RegExp(`^${ID_PREFIX}[0-9a-f]{${HASH_LENGTH}}(-|$)`)
-
-/** Whether the id of a worker stands for a push endpoint. */
-export const isEndpointId = (workerId: string): boolean => endpointIds.test(workerId)

@@ -11,14 +11,14 @@ import * as Scope from "effect/Scope"
 import type { EngineError, StoreError, ValidationError } from "../../Errors.ts"
 import * as Alarm from "../../Execution/Alarm.ts"
 import type { TurnUpdate } from "../../Protocol/Push.ts"
-import type { FunctionRegistration, Notice, TurnAck } from "../../Protocol/Worker.ts"
+import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import { providedOr } from "../../ConfigProviderVariables.ts"
 import { Functions } from "../Functions/Functions.ts"
 import { Store } from "../Store/Store.ts"
 import { Turns } from "../Turns/Turns.ts"
 import { LiveWorkers } from "../Runs/LiveWorkers.ts"
 import { Workers } from "../Workers/Workers.ts"
-import { type EndpointInfo, PushEndpoints } from "./Endpoints.ts"
+import { type EndpointInfo, PushEndpoints, type Registered, type Updated } from "./Endpoints.ts"
 import { makeSettings, PushSettings } from "./PushSettings.ts"
 
 /** Push endpoints. The engine calls an endpoint from its registration until it is removed. */
@@ -33,7 +33,7 @@ export interface PushService {
     url: string,
     /** Throws an `IronflowError` when the functions may not be registered. */
     check?: (functions: ReadonlyArray<FunctionRegistration>) => void
-  ) => Effect.Effect<ReadonlyArray<FunctionRegistration>, EngineError>
+  ) => Effect.Effect<Registered, EngineError>
   readonly list: (environment: string) => ReadonlyArray<EndpointInfo>
   /** Removes the endpoint, so that it is no longer called. Returns whether it existed. */
   readonly remove: (environment: string, url: string) => Effect.Effect<boolean, ValidationError | StoreError>
@@ -45,7 +45,7 @@ export interface PushService {
     jobId: string,
     update: TurnUpdate,
     environment?: string
-  ) => Effect.Effect<{ readonly ack: TurnAck; readonly notices: ReadonlyArray<Notice> }, StoreError>
+  ) => Effect.Effect<Updated, StoreError>
 }
 
 export class Push extends Context.Service<Push, PushService>()("@ironflow/node/Engine/Push") {}

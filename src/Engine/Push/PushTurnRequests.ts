@@ -1,7 +1,8 @@
 /**
- * The active turns at a push endpoint, each with its request. Decides what is sent, how the answer ends the turn, and what the handler is told in between.
+ * The active turns at a push endpoint, each with its request. Decides what is sent, how the answer ends the turn, and what the
+ * handler is told in between.
  *
- * A turn whose request never arrived is given back without a loss. A turn that was lost when it may have begun counts as a loss
+ * A turn whose request never arrived, or whose function the app does not have, is given back without a loss. A turn that was lost when it may have begun counts as a loss
  * of its run, as with any worker. Neither uses up an attempt.
  */
 import type * as Clock from "effect/Clock"
@@ -18,7 +19,8 @@ import {
   endsTurn,
   type FunctionRegistration,
   type Job,
-  type Notice
+  type Notice,
+  type TurnReport
 } from "../../Protocol/Worker.ts"
 import { resendDelays } from "../../Worker/Reporter.ts"
 import { opForUnusable } from "../Workers/LegacyWorker.ts"
@@ -26,8 +28,17 @@ import type { RunningTurn } from "../../Protocol/RunningSteps.ts"
 import { ReportedSteps } from "../Workers/ReportedSteps.ts"
 import { StoreOutage } from "../Store/StoreOutage.ts"
 import type { RemoteSession } from "../Workers/RemoteSession.ts"
-import { type RequestedAs, bodyOf, readReport, reasonIn, unavailability } from "./Answers.ts"
+import { logLeftOut } from "../Workers/LogLeftOut.ts"
+import {
+  type RequestKind,
+  bodyOf,
+  lacksFunction,
+  readReport,
+  reasonIn,
+  unavailableReason
+} from "./Answers.ts"
 import type { Availability } from "./Availability.ts"
+import type { MissingFunctions } from "./MissingFunctions.ts"
 import { type EndpointTarget, postTo } from "./EndpointRequest.ts"
 import { encodePushRequest, unsentFailureKinds } from "../../Protocol/LegacyHandlers.ts"
 import type { PostAnswer } from "./HttpPost.ts"
@@ -38,7 +49,7 @@ import type { PostAnswer } from "./HttpPost.ts"
  */
 export const LEASE_MS = 30_000
 /** How often the leases of active turns are extended, in milliseconds. */
-const TICK_MS = LEASE_MS / 3
+const RENEWAL_INTERVAL_MS = LEASE_MS / 3
 
 export interface TurnRequestsOptions extends EndpointTarget {
   readonly clock: Clock.Clock
@@ -55,6 +66,7 @@ export interface TurnRequestsOptions extends EndpointTarget {
 /** What turn requests need of their endpoint. */
 export interface TurnsEndpoint {
   readonly availability: Availability
+  readonly missing: MissingFunctions
   /** The session of the endpoint; absent when it has none any more. */
   readonly session: () => RemoteSession | undefined
   /** Whether the endpoint gets no more runs. */
@@ -96,7 +108,7 @@ export class PushTurnRequests {
     this.#leaseOutage = new StoreOutage(
       `Leases of turns at the endpoint ${url} cannot be extended`,
       `Leases of turns at the endpoint ${url} can be extended again`,
-      `every ${TICK_MS / 1000} s`
+      `every ${RENEWAL_INTERVAL_MS / 1000} s`
     )
   }
 
@@ -126,8 +138,11 @@ export class PushTurnRequests {
     this.#turns.set(job.jobId, turn)
     const removeTurn = Effect.sync(() => {
       this.#turns.delete(job.jobId)
-      wake(turn)
-      this.#endpoint.session()?.makeRoom(1)
+      wakeWaiter(turn)
+      const session = this.#endpoint.session()
+      // a turn that was lost has ended without a report
+      session?.forget(job.jobId)
+      session?.makeRoom(1)
     })
     turn.fiber = this.#options.fork(
       Effect.raceFirst(this.#run(turn), this.#keepLease(turn)).pipe(
@@ -147,7 +162,7 @@ export class PushTurnRequests {
     const turn = this.#turns.get(notice.jobId)
     if (turn === undefined) return
     turn.notices.push(notice)
-    wake(turn)
+    wakeWaiter(turn)
     if (!endsLease(notice)) return
     // the handler sees that its request is aborted; a handler that asks for notices learns the reason
     turn.isGivenUp = true
@@ -189,7 +204,7 @@ export class PushTurnRequests {
   #keepLease(turn: TurnInFlight): Effect.Effect<void> {
     const { jobId } = turn.job
     return Effect.andThen(
-      Effect.sleep(TICK_MS),
+      Effect.sleep(RENEWAL_INTERVAL_MS),
       Effect.suspend(() => {
         // the lease is not extended any more: the handler has the rest of its time to drop the turn
         if (turn.isGivenUp) return Effect.never
@@ -287,20 +302,30 @@ export class PushTurnRequests {
 
   #handleAnswer(job: Job, answer: PostAnswer, turns: boolean): Effect.Effect<void> {
     const body = bodyOf(answer)
-    const problem = unavailability(answer, body)
+    const problem = unavailableReason(answer, body)
     if (problem !== undefined) return this.#postpone(job, problem)
-    const { availability } = this.#endpoint
+    const { availability, missing } = this.#endpoint
     availability.noteTurnAnswer()
+    if (lacksFunction(body)) {
+      return Effect.andThen(
+        missing.lacks([job.functionId]),
+        this.#report(job, { ops: [{ _tag: "Release" }] })
+      )
+    }
+    missing.ran(job.functionId)
     if (answer.status !== 200) return this.#loseTurn(job, `it answered ${answer.status}${reasonIn(body)}`)
     return Effect.suspend(() => {
-      let report: ReturnType<typeof readReport>
+      let report: TurnReport
+      let leftOut: ReadonlyArray<string>
       try {
-        report = readReport(
+        const read = readReport(
           job,
           body,
-          this.#requestedAs(job, turns),
+          this.#requestKind(job, turns),
           this.#options.clock.currentTimeMillisUnsafe()
         )
+        report = read.report
+        leftOut = read.leftOut
         if (!turns) availability.noteSegmentAnswer()
       } catch (error) {
         if (!isIronflowError(error)) {
@@ -318,14 +343,18 @@ export class PushTurnRequests {
           : this.#loseTurn(job, `its answer is not acceptable: ${error.message}`)
       }
       const last = report.ops.at(-1)
-      if (last !== undefined && endsTurn(last)) return this.#report(job, report)
-      const reported = report.ops.length === 0 ? Effect.void : this.#report(job, report)
+      const stored = Effect.andThen(
+        logLeftOut(`the endpoint ${this.#options.url}`, leftOut),
+        this.#report(job, report)
+      )
+      if (last !== undefined && endsTurn(last)) return stored
+      const reported = report.ops.length === 0 ? Effect.void : stored
       // a separate request may have reported the end of the turn; if none has, the turn is lost
-      return Effect.andThen(reported, this.#loseTurn(job, "it answered before the turn had ended"))
+      return Effect.andThen(reported, this.#loseTurn(job, endedTooEarly))
     })
   }
 
-  #requestedAs({ attempt, functionId }: Job, turns: boolean): RequestedAs {
+  #requestKind({ attempt, functionId }: Job, turns: boolean): RequestKind {
     if (turns) return { turns }
     const { environment, findFunction } = this.#options
     const retry = findFunction(environment, functionId)?.retry
@@ -336,12 +365,12 @@ export class PushTurnRequests {
    * Stores the report of a turn, and retries until that succeeds. A report that is refused is not sent again: the turn belongs to
    * another worker, or is over.
    */
-  #report(job: Job, report: ReturnType<typeof readReport>): Effect.Effect<void> {
+  #report(job: Job, report: Omit<TurnReport, "jobId" | "runId">): Effect.Effect<void> {
     return Effect.suspend(() => {
       const session = this.#endpoint.session()
       if (session === undefined) return Effect.void
       const { jobId, runId } = job
-      return session.report([{ jobId, runId, ...report }]).pipe(
+      return session.report([{ ...report, jobId, runId }]).pipe(
         Effect.tapError((error) => this.#reportOutage.failed(error)),
         Effect.retry(resendDelays),
         Effect.tap(() => this.#reportOutage.succeeded()),
@@ -367,11 +396,14 @@ export class PushTurnRequests {
   }
 }
 
+const endedTooEarly =
+  "it answered before the turn had ended. If it reports to another engine, correct its `serverUrl`"
+
 const notKnown = (runId: string): string =>
   `it did not say whether it is a handler of @ironflow/node, and only such a handler can continue run ${runId}. ` +
   "If it is another handler, it must answer `describe` requests with 400, or run a turn of another run first"
 
-const wake = (turn: TurnInFlight): void => {
+const wakeWaiter = (turn: TurnInFlight): void => {
   if (turn.nextNotice === undefined) return
   Deferred.doneUnsafe(turn.nextNotice, Exit.void)
   turn.nextNotice = undefined

@@ -1,4 +1,4 @@
-/** Counts unfinished runs, and what they wait for. Each turn of the event loop counts one slice of the runs. */
+/** Counts the unfinished runs, and their waits by kind. Each turn of the event loop counts one slice of the runs. */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import { registryOf } from "../Functions/Registry.ts"
@@ -62,14 +62,14 @@ const readBacklogSlice = acrossEnvironments(
     const next = (yield* get(FIND_END_OF_SLICE, from))?.key
     const end = next ?? Number.MAX_SAFE_INTEGER
     const ready = (yield* all(COUNT_READY_RUNS, from, end)).flatMap((row) => readyOf(tx, row))
-    const held = yield* get(COUNT_HELD_RUNS, from, end)
+    const heldCounts = yield* get(COUNT_HELD_RUNS, from, end)
     const waits = new Map(
       (yield* all(COUNT_WAITS_BY_KIND, from, end)).map(({ kind, n }) => [Number(kind), Number(n)])
     )
     return {
       ready,
-      leased: Number(held?.leased ?? 0),
-      paused: Number(held?.paused ?? 0),
+      leased: Number(heldCounts?.leased ?? 0),
+      paused: Number(heldCounts?.paused ?? 0),
       waiting: {
         sleep: waits.get(WaitKind.sleep) ?? 0,
         event: waits.get(WaitKind.event) ?? 0,
@@ -106,23 +106,23 @@ export const countBacklog = (store: StoreService): Effect.Effect<Backlog, StoreE
     const waiting = { sleep: 0, event: 0, child: 0, retry: 0, "run-retry": 0 }
     let leased = 0
     let paused = 0
-    let from: number | undefined = 0
-    while (from !== undefined) {
-      const slice: Slice = yield* store.read(readBacklogSlice(from))
+    let firstKey: number | undefined = 0
+    while (firstKey !== undefined) {
+      const slice: Slice = yield* store.read(readBacklogSlice(firstKey))
       leased += slice.leased
       paused += slice.paused
       for (const kind of waitKinds) waiting[kind] += slice.waiting[kind]
-      for (const one of slice.ready) {
-        const name = `${one.environment}\n${one.functionId}`
+      for (const part of slice.ready) {
+        const name = `${part.environment}\n${part.functionId}`
         const known = ready.get(name)
         ready.set(name, {
-          ...one,
-          count: one.count + (known?.count ?? 0),
-          oldestAt: Math.min(one.oldestAt, known?.oldestAt ?? Number.POSITIVE_INFINITY)
+          ...part,
+          count: part.count + (known?.count ?? 0),
+          oldestAt: Math.min(part.oldestAt, known?.oldestAt ?? Number.POSITIVE_INFINITY)
         })
       }
-      from = slice.next
-      if (from !== undefined) yield* yieldToEventLoop
+      firstKey = slice.next
+      if (firstKey !== undefined) yield* yieldToEventLoop
     }
     return { ready: [...ready.values()], leased, paused, waiting }
   })

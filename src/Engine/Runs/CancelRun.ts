@@ -7,8 +7,8 @@ import { holdingJob, keepRevokedLease } from "./RevokedLeases.ts"
 import { endRun } from "./EndRun.ts"
 
 /**
- * Cancels an unfinished run and the child runs that it waits for, and tells the workers that execute them. Children that this
- * transaction has no room for are cancelled later, by {@link continueCancelling}.
+ * Cancels an unfinished run and the child runs that it waits for, and tells the workers that execute them. Children that do not
+ * fit into this transaction are cancelled later, by {@link continueCancelling}.
  */
 export function* cancelRow(tx: Transaction, row: Row, reason: string): Program<void> {
   yield* cancelAlone(tx, row, reason)
@@ -46,7 +46,7 @@ function* noteChildren(run: number, reason: string): Program<void> {
   yield* write(INSERT_CANCELLATIONS_OF_CHILDREN, reason, run)
 }
 
-/** How many noted runs, of all environments, one query reads to find those of one environment. */
+/** Maximum number of noted runs, of all environments, that one query reads to find the noted runs of one environment. */
 const NOTED_AT_ONCE = 512
 
 const NOTED = `SELECT run, reason FROM cancellations WHERE run > ? @sound(run, run) ORDER BY run LIMIT ${NOTED_AT_ONCE}`
@@ -68,8 +68,8 @@ const DELETE_CANCELLATION = statement(
 )
 
 /**
- * Cancels noted runs of an environment, as many as the transaction has room for. Deletes their notes, and returns how many it
- * has deleted.
+ * Cancels noted runs of an environment, as many as fit into the transaction. Deletes their notes, and returns how many it has
+ * deleted.
  */
 export function* continueCancelling(tx: Transaction, environment: number): Program<number> {
   let runs = 0

@@ -1,6 +1,7 @@
 /**
  * Which worker is connected to which engine, when several engines share the database. The lease of a worker that runs in the
- * process of an engine does not expire: it lasts as long as that engine lives.
+ * process of an engine does not expire: it lasts as long as that engine lives. A push endpoint counts as a worker of the engine
+ * that calls it.
  */
 import { acrossEnvironments, affected, all, get, type Program, variant, write } from "../Store/Program.ts"
 import { LAPSE_MS } from "../Store/Postgres/Nodes.ts"
@@ -10,6 +11,32 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 export const hasLiveEngine = (column: string): string =>
   `EXISTS (SELECT 1 FROM node_workers JOIN nodes ON nodes.id = node_workers.node
     WHERE node_workers.worker = ${column} AND nodes.steady_since IS NOT NULL)`
+
+const ENDPOINT_PREFIX = "push-"
+const HASH_LENGTH = 16
+
+/**
+ * The id of a push endpoint as a worker. `hash` is the start of a hash of its environment and URL. When several engines share the
+ * database, each of them calls the endpoint as a worker of its own, with its `node` in the id.
+ */
+export const endpointId = (hash: string, node: number | undefined): string => {
+  const id = `${ENDPOINT_PREFIX}${hash.slice(0, HASH_LENGTH)}`
+  return node === undefined ? id : `${id}-${node}`
+}
+
+const endpointIds = new RegExp(`^${ENDPOINT_PREFIX}[0-9a-f]{${HASH_LENGTH}}(-|$)`)
+
+/** Whether the id of a worker stands for a push endpoint. */
+export const isEndpointId = (workerId: string): boolean => endpointIds.test(workerId)
+
+/** SQL: whether the worker whose id is in a column is a push endpoint. Called when an engine starts alone on its database. */
+export const isEndpoint = (column: string): string =>
+  `${column} GLOB '${ENDPOINT_PREFIX}${"[0-9a-f]".repeat(HASH_LENGTH)}'`
+
+/** SQL: whether the worker whose id is in a column is a push endpoint of an engine that is not live. Only for Postgres. */
+export const isEndpointOfGoneEngine = (column: string): string =>
+  `(${column} ~ '^${ENDPOINT_PREFIX}[0-9a-f]{${HASH_LENGTH}}(-[0-9]+)?$' AND NOT EXISTS (SELECT 1 FROM nodes
+    WHERE nodes.steady_since IS NOT NULL AND ${column} LIKE '${ENDPOINT_PREFIX}%-' || nodes.id))`
 
 const FIND_OTHER_ENGINE_OF_WORKER = variant(
   "EngineWorkers.findOtherEngineOfWorker",
@@ -205,7 +232,10 @@ const UPDATE_BATCH = variant(
   "UPDATE node_workers SET batch = ?, acks = ? WHERE worker = ? AND node = ? AND session = ?"
 )
 
-/** Maximum length of the answers that are stored for another engine, in characters. Longer answers are computed again there. */
+/**
+ * Maximum length of the answers that are stored for another engine, in characters. Longer answers are computed again by the other
+ * engine.
+ */
 const MAX_ACKS_CHARS = 64 * 1024
 
 /** Identifies a batch of reports. `number` counts the batches of the session. */

@@ -23,6 +23,8 @@ export interface LiveWorker extends LeaseHolder {
   readonly activeJobs: number
   /** Why no run is dispatched to the worker now; absent while the worker can be reached. */
   readonly problem?: string
+  /** Why no run of a function is dispatched to the worker now, by function id. */
+  readonly functionProblems?: ReadonlyMap<string, string>
   /**
    * How long the worker's leases last without a heartbeat, in milliseconds; absent for a worker in the process of the engine.
    */
@@ -93,10 +95,10 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
       return {
         code: "CANCELLED",
         message:
-          `It was cancelled at ${run.endedAt}: ${run.error?.message}` +
+          `It was cancelled at ${run.endedAt}: ${sentence(run.error?.message ?? "")} A cancelled run is not compensated.` +
           (lease?.until === undefined
             ? ""
-            : `. Worker ${lease.workerId} may still be executing the run, until the worker confirms that it has dropped the run, or until ${iso(lease.until)}`),
+            : ` Worker ${lease.workerId} may still be executing the run, until the worker confirms that it has dropped the run, or until ${iso(lease.until)}`),
         details: { endedAt: run.endedAt, reason: run.error?.message }
       }
     case "paused":
@@ -121,7 +123,7 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
     : readyReason(situation, workers, now)
 }
 
-/** After how many milliseconds without a sign of life an engine may be gone: a live engine shows itself more often. */
+/** An engine without a sign of life for this many milliseconds may be gone: a live engine shows itself more often. */
 const SILENT_MS = 5000
 
 /**
@@ -282,8 +284,13 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
       code: "NO_WORKER",
       message: situation.functionDeleted
         ? `Function "${run.functionId}" was deleted, and no live worker has it: cancel the run, or start a worker that has it.`
-        : `No live worker has function "${run.functionId}": start one that registers it.`,
-      details: { functionId: run.functionId, liveWorkers: workers.map((worker) => worker.id), ...since }
+        : `No live worker has function "${run.functionId}": start one that registers it.${sayFormer(situation)}`,
+      details: {
+        functionId: run.functionId,
+        liveWorkers: workers.map((worker) => worker.id),
+        ...(situation.formerEndpoint === undefined ? {} : { formerEndpoint: situation.formerEndpoint }),
+        ...since
+      }
     }
   }
   const withLabels =
@@ -311,6 +318,19 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
       code: "ENDPOINT_UNAVAILABLE",
       message: `${sentence(problem)} The run is dispatched as soon as the endpoint answers.`,
       details: { workers: eligible.map(({ id }) => id), ...since }
+    }
+  }
+  const missing = eligible
+    .map(({ functionProblems }) => functionProblems?.get(run.functionId))
+    .find((one) => one !== undefined)
+  if (
+    missing !== undefined &&
+    eligible.every((one) => one.problem !== undefined || one.functionProblems?.has(run.functionId) === true)
+  ) {
+    return {
+      code: "ENDPOINT_UNAVAILABLE",
+      message: `${sentence(missing)} The run is dispatched as soon as the endpoint has the function.`,
+      details: { workers: eligible.map(({ id }) => id), missing: run.functionId, ...since }
     }
   }
   const limit = registration?.concurrency?.limit
@@ -367,18 +387,18 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
 }
 
 /** Explains a suspended run: by the wait for the next attempt of the whole run, or else by the wait that is due first. */
-const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
+const waitingReason = ({ losses, run, waits }: RunSituation, now: number): Reason => {
   const wait =
     waits.find(({ kind, fired }) => kind === "run-retry" && !fired) ?? waits.find(({ fired }) => !fired)
   if (wait === undefined) {
     return { code: "READY", message: "It is about to be handed to a worker.", details: {} }
   }
   const others = waits.filter((other) => other !== wait && !other.fired)
-  const due =
+  const dueFields =
     wait.dueAt === undefined ? {} : { dueAt: iso(wait.dueAt), dueInMs: Math.max(0, wait.dueAt - now) }
   const details = {
     stepId: wait.stepId,
-    ...due,
+    ...dueFields,
     ...(others.length === 0 ? {} : { alsoWaitingFor: others.map(({ stepId, kind }) => ({ stepId, kind })) })
   }
   const at =
@@ -425,11 +445,26 @@ const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
     case "run-retry":
       return {
         code: "WAITING_FOR_RETRY",
-        message: `The run is tried again at ${at}${run.error === undefined ? "" : `, after: ${describeError(run.error)}`}.`,
-        details: { ...details, attempt: run.attempt, error: run.error?.message }
+        message: `The run is tried again at ${at}${run.error === undefined ? sayLost(losses) : `, after: ${describeError(run.error)}`}.`,
+        details: {
+          ...details,
+          attempt: run.attempt,
+          error: run.error?.message,
+          ...(run.error !== undefined || losses === undefined ? {} : { losses })
+        }
       }
   }
 }
+
+const sayFormer = ({ formerEndpoint }: RunSituation): string =>
+  formerEndpoint === undefined
+    ? ""
+    : ` Before, the push endpoint ${formerEndpoint} had it; \`ironflow functions register ${formerEndpoint}\` gives it back to the endpoint.`
+
+const sayLost = (losses: number | undefined): string =>
+  losses === undefined
+    ? ""
+    : `. Its turn was lost ${losses} times without a completed step in between: the log of the engine says how`
 
 /** The details of a failure: the error, the name of what the code has thrown, and the step that failed, if any. */
 const failureOf = (error: ReportedError) => {

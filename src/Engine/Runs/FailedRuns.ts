@@ -39,7 +39,7 @@ const readFailedRunSlice = acrossEnvironments(
   "readFailedRunSlice",
   function* (tx: Transaction, after: number, size: number): Program<Slice> {
     const rows = yield* all(FAILED, after, size)
-    const counted = rows.reduce((sum, { n }) => sum + Number(n), 0)
+    const runCount = rows.reduce((sum, { n }) => sum + Number(n), 0)
     return {
       functions: rows.flatMap((row) => {
         const fn = registryOf(tx).byKey(Number(row.function))
@@ -47,7 +47,7 @@ const readFailedRunSlice = acrossEnvironments(
         if (fn === undefined) return []
         return [{ environment: fn.environment, functionId: fn.registration.id, count: Number(row.n) }]
       }),
-      ...(counted < size ? {} : { next: Math.max(...rows.map(({ last }) => Number(last))) })
+      ...(runCount < size ? {} : { next: Math.max(...rows.map(({ last }) => Number(last))) })
     }
   },
   () => "count failed runs"
@@ -66,9 +66,9 @@ export const countFailedRuns = (
     let after: number | undefined = 0
     while (after !== undefined) {
       const slice: Slice = yield* store.read(readFailedRunSlice(after, size))
-      for (const one of slice.functions) {
-        const name = `${one.environment}\n${one.functionId}`
-        functions.set(name, { ...one, count: one.count + (functions.get(name)?.count ?? 0) })
+      for (const part of slice.functions) {
+        const name = `${part.environment}\n${part.functionId}`
+        functions.set(name, { ...part, count: part.count + (functions.get(name)?.count ?? 0) })
       }
       after = slice.next
       if (after !== undefined) yield* yieldToEventLoop

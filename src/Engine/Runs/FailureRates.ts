@@ -18,7 +18,7 @@ interface Minute {
 const MAX_FUNCTIONS = 1000
 
 class Rates {
-  /** How many minutes are counted back; `undefined` while failing functions are not watched. */
+  /** How many of the last minutes are counted; `undefined` while failing functions are not watched. */
   minutes: number | undefined
   /** The ends of runs in the current transaction. */
   readonly pending: Array<readonly [fn: number, hasFailed: boolean]> = []
@@ -60,7 +60,7 @@ export const countForFailureRate = (tx: Transaction, fn: number, hasFailed: bool
   if (rates.minutes !== undefined) rates.pending.push([fn, hasFailed])
 }
 
-/** Starts to count, and keeps the counts of the last `minutes`. */
+/** Starts to count runs, and keeps the counts of this many minutes. */
 export const watchRates = acrossEnvironments(
   "watchRates",
   function* (tx: Transaction, minutes: number): Program<void> {

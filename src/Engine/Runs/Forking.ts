@@ -116,9 +116,9 @@ export const forkRun = inEnvironment(
     })
     if (fromSeq > 0) yield* write(COPY_STEPS, key, row.key!, fromSeq, JSON.stringify(undone))
     for (const { kind, name, stepKey, value } of replaced.sort((a, b) => a.seq - b.seq)) {
-      const stored = patchedKind(kind)
-      if ((yield* affected(UPDATE_STEP, stored, value, key, stepKey)) === 0)
-        yield* write(INSERT_STEP, key, stepKey, tx.nextSeq(), name, stored, value, now, now)
+      const newKind = patchedKind(kind)
+      if ((yield* affected(UPDATE_STEP, newKind, value, key, stepKey)) === 0)
+        yield* write(INSERT_STEP, key, stepKey, tx.nextSeq(), name, newKind, value, now, now)
     }
     return yield* getRun.in(tx, environment, id)
   },
@@ -237,7 +237,7 @@ export const moveRun = inEnvironment(
         )
       )
     }
-    const after = version ?? codeVersionOf(fn.registration)
+    const newVersion = version ?? codeVersionOf(fn.registration)
     if (version !== undefined) {
       const known = yield* knownCodeVersions(fn.key)
       if (!known.includes(version)) {
@@ -251,9 +251,9 @@ export const moveRun = inEnvironment(
         )
       }
     }
-    yield* write(UPDATE_PIN, after, row.key!)
+    yield* write(UPDATE_PIN, newVersion, row.key!)
     markReady(tx, fn.key)
-    return { run: yield* getRun.in(tx, environment, runId), before: String(row.pin), after }
+    return { run: yield* getRun.in(tx, environment, runId), before: String(row.pin), after: newVersion }
   },
   (_, runId, _version?: string) => `move run ${runId} to another version`
 )

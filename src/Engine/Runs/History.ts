@@ -1,4 +1,4 @@
-/** Reads the histories of runs: within an engine, or from a database file, also while an engine has the file open. */
+/** Reads the histories of runs, either within an engine or from a database file, which an engine may have open. */
 import {
   all,
   forEach,

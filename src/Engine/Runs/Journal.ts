@@ -1,4 +1,4 @@
-/** The journal of a run: its ended steps with their outcomes. Also its open steps, which have begun and wait. */
+/** The journal of a run, which has the ended steps with their outcomes, and the open steps, which have begun and wait. */
 import { hasStepObservers } from "./RunObservers.ts"
 import { statement, type Program, all, affected, write, get } from "../Store/Program.ts"
 import { type Transaction, asMoment } from "../Store/Transaction.ts"

@@ -24,7 +24,7 @@ export interface LeasedRun {
   /** When the run was created, in epoch milliseconds; absent when it was not read. */
   readonly createdAt?: number
   /**
-   * The parts that are already known of the record that is kept when the run ends. Only for the first turn, and absent if the
+   * The facts about the first turn for the record that is kept in memory when the run ends. Absent in later turns, and if the
    * event of the run is large.
    */
   readonly firstTurn?: FirstTurnFacts

@@ -55,8 +55,8 @@ export const holdBackRow = (tx: Transaction, fn: RegisteredFunction, run: NewRun
   const { actorKey, concurrency, recording, searchBy } = fn.registration
   // no worker may claim the run yet, or the run is to be pinned
   if (fn.paused !== undefined || pinsRuns(tx, fn)) return false
-  // such a run needs a row at once: a claim of it checks the rows of other runs, or audit records and search attributes
-  // refer to its row
+  // such a run needs a row at once: either a claim of the run checks the rows of other runs, or audit records or search
+  // attributes refer to the row of the run
   if (actorKey !== undefined || concurrency !== undefined || recording === true || searchBy !== undefined)
     return false
   if (!markNewRun(tx, fn.key)) return false

@@ -31,7 +31,7 @@ export const holdingJob = (row: Row): string | undefined =>
   row.lease == null || isRevoked(row) ? undefined : String(row.lease)
 
 /**
- * From when on the run may be dispatched again if its worker does not answer, in epoch milliseconds. Until then, the worker may
+ * When the run may be dispatched again even if its worker does not answer, in epoch milliseconds. Until then, the worker may
  * still execute the run. `undefined` when the run may be dispatched at once.
  */
 const dispatchableFrom = ({ lease, lease_until }: Row, now: number): number | undefined =>

@@ -1,6 +1,6 @@
 /**
  * The audit record of functions with `recording: true`: every activity of their runs, in order. The record is kept for the
- * function's `recordingRetention`, even when its run is deleted before.
+ * function's `recordingRetention`, even if the run is deleted earlier.
  */
 import { registryOf } from "../Functions/Registry.ts"
 import {

@@ -194,8 +194,8 @@ export const resumeRun = controlProgram(
         )
       )
     }
-    const from = fromStep === undefined ? undefined : yield* findStep(row, fromStep)
-    if (from !== undefined) yield* supersedeFrom(tx, row, from, "resumed from a step")
+    const fromSeq = fromStep === undefined ? undefined : yield* findStep(row, fromStep)
+    if (fromSeq !== undefined) yield* supersedeFrom(tx, row, fromSeq, "resumed from a step")
     const transition = readPause(row).wasCompensating === true ? "rollbackResumed" : "resumed"
     yield* mustMove(
       key,
@@ -235,16 +235,16 @@ export const retryRun = controlProgram(
       return yield* refuse(
         new InvalidStateError(
           `Run ${runId} is ${status} and cannot be retried: only a failed or cancelled run can. ` +
-            insteadOfRetry(status)
+            insteadOfRetry(runId, status)
         )
       )
     }
-    const from = fromStep === undefined ? undefined : yield* findStep(row, fromStep)
+    const fromSeq = fromStep === undefined ? undefined : yield* findStep(row, fromStep)
     const compensation = yield* get(FIND_COMPENSATED_STEP, key)
     const undoneKeys = yield* undoneSteps(row)
     if (row.compensations !== null) yield* supersedeRollback(tx, key, undoneKeys)
     yield* supersedeFailure(tx, row)
-    if (from !== undefined) yield* supersedeFrom(tx, row, from, "retried from a step")
+    if (fromSeq !== undefined) yield* supersedeFrom(tx, row, fromSeq, "retried from a step")
     yield* mustMove(
       key,
       "retried",

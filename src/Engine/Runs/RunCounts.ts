@@ -21,7 +21,7 @@ import {
   functionsSearchableBy,
   searchRuns,
   type SearchPlace,
-  type Sum
+  type GroupSum
 } from "./RunSearchRows.ts"
 import { attributeOf } from "./SearchAttributes.ts"
 
@@ -33,7 +33,7 @@ const DEFAULT_GROUPS = 20
 const DEFAULT_TIME_GROUPS = 1000
 /** How many runs the first slice has. The size of later slices is adjusted, because rows that are far apart are slow to read. */
 const FIRST_SLICE = 1000
-/** In how many milliseconds a later slice should be read. */
+/** How long it should take to read a later slice, in milliseconds. */
 const SLICE_MS = 20
 /** Maximum number of groups that are kept in memory. Counting stops when there are more. */
 const MAX_GROUPS = 50_000
@@ -70,7 +70,7 @@ export const countMatchingRuns = (
     const deadline = (yield* Clock.currentTimeMillis) + timeLimit
     const groups = new Map<string | undefined, Group>()
     const allRuns = new Group()
-    const add = (sum: Sum): void => {
+    const add = (sum: GroupSum): void => {
       let group = groups.get(sum.value)
       if (group === undefined) groups.set(sum.value, (group = new Group()))
       group.add(sum)
@@ -135,7 +135,7 @@ const sumOf = (
   found: FoundRun,
   { by, durations }: { readonly by: string; readonly durations: boolean },
   withAttribute: ReadonlySet<string> | undefined
-): Sum => {
+): GroupSum => {
   const { run } = found
   const durationMs =
     !durations || run.startedAt === undefined || run.endedAt === undefined
@@ -186,7 +186,7 @@ class Group {
   #retried = 0
   readonly #countsByDuration = new Map<number, number>()
 
-  add({ count, isRetried, status, tookMs }: Sum): void {
+  add({ count, isRetried, status, tookMs }: GroupSum): void {
     this.total += count
     this.#statuses.set(status, (this.#statuses.get(status) ?? 0) + count)
     if (isRetried) this.#retried += count
@@ -227,11 +227,14 @@ const sortedGroups = (
   const sorted = [...groups].sort(
     isTimeGrouping(by) ? byValue : (a, b) => b[1].total - a[1].total || byValue(a, b)
   )
-  const listed = isTimeGrouping(by)
+  const shownGroups = isTimeGrouping(by)
     ? sorted.slice(-(limit ?? DEFAULT_TIME_GROUPS))
     : sorted.slice(0, limit ?? DEFAULT_GROUPS)
   return {
-    groups: listed.map(([value, group]) => ({ ...(value === undefined ? {} : { value }), ...group.count() })),
+    groups: shownGroups.map(([value, group]) => ({
+      ...(value === undefined ? {} : { value }),
+      ...group.count()
+    })),
     groupCount: groups.size
   }
 }

@@ -25,16 +25,16 @@ export const writeCursor = (query: object, { by, event, key, listedCount }: List
 
 /** Reads a cursor. Fails with `ValidationError` when it is invalid, or belongs to another query. */
 export const readCursor = (query: object, cursor: string): Effect.Effect<ListPlace, ValidationError> => {
-  const read = parse(cursor)
+  const parsed = parse(cursor)
   const subject = `Cursor "${cursor}"`
-  if (read === undefined) {
+  if (parsed === undefined) {
     return Effect.fail(
       new ValidationError(
         `${subject} is not one that listRuns returned: pass the nextCursor of the previous page`
       )
     )
   }
-  const [digest, key, event, listedCount, by] = read
+  const [digest, key, event, listedCount, by] = parsed
   return digest === digestOf(query)
     ? Effect.succeed({ key, event, listedCount, by })
     : Effect.fail(
@@ -45,15 +45,15 @@ export const readCursor = (query: object, cursor: string): Effect.Effect<ListPla
 }
 
 const parse = (cursor: string): readonly [string, number, number, number, string] | undefined => {
-  let read: unknown
+  let parsed: unknown
   try {
-    read = JSON.parse(Buffer.from(cursor, "base64url").toString())
+    parsed = JSON.parse(Buffer.from(cursor, "base64url").toString())
   } catch {
     // the cursor is not JSON
     return undefined
   }
-  if (!Array.isArray(read) || read.length !== 5) return undefined
-  const [digest, key, event, listedCount, by] = read as ReadonlyArray<unknown>
+  if (!Array.isArray(parsed) || parsed.length !== 5) return undefined
+  const [digest, key, event, listedCount, by] = parsed as ReadonlyArray<unknown>
   const isPlace = [key, event, listedCount].every((part) => Number.isSafeInteger(part) && Number(part) >= 0)
   return isPlace && typeof digest === "string" && typeof by === "string"
     ? [digest, Number(key), Number(event), Number(listedCount), by]

@@ -13,6 +13,7 @@ import { findRun, runError, runOf } from "./RunRows.ts"
 import { problemWithEvent } from "./RunEvent.ts"
 import { type RunningAt, runningNow } from "./RunningNow.ts"
 import type { RunningStep } from "../../Protocol/RunningSteps.ts"
+import { formerEndpoint } from "../Functions/FunctionHistory.ts"
 import { heldBackBy } from "../Functions/FunctionSchedules.ts"
 import { readKind } from "./StepKinds.ts"
 import type { StoreService } from "../Store/Store.ts"
@@ -217,6 +218,10 @@ export const getSituation = inEnvironment(
     const bound = row.actor === null ? undefined : yield* get(FIND_WORKER_OF_ACTOR, row.function!, row.actor!)
     const damage = tx.damage.reasonOf("run", Number(row.key)) ?? problemWithEvent(row)
     const heldBack = yield* heldBackBy(Number(row.function), runId)
+    const formerUrl =
+      fn === undefined || row.ready_at === null || fn.registration.endpointUrl !== undefined
+        ? undefined
+        : yield* formerEndpoint(fn.key)
     const engine = row.lease === null ? undefined : yield* engineOf(tx, String(row.worker))
     return {
       run: yield* runOf(tx, row),
@@ -242,6 +247,7 @@ export const getSituation = inEnvironment(
       ...(row.concurrency_key === null ? {} : { concurrencyKey: String(row.concurrency_key) }),
       ...(row.pause === null ? {} : { pause: readPause(row) }),
       ...(fn === undefined ? {} : { registration: fn.registration, functionDeleted: fn.deleted === true }),
+      ...(formerUrl === undefined ? {} : { formerEndpoint: formerUrl }),
       ...pinOf(row, fn),
       ...(fn?.paused === undefined ? {} : { functionPaused: fn.paused }),
       ...(bound === undefined ? {} : { actorWorkerId: String(bound.worker) }),
@@ -310,14 +316,14 @@ export const getRunSteps = (
 ) =>
   Effect.gen(function* () {
     const steps: Array<RunStep> = []
-    let from: number | undefined = 0
-    while (from !== undefined) {
-      if (from > 0) yield* yieldToEventLoop
+    let firstIndex: number | undefined = 0
+    while (firstIndex !== undefined) {
+      if (firstIndex > 0) yield* yieldToEventLoop
       const part: RunSteps = yield* store.read(
-        readRunSteps(environment, runId, { from, limit: -1, reported })
+        readRunSteps(environment, runId, { from: firstIndex, limit: -1, reported })
       )
       for (const step of part.steps) steps.push(step)
-      from = part.next
+      firstIndex = part.next
     }
     return steps
   })

@@ -1,8 +1,8 @@
 /**
  * Pages of runs, newest first, with a count of the matching runs. No index has the status of every run, because each change of a
  * status would have to update it. Without such an index, it takes tenths of a second to count a million rows. So the count looks
- * only at the newest {@link SLICE} candidates, which are all runs that the query reads before it checks the status. The runs of a
- * page are searched in slices, with other work in between.
+ * only at the newest {@link SLICE} candidates. A candidate is any run that the query reads before it checks the status. The runs
+ * of a page are searched in slices, with other work in between.
  */
 import { listRunsDespiteDamage } from "./DamagedRunList.ts"
 import { all, get, inEnvironment, type Program, statement, variant } from "../Store/Program.ts"
@@ -134,7 +134,7 @@ const readRunSlice = inEnvironment(
   function* (tx: Transaction, query: RunsBefore, place: Place | undefined): Program<Slice> {
     const filter = yield* filterWithIndex(tx, query)
     if (filter === undefined) return { runs: [], place: undefined, isLast: true }
-    const from = place ?? {
+    const start = place ?? {
       total: 0,
       oldestRead: Number.MAX_SAFE_INTEGER,
       isCounted: false,
@@ -145,7 +145,7 @@ const readRunSlice = inEnvironment(
       runsOnPage: 0,
       length: 0
     }
-    return yield* new Walk(tx, query, filter, from).processSlice()
+    return yield* new Walk(tx, query, filter, start).processSlice()
   },
   () => "list runs"
 )

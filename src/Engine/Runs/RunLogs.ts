@@ -78,32 +78,37 @@ export function* keepLogs(tx: Transaction, run: number, { dropped = 0, lines }: 
   const limits = limitsOf(tx).current
   if (limits.lines === 0 || lines.length === 0) return
   const ends = yield* get(FIND_ENDS, run, run)
-  const upTo = Number(ends?.up_to ?? 0)
+  const totalLength = Number(ends?.up_to ?? 0)
   const newest = newestOf(lines, limits)
   if (newest.length === 0) return
   const leftOut = lines.length - newest.length
   const first = Number(ends?.next ?? 1) + dropped + leftOut
   const length = newest.reduce((sum, line) => sum + lengthOf(line), 0)
-  yield* write(INSERT_LINES, run, first, newest.length, length, upTo + length, JSON.stringify(newest))
+  yield* write(INSERT_LINES, run, first, newest.length, length, totalLength + length, JSON.stringify(newest))
   if (ends === undefined) return
   const isFull =
     first + newest.length - Number(ends.oldest) > limits.lines ||
-    upTo + length - Number((yield* get(FIND_FIRST_OFFSET, run))?.before) > limits.length
+    totalLength + length - Number((yield* get(FIND_FIRST_OFFSET, run))?.before) > limits.length
   if (isFull) {
-    yield* write(DELETE_OLD_LINES, run, first + newest.length - limits.lines, upTo + length - limits.length)
+    yield* write(
+      DELETE_OLD_LINES,
+      run,
+      first + newest.length - limits.lines,
+      totalLength + length - limits.length
+    )
   }
 }
 
 /** The newest lines, as many as the limits allow. */
 const newestOf = (lines: ReadonlyArray<LogLine>, limits: KeptLogs): ReadonlyArray<LogLine> => {
   let length = 0
-  let from = lines.length
-  while (from > 0 && lines.length - from < limits.lines) {
-    length += lengthOf(lines[from - 1]!)
+  let firstIndex = lines.length
+  while (firstIndex > 0 && lines.length - firstIndex < limits.lines) {
+    length += lengthOf(lines[firstIndex - 1]!)
     if (length > limits.length) break
-    from--
+    firstIndex--
   }
-  return from === 0 ? lines : lines.slice(from)
+  return firstIndex === 0 ? lines : lines.slice(firstIndex)
 }
 
 const LIST_LINES = statement(
@@ -125,14 +130,14 @@ const readRunLogs = inEnvironment(
     const rows = yield* all(LIST_LINES, run.key!, after + 1)
     const end = rows.length === 0 ? 0 : Number(rows.at(-1)!.first) + Number(rows.at(-1)!.lines)
     // a row has several lines: the first rows may have lines that are too old, or that were on an earlier page
-    const from = Math.max(after + 1, end - limits.lines)
+    const firstNumber = Math.max(after + 1, end - limits.lines)
     const found: Array<RunLogLine> = []
     for (const row of rows) {
       // only `keepLogs` writes this column
       const lines = parseStored(String(row.text)) as ReadonlyArray<LogLine>
       for (const [i, line] of lines.entries()) {
         const number = Number(row.first) + i
-        if (number >= from) found.push(lineOf(number, line))
+        if (number >= firstNumber) found.push(lineOf(number, line))
         if (found.length === limit) return found
       }
     }

@@ -1,4 +1,7 @@
-/** Reports what happens in runs, as activities, to observers and to the audit record. Without these, no activity is activity. */
+/**
+ * Reports what happens in runs, as activities, to observers and to the audit record. Without observers and audit records, no
+ * activity is built.
+ */
 import { registryOf } from "../Functions/Registry.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { RunActivity } from "../Store/RunActivity.ts"

@@ -7,7 +7,7 @@ import type { RunStep, Run, AuditEvent } from "../../Client/Client.ts"
 import type { RunStatus } from "../../RunStatus.ts"
 import type { StoredPause } from "../Store/Changes.ts"
 import type { Lease } from "./Stuck.ts"
-import type { HeldBack } from "../Functions/FunctionSchedules.ts"
+import type { HeldBackSchedule } from "../Functions/FunctionSchedules.ts"
 
 export interface RunSteps {
   readonly steps: ReadonlyArray<RunStep>
@@ -79,6 +79,8 @@ export interface RunSituation {
   readonly pause?: { readonly code: string; readonly message: string; readonly details?: unknown }
   readonly registration?: FunctionRegistration
   readonly functionDeleted?: boolean
+  /** The URL of the push endpoint that had the function before. Only set for a ready run whose function has no endpoint now. */
+  readonly formerEndpoint?: string
   /** Set when the function is paused, so that its new runs wait. */
   readonly functionPaused?: StoredPause
   /**
@@ -89,7 +91,7 @@ export interface RunSituation {
   /** The worker to which the run's actor is bound. */
   readonly actorWorkerId?: string
   /** The schedule that started the run. Only set when fires of this schedule wait, or are skipped, until the run ends. */
-  readonly heldBack?: HeldBack
+  readonly heldBack?: HeldBackSchedule
 }
 
 export interface AuditPage {

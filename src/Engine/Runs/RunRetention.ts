@@ -10,7 +10,7 @@ import {
   acrossEnvironments
 } from "../Store/Program.ts"
 import { isTerminal } from "../../RunStatus.ts"
-import { retentionMs, shortestRetentionMs } from "../Functions/KeptRuns.ts"
+import { retentionMs, shortestRetentionMs } from "../Functions/FunctionRetention.ts"
 import { statusIn } from "./StatusRows.ts"
 import type { DeletedRuns } from "./RunRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
@@ -71,8 +71,8 @@ export const deleteEndedRuns = acrossEnvironments(
 
 const retentionOf = (tx: Transaction, row: Row, keepMs: number): number => {
   const status = statusIn(row)
-  const ended = status !== undefined && isTerminal(status) ? status : undefined
-  return retentionMs(tx, Number(row.function), ended, keepMs)
+  const endStatus = status !== undefined && isTerminal(status) ? status : undefined
+  return retentionMs(tx, Number(row.function), endStatus, keepMs)
 }
 
 const DELETE_STEPS = statement("RunRetention.deleteSteps", "DELETE FROM steps WHERE run = ?")
@@ -99,12 +99,9 @@ export function* deleteRun(key: number): Program<void> {
   yield* write(DELETE_RUN, key)
 }
 
-const LIST_RUNS_AFTER = statement(
-  "RunRetention.oldAfter",
-  `${SELECT_RUNS} key > ? ORDER BY key LIMIT ${PAGE}`
-)
+const OLD_AFTER = statement("RunRetention.oldAfter", `${SELECT_RUNS} key > ? ORDER BY key LIMIT ${PAGE}`)
 
-const FIND_RUN = statement("RunRetention.oldOne", `${SELECT_RUNS} key = ?`)
+const OLD_ONE = statement("RunRetention.oldOne", `${SELECT_RUNS} key = ?`)
 
 /** Lists keys from the index of ids, which has all keys: the `+` makes SQLite read this index, and not the rows. */
 const LIST_KEYS_AFTER = statement(
@@ -116,10 +113,10 @@ const LIST_KEYS_AFTER = statement(
 /** A page of the runs after `last`, in order. When some runs are damaged, each run is read by a query of its own. */
 function* readPage(tx: Transaction, last: number): Program<ReadonlyArray<Row>> {
   if (tx.damage.soundCondition("run", "key") === "")
-    return yield* allIsolatingDamage(tx, "run", [LIST_KEYS_AFTER, last], LIST_RUNS_AFTER, last)
+    return yield* allIsolatingDamage(tx, "run", [LIST_KEYS_AFTER, last], OLD_AFTER, last)
   const rows: Array<Row> = []
   for (const { key } of yield* all(LIST_KEYS_AFTER, last)) {
-    const row = yield* isolateRow(tx, "run", Number(key), get(FIND_RUN, key!))
+    const row = yield* isolateRow(tx, "run", Number(key), get(OLD_ONE, key!))
     if (row !== undefined) rows.push(row)
   }
   return rows

@@ -48,7 +48,7 @@ export const searchMatchingRuns = (
     const listedBefore = begin?.listedCount ?? 0
     const runs: Array<Run> = []
     let place: SearchPlace | undefined
-    let reached: { readonly event: number; readonly key: number } | undefined
+    let lastPlace: { readonly event: number; readonly key: number } | undefined
     let filledBackTo: number | undefined
     let length = 0
 
@@ -76,25 +76,25 @@ export const searchMatchingRuns = (
     while (true) {
       // with `where`, few of the found runs may match, so the slice finds as many as possible; without `where`, one run more than
       // the page needs shows whether another page follows
-      const most = filters.where === undefined ? limit - runs.length + 1 : Number.MAX_SAFE_INTEGER
-      const slice = yield* store.read(searchRuns(query, place ?? begin, most))
+      const maxRuns = filters.where === undefined ? limit - runs.length + 1 : Number.MAX_SAFE_INTEGER
+      const slice = yield* store.read(searchRuns(query, place ?? begin, maxRuns))
       place = slice.place
       filledBackTo = slice.filledBackTo
       let stepsBefore = expressionSteps()
       for (const found of slice.found) {
         if (isMatch(found)) {
-          if (runs.length === limit || length > PAGE_LENGTH) return resultWithCursor(reached!)
+          if (runs.length === limit || length > PAGE_LENGTH) return resultWithCursor(lastPlace!)
           runs.push(found.run)
           length += found.length
         }
-        reached = found
+        lastPlace = found
         if (filters.where === undefined || expressionSteps() - stepsBefore < MAX_EXPRESSION_STEPS) continue
         stepsBefore = expressionSteps()
         yield* yieldToEventLoop
         if ((yield* Clock.currentTimeMillis) >= deadline)
           return resultWithCursor(found, { lookedBackTo: found.run.createdAt })
       }
-      reached = slice.place
+      lastPlace = slice.place
       if (slice.isLast) return result({ isTotalExact: true })
       yield* yieldToEventLoop
       if ((yield* Clock.currentTimeMillis) >= deadline) {

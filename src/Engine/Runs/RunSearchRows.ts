@@ -120,7 +120,7 @@ export interface Grouping {
 }
 
 /** Counts the runs that are equal in all fields but `count`. */
-export interface Sum {
+export interface GroupSum {
   readonly value: string | undefined
   readonly status: RunStatus
   readonly isRetried: boolean
@@ -129,7 +129,7 @@ export interface Sum {
 }
 
 interface SumsSlice {
-  readonly sums: ReadonlyArray<Sum>
+  readonly sums: ReadonlyArray<GroupSum>
   readonly place: SearchPlace
   readonly isLast: boolean
 }
@@ -206,10 +206,10 @@ const FIND_EVENT_OF_FORKS = statement(
  * position is known. Runs are created in the order of their events, except forks: a fork has the event of its original.
  */
 function* firstEventFrom(key: number): Program<number> {
-  const before = (yield* get(FIND_EVENT_BEFORE, key))?.event
+  const eventBefore = (yield* get(FIND_EVENT_BEFORE, key))?.event
   const { event, forks } = (yield* get(FIND_EVENT_OF_FORKS, key))!
-  if (before == null || Number(forks) === MAX_FORKS) return 0
-  return Math.min(Number(before), Number(event ?? before))
+  if (eventBefore == null || Number(forks) === MAX_FORKS) return 0
+  return Math.min(Number(eventBefore), Number(event ?? eventBefore))
 }
 
 const FIND_CREATION_TIME = statement(
@@ -342,10 +342,10 @@ class Search {
     const newest = Number((yield* get(FIND_NEWEST_RUN))?.key ?? 0)
     const planKey = planInCursor ?? (yield* this.#shortest(Math.min(key, newest + 1) - lastKey))
     const isByEvent = planOf(planKey).isByEvent
-    const after = isByEvent && key <= newest ? (yield* get(FIND_EVENT_AFTER, key))?.event : undefined
+    const eventAfter = isByEvent && key <= newest ? (yield* get(FIND_EVENT_AFTER, key))?.event : undefined
     return {
       by: planKey,
-      event: after == null ? ALL : Number(after) + 1,
+      event: eventAfter == null ? ALL : Number(eventAfter) + 1,
       key: isByEvent ? ALL : key,
       lastKey,
       lastEvent: isByEvent && lastKey > 1 ? yield* firstEventFrom(lastKey) : 0
@@ -382,13 +382,14 @@ class Search {
     let fewest = all
     for (const planKey of possible) {
       const { count } = planOf(planKey)
-      let most = 0
+      let runCount = 0
       for (const { values } of this.#lanes(planKey)) {
-        if (count !== undefined) most += Number((yield* get(count, ...values))?.count)
-        if (most >= fewest) break
+        if (count !== undefined) runCount += Number((yield* get(count, ...values))?.count)
+        if (runCount >= fewest) break
       }
       // plans of MAX_COUNTED runs or more are not compared with each other: the first of them is taken
-      if (most < fewest && (best === "all" || most < MAX_COUNTED)) [best, fewest] = [planKey, most]
+      if (runCount < fewest && (best === "all" || runCount < MAX_COUNTED))
+        [best, fewest] = [planKey, runCount]
     }
     return best
   }
@@ -429,16 +430,16 @@ class Search {
     readonly reached: { readonly event: number; readonly key: number }
   }> {
     const lanes = this.#lanes(place.by)
-    const last = { event: place.lastEvent, key: planOf(place.by).isByEvent ? 0 : place.lastKey }
+    const lastPlace = { event: place.lastEvent, key: planOf(place.by).isByEvent ? 0 : place.lastKey }
     const size = Math.max(100, Math.floor(SLICE / Math.max(1, lanes.length)))
-    let reached = last
+    let reached = lastPlace
     const places: Array<RunPosition> = []
     for (const { values } of lanes) {
-      const end = (yield* this.#end(place, values, size)) ?? last
-      const from = isBefore(end, last) ? last : end
-      const found = yield* this.#find(place, values, from, most)
+      const end = (yield* this.#end(place, values, size)) ?? lastPlace
+      const stop = isBefore(end, lastPlace) ? lastPlace : end
+      const found = yield* this.#find(place, values, stop, most)
       places.push(...found)
-      const laneEnd = found.length < most ? from : found.at(-1)!
+      const laneEnd = found.length < most ? stop : found.at(-1)!
       if (isBefore(reached, laneEnd)) reached = laneEnd
     }
     const sortedPlaces = places
@@ -456,18 +457,18 @@ class Search {
       length += rowLength
       found.push({ run: yield* readRun(this.#tx, row), event, key, length: rowLength, ...startOfRow(row) })
     }
-    return { found, reached, isLast: !isBefore(last, reached) && sortedPlaces.length < most }
+    return { found, reached, isLast: !isBefore(lastPlace, reached) && sortedPlaces.length < most }
   }
 
   /** Counts the newest matching runs of all lanes that are older than a place. */
   *sums(place: SearchPlace, { by, durations }: Grouping, most: number): Program<SumsSlice> {
     const lanes = this.#lanes(place.by)
     const plan = planOf(place.by)
-    const last = { event: place.lastEvent, key: plan.isByEvent ? 0 : place.lastKey }
+    const lastPlace = { event: place.lastEvent, key: plan.isByEvent ? 0 : place.lastKey }
     const size = Math.max(100, Math.floor(most / Math.max(1, lanes.length)))
-    let reached = last
+    let reached = lastPlace
     for (const { values } of lanes) {
-      const end = (yield* this.#end(place, values, size)) ?? last
+      const end = (yield* this.#end(place, values, size)) ?? lastPlace
       if (isBefore(reached, end)) reached = end
     }
     const bucket = bucketSizeOf(by)
@@ -478,7 +479,7 @@ class Search {
       by,
       durations ? 1 : 0
     ]
-    const sums: Array<Sum> = []
+    const sums: Array<GroupSum> = []
     for (const { values } of lanes) {
       for (const row of yield* all(
         plan.sum,
@@ -496,7 +497,7 @@ class Search {
         })
       }
     }
-    return { sums, place: { ...place, ...reached }, isLast: !isBefore(last, reached) }
+    return { sums, place: { ...place, ...reached }, isLast: !isBefore(lastPlace, reached) }
   }
 
   #valueOf(by: string, value: Value | undefined): string | undefined {

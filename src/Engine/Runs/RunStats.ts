@@ -10,11 +10,19 @@ import { acrossEnvironments, type Program } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
 /** What is counted for each function. */
-export const counted = ["started", "completed", "failed", "cancelled", "retried", "lost", "stale"] as const
-type Counted = (typeof counted)[number]
+export const countedEvents = [
+  "started",
+  "completed",
+  "failed",
+  "cancelled",
+  "retried",
+  "lost",
+  "stale"
+] as const
+type CountedEvent = (typeof countedEvents)[number]
 
 /** What is measured, as durations. */
-type Measured = "waitToStart" | "turn" | "step" | "run" | "timerLateness"
+type MeasuredDuration = "waitToStart" | "turn" | "step" | "run" | "timerLateness"
 
 /** Maximum number of functions that are counted separately; all others are counted together. */
 export const MAX_FUNCTIONS = 200
@@ -25,7 +33,7 @@ const MINUTES = 24 * 60
 const OTHERS = -1
 
 /** One minute in which something happened. */
-export interface MinuteStats extends Readonly<Record<Counted, number>> {
+export interface MinuteStats extends Readonly<Record<CountedEvent, number>> {
   /** When the minute began, in epoch milliseconds. */
   readonly at: number
   readonly turns: number
@@ -36,18 +44,18 @@ export interface MinuteStats extends Readonly<Record<Counted, number>> {
   readonly longestRunMs: number
 }
 
-interface FunctionStats extends Readonly<Record<Counted, number>> {
+interface FunctionStats extends Readonly<Record<CountedEvent, number>> {
   /** The function; absent for the functions that are counted together. */
   readonly identity?: { readonly environment: string; readonly functionId: string }
 }
 
 export interface RunStats {
   readonly functions: ReadonlyArray<FunctionStats>
-  readonly durations: Readonly<Record<Measured, HistogramData>>
+  readonly durations: Readonly<Record<MeasuredDuration, HistogramData>>
 }
 
 type Mutable<A> = { -readonly [K in keyof A]: A[K] }
-type Counts = Record<Counted, number>
+type Counts = Record<CountedEvent, number>
 
 const noCounts = (): Counts => ({
   started: 0,
@@ -64,9 +72,9 @@ class Stats {
    * What happened in the current transaction. Three items of this list belong together: what happened, the key of the function,
    * and how long it took in milliseconds. The list is flat for speed, because every run adds to it.
    */
-  readonly pending: Array<Counted | Measured | number> = []
+  readonly pendingItems: Array<CountedEvent | MeasuredDuration | number> = []
   readonly functions = new Map<number, Counts>()
-  readonly durations: Record<Measured, Histogram> = {
+  readonly durations: Record<MeasuredDuration, Histogram> = {
     waitToStart: new Histogram(),
     turn: new Histogram(),
     step: new Histogram(),
@@ -77,16 +85,21 @@ class Stats {
   minutes: Array<MinuteStats> = []
 
   committed(now: number): void {
-    const { pending } = this
-    if (pending.length === 0) return
+    const { pendingItems } = this
+    if (pendingItems.length === 0) return
     const minute = this.#minuteOf(now)
-    for (let i = 0; i < pending.length; i += 3) {
-      this.#add(minute, pending[i] as Counted | Measured, pending[i + 1] as number, pending[i + 2] as number)
+    for (let i = 0; i < pendingItems.length; i += 3) {
+      this.#add(
+        minute,
+        pendingItems[i] as CountedEvent | MeasuredDuration,
+        pendingItems[i + 1] as number,
+        pendingItems[i + 2] as number
+      )
     }
-    pending.length = 0
+    pendingItems.length = 0
   }
 
-  #add(minute: Mutable<MinuteStats>, what: Counted | Measured, fn: number, ms: number): void {
+  #add(minute: Mutable<MinuteStats>, what: CountedEvent | MeasuredDuration, fn: number, ms: number): void {
     switch (what) {
       case "waitToStart":
         if (ms > minute.longestWaitMs) minute.longestWaitMs = ms
@@ -133,13 +146,18 @@ const statsOf = defineCache<Stats>({
   // readers see only what is committed
   isShared: true,
   make: () => new Stats(),
-  begin: ({ pending }) => void (pending.length = 0),
+  begin: ({ pendingItems }) => void (pendingItems.length = 0),
   committed: (stats, tx) => stats.committed(tx.now())
 })
 
 /** Counts something that happened to a run. `fn` is the key of its function. For a duration, `ms` is how long it took. */
-export const countRunEvent = (tx: Transaction, what: Counted | Measured, fn: number, ms = 0): void => {
-  statsOf(tx).pending.push(what, fn, ms)
+export const countRunEvent = (
+  tx: Transaction,
+  what: CountedEvent | MeasuredDuration,
+  fn: number,
+  ms = 0
+): void => {
+  statsOf(tx).pendingItems.push(what, fn, ms)
 }
 
 /** The counts so far. */

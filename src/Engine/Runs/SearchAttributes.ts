@@ -135,8 +135,8 @@ export const fillAttributes = acrossEnvironments(
       else yield* write(DELETE_SOME_ATTRIBUTES, fn, path, fn, path)
       return true
     }
-    const from = below ?? Number((yield* get(FIND_NEWEST_RUN))?.key ?? 0) + 1
-    yield* write(UPDATE_FILL_POSITION, yield* fillBelow(fn, path, from), fn, path)
+    const fillBelowKey = below ?? Number((yield* get(FIND_NEWEST_RUN))?.key ?? 0) + 1
+    yield* write(UPDATE_FILL_POSITION, yield* fillBelow(fn, path, fillBelowKey), fn, path)
     return true
   },
   () => "fill in search attributes of runs"

@@ -11,8 +11,8 @@ const ERROR_HAS = `instr(${errorText}, lower(?)) > 0`
 const ERROR_HAS_ON_POSTGRES = `strpos(error_text(r.error), lower(CAST(? AS TEXT) COLLATE "C")) > 0`
 
 /**
- * Stands for the end of a run that has not ended. This number is before all dates, so a filter by the end does not match the
- * run. But it is after the value of an absent filter, which matches all runs.
+ * Stands for the end of a run that has not ended. This time is before all dates, so that no filter by the end matches the run. It
+ * is after the time that stands for an absent filter, because an absent filter matches all runs.
  */
 const NOT_ENDED = -9_000_000_000_000_000
 /** The first time that a `Date` can hold, in epoch milliseconds. */
@@ -93,13 +93,11 @@ interface SearchPlan {
   readonly sum: Statement
   /** Whether the plan is ordered by the positions of events. */
   readonly isByEvent: boolean
-  /**
-   * How many runs the plan would read, up to {@link MAX_COUNTED}. Absent for the plan that is taken when no other is possible.
-   */
+  /** Counts the runs that the plan would read, up to {@link MAX_COUNTED}. Absent for the plan that reads all runs. */
   readonly count?: Statement
 }
 
-/** Up to how many runs of each plan are counted to find the shortest plan. */
+/** Maximum number of runs of each plan that are counted to find the shortest plan. */
 export const MAX_COUNTED = 5000
 
 const byKey = (name: string, from: string, lane: string, run = "r.key"): SearchPlan => ({

@@ -140,13 +140,13 @@ export const countStuckRuns = (
   findHolder?: FindHolder
 ): Effect.Effect<number, StoreError> =>
   Effect.gen(function* () {
-    let from: number | undefined = 0
+    let firstKey: number | undefined = 0
     let stuck = 0
-    while (from !== undefined) {
-      const { abandoned, at, leases, next }: Slice = yield* store.read(readUnfinished(from))
+    while (firstKey !== undefined) {
+      const { abandoned, at, leases, next }: Slice = yield* store.read(readUnfinished(firstKey))
       stuck += abandoned + leases.filter((lease) => whyStuck(lease, findHolder, at) !== undefined).length
-      from = next
-      if (from !== undefined) yield* yieldToEventLoop
+      firstKey = next
+      if (firstKey !== undefined) yield* yieldToEventLoop
     }
     return stuck
   })

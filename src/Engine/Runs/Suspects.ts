@@ -73,31 +73,31 @@ class Suspects {
   hasRoom(workerId: string, capacity: number, losses: number, now: number): boolean {
     let limit = maxSuspects(losses, capacity)
     let count = 0
-    for (const held of this.#all()) {
-      if (held.workerId !== workerId || isPastTrialTime(held, now)) continue
+    for (const suspect of this.#all()) {
+      if (suspect.workerId !== workerId || isPastTrialTime(suspect, now)) continue
       count++
-      limit = Math.min(limit, maxSuspects(held.losses, capacity))
+      limit = Math.min(limit, maxSuspects(suspect.losses, capacity))
     }
     return count < limit
   }
 
   /** Whether the run was claimed so long ago that other suspects may join it. */
   isPastTrial(run: number, now: number): boolean {
-    const held = this.#held.get(run)
-    return held !== undefined && isPastTrialTime(held, now)
+    const suspect = this.#held.get(run)
+    return suspect !== undefined && isPastTrialTime(suspect, now)
   }
 
   /** Whether any suspect was claimed so long ago that it no longer keeps other suspects away. */
   hasPastTrial(now: number): boolean {
-    for (const held of this.#all()) if (isPastTrialTime(held, now)) return true
+    for (const suspect of this.#all()) if (isPastTrialTime(suspect, now)) return true
     return false
   }
 
   /** When the next suspect stops keeping others away, in epoch milliseconds. */
   nextTrialEndAt(now: number): number {
     let next = Number.POSITIVE_INFINITY
-    for (const held of this.#all())
-      if (!isPastTrialTime(held, now)) next = Math.min(next, held.since + TRIAL_MS)
+    for (const suspect of this.#all())
+      if (!isPastTrialTime(suspect, now)) next = Math.min(next, suspect.since + TRIAL_MS)
     return next
   }
 

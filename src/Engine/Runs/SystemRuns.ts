@@ -236,10 +236,10 @@ function* stepsOf(tx: Transaction, run: number): Program<Pick<FailedRun, "steps"
 
 /** The stored output of a finished step; `null` when the output does not fit into `room`, `undefined` when there is none. */
 function* outputOf(tx: Transaction, row: Row, room: number): Program<string | null | undefined> {
-  const most = Math.min(MAX_OUTPUT, room)
+  const maxLength = Math.min(MAX_OUTPUT, room)
   // the output may be an event in the log, whose size is not in the row: it is read unless there is no room at all
-  if (Number(row.size ?? 0) > most || most <= 0) return null
+  if (Number(row.size ?? 0) > maxLength || maxLength <= 0) return null
   const outcome = yield* outcomeIn(tx, row, row.event)
   const value = outcome._tag === "Success" ? outcome.value : undefined
-  return (value?.length ?? 0) > most ? null : value
+  return (value?.length ?? 0) > maxLength ? null : value
 }

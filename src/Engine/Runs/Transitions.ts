@@ -108,9 +108,9 @@ export const refusal = (runId: string, status: RunStatus | undefined, transition
   `Run ${runId} is ${status ?? "in no status that exists"} and cannot ${verbs[transition]}`
 
 /** What to do with a run that cannot be retried, as a sentence. */
-export const insteadOfRetry = (status: RunStatus | undefined): string => {
+export const insteadOfRetry = (runId: string, status: RunStatus | undefined): string => {
   if (status === "paused") return "Resume it instead."
   return status === "completed"
-    ? "Emit its event again for a new run."
+    ? `For a new run with the same input, use \`ironflow runs rerun ${runId}\`, or \`client.bulk("rerun", ...)\`.`
     : "It has not ended yet: wait until it has."
 }

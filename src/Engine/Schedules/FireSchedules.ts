@@ -117,7 +117,7 @@ export function* fireSchedules(tx: Transaction, environment: number, limit: numb
   for (const row of freed) yield* isolateRow(tx, "schedule", Number(row.function), fireQueue(tx, row))
   // there may be more schedules whose waiting fires no longer have to wait
   if (freed.length > 0) tx.markDue(now)
-  const due = yield* allIsolatingDamage(
+  const dueSchedules = yield* allIsolatingDamage(
     tx,
     "schedule",
     [LIST_FUNCTIONS_WITH_DUE_SCHEDULES, now],
@@ -126,8 +126,8 @@ export function* fireSchedules(tx: Transaction, environment: number, limit: numb
     limit,
     environment
   )
-  for (const row of due) yield* isolateRow(tx, "schedule", Number(row.function), fallDue(tx, row))
-  return freed.length + due.length
+  for (const row of dueSchedules) yield* isolateRow(tx, "schedule", Number(row.function), fallDue(tx, row))
+  return freed.length + dueSchedules.length
 }
 
 function* update(row: Row, set: string, ...values: ReadonlyArray<string | number | null>) {

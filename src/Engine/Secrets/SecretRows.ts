@@ -73,7 +73,7 @@ export const findSecret = inEnvironment(
   (_, name) => `read secret "${name}"`
 )
 
-/** The sealed values of the secrets `names`. Secrets that do not exist are left out. */
+/** The sealed values of the secrets with these names. Secrets that do not exist are left out. */
 export const readSecrets = inEnvironment(
   "readSecrets",
   function* (tx: Transaction, environment: string, names: ReadonlyArray<string>) {

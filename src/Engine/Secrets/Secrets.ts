@@ -1,7 +1,7 @@
 /**
- * Secrets. The database has their values only sealed (encrypted) with AES-256-GCM under the master key. A value is opened only for
- * a handler whose function asks for the secret. A sealed value is bound to the environment and name of its secret, so it cannot be
- * opened after somebody has copied it to the row of another secret.
+ * Secrets. In the database, the values are sealed: encrypted with AES-256-GCM and the master key. A value is opened only for a
+ * handler whose function asks for the secret. A sealed value is bound to the environment and name of its secret, so a sealed value
+ * that somebody has copied to the row of another secret cannot be opened.
  */
 import * as Layer from "effect/Layer"
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto"
@@ -108,8 +108,8 @@ export class SecretsService {
   }
 
   /**
-   * The values of the secrets `names`. Missing secrets are left out. Fails with code `MASTER_KEY_MISSING` or `MASTER_KEY_WRONG` when
-   * the value of a stored secret cannot be opened.
+   * The values of the secrets with these names. Missing secrets are left out. Fails with code `MASTER_KEY_MISSING` or
+   * `MASTER_KEY_WRONG` when the value of a stored secret cannot be opened.
    */
   open(
     environment: string,
@@ -118,7 +118,7 @@ export class SecretsService {
     return Effect.flatMap(this.#store.read(Rows.readSecrets(environment, names)), (sealed) => {
       const key = this.#key
       if (sealed.length === 0) return Effect.succeed({})
-      if (key === undefined) return Effect.fail(keyMissingToOpen(sealed[0]?.name))
+      if (key === undefined) return Effect.fail(keyMissingError(sealed[0]?.name))
       const values: Record<string, string> = {}
       for (const { name, sealed: text } of sealed) {
         const value = unseal(key, text, `${environment}/${name}`)
@@ -162,7 +162,7 @@ const keyMissing = (what: string): EngineError =>
  * The error when a stored secret is needed and there is no master key. It asks for the old master key, because a new key cannot
  * open the secret.
  */
-const keyMissingToOpen = (name: string | undefined): EngineError =>
+const keyMissingError = (name: string | undefined): EngineError =>
   new MasterKeyError(
     `Secret "${name}" cannot be opened: the engine has no master key. Set IRONFLOW_MASTER_KEY to the key under which the secret was stored.`,
     { code: "MASTER_KEY_MISSING" }
@@ -223,7 +223,7 @@ const unseal = (key: Buffer, text: string, boundTo: string): string | undefined 
       .setAuthTag(Buffer.from(tag, "base64"))
     return Buffer.concat([decipher.update(Buffer.from(sealed, "base64")), decipher.final()]).toString("utf8")
   } catch {
-    // the authentication tag does not match: another key sealed the value, or the row was changed; the caller reports it
+    // the authentication tag does not match: the value was sealed with another key, or the row was changed. The caller reports this
     return undefined
   }
 }

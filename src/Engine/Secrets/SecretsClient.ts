@@ -1,4 +1,7 @@
-/** The client's methods for secrets in the process of the engine, which call {@link SecretsOfEnvironment}. */
+/**
+ * The methods for secrets of the client in the engine's process. They check their input, and then call {@link
+ * SecretsOfEnvironment}.
+ */
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
 import type { SecretsApi } from "../../Client/Secrets.ts"

@@ -31,7 +31,7 @@ export interface BackupInfo {
 /** Called with a sentence, without its full stop, that says how far a backup or a restore has come. */
 export type OnProgress = (progress: string) => void
 
-const tellNobody: OnProgress = () => undefined
+const ignoreProgress: OnProgress = () => undefined
 
 /** How many pages are copied in one step. Writes over the same connection wait for the end of the step. */
 const STEP_PAGES = 256
@@ -55,7 +55,7 @@ export const backUp = (
   source: string | DatabaseSync,
   filename: string,
   now: number
-): Effect.Effect<BackupInfo, StoreError | ValidationError> => intoNew(filename, copying(source, now))
+): Effect.Effect<BackupInfo, StoreError | ValidationError> => intoNewFile(filename, makeCopier(source, now))
 
 /**
  * {@link backUp}, which then checks the whole copy, as a restore does. Fails with `StoreError` when anything in the copy is damaged,
@@ -65,15 +65,15 @@ export const backUpChecked = (
   source: string,
   filename: string,
   now: number,
-  tell: OnProgress = tellNobody
+  onProgress: OnProgress = ignoreProgress
 ): Effect.Effect<BackupInfo, StoreError | ValidationError> =>
-  intoNew(filename, async (partial, signal) => {
-    await copying(source, now, tell)(partial, signal)
-    checkCopy(partial, source, tell)
+  intoNewFile(filename, async (partial, signal) => {
+    await makeCopier(source, now, onProgress)(partial, signal)
+    checkCopy(partial, source, onProgress)
   })
 
-const checkCopy = (partial: string, source: string, tell: OnProgress): void => {
-  tell(`Reading the copy, ${formatSize(statSync(partial).size)}`)
+const checkCopy = (partial: string, source: string, onProgress: OnProgress): void => {
+  onProgress(`Reading the copy, ${formatSize(statSync(partial).size)}`)
   const db = openToRead(partial)
   try {
     checkAll(
@@ -87,8 +87,8 @@ const checkCopy = (partial: string, source: string, tell: OnProgress): void => {
   }
 }
 
-const copying =
-  (source: string | DatabaseSync, now: number, tell: OnProgress = tellNobody) =>
+const makeCopier =
+  (source: string | DatabaseSync, now: number, onProgress: OnProgress = ignoreProgress) =>
   async (partial: string, signal: AbortSignal): Promise<void> => {
     if (typeof source === "string") {
       refuseNonFile(source)
@@ -104,7 +104,7 @@ const copying =
         rate: STEP_PAGES,
         progress: ({ remainingPages, totalPages }) => {
           signal.throwIfAborted()
-          tell(
+          onProgress(
             `Copied ${formatSize((totalPages - remainingPages) * PAGE_BYTES)} of ${formatSize(totalPages * PAGE_BYTES)}`
           )
         }
@@ -126,21 +126,21 @@ export const takeBackup = <E>(
   source: string,
   fill: (partial: string, signal: AbortSignal) => Promise<void>,
   isPassedOn: (error: unknown) => error is E,
-  tell: OnProgress = tellNobody
+  onProgress: OnProgress = ignoreProgress
 ): Effect.Effect<BackupInfo, StoreError | ValidationError | E> =>
-  intoNew(
+  intoNewFile(
     filename,
     async (partial, signal) => {
       await fill(partial, signal)
       await verifyChecksum(partial, filename)
-      checkCopy(partial, source, tell)
+      checkCopy(partial, source, onProgress)
     },
     isPassedOn
   )
 
 const passesNone = (_error: unknown): _error is never => false
 
-const intoNew = <E = never>(
+const intoNewFile = <E = never>(
   filename: string,
   fill: (partial: string, signal: AbortSignal) => Promise<void>,
   isPassedOn: (error: unknown) => error is E = passesNone

@@ -1,6 +1,6 @@
 /**
- * Everything that callers who wait for the end of a run need to know, so that they need not read the run. It exists only for a run
- * that ended in its first turn.
+ * What callers who wait for the end of a run need to know of it, so that they need not read the run. It is kept only for runs that
+ * ended in their first turn.
  */
 import type { RunStatus } from "../../RunStatus.ts"
 

@@ -101,7 +101,7 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
   if (holder !== undefined) {
     throw new StoreError(
       `Database "${filename}" is in use by another engine${holder} under another name, "${mark.path}": one engine at a time may ` +
-        "open a SQLite file. Stop the other engine, or give this engine a file of its own",
+        "open a SQLite file. Stop that engine, or name another file",
       { code: "STORE_LOCKED" }
     )
   }

@@ -52,8 +52,8 @@ export const makeFile = (filename: string, mode: number): void => {
 }
 
 /**
- * What exists under this name, when that is not a regular file; `undefined` for a file and for nothing. It must be known before
- * the file is opened: opening a pipe waits until something writes to the pipe, and no signal ends this wait.
+ * Says what exists under this name, if it is not a regular file; `undefined` for a regular file, and when nothing exists. This must
+ * be checked before the file is opened: opening a pipe waits until something writes to the pipe, and no signal ends this wait.
  */
 const nonFileAt = (filename: string): string | undefined => {
   const stat = statSync(filename, { throwIfNoEntry: false })
@@ -67,7 +67,7 @@ const SUFFIXES_BESIDE = ["-wal", "-shm", "-journal", ".lock"]
 
 /**
  * Throws when `filename`, or the name of a file beside it, is a folder, a pipe, a socket or a device. The error is a
- * `ValidationError`, or what `refusal` makes of the message.
+ * `ValidationError`, or the error that `refusal` makes from the message.
  */
 export const refuseNonFile = (
   filename: string,

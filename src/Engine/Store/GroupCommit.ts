@@ -8,7 +8,7 @@
  */
 import type { DatabaseSync } from "node:sqlite"
 import { MAX_SHARED_STEPS, expressionSteps } from "../../ExpressionBudget.ts"
-import { endTransaction } from "./EndTransaction.ts"
+import { rollBack } from "./RollBack.ts"
 import { clearTimeout, setTimeout } from "../../RealTimers.ts"
 import { callAfterOthers } from "../EventLoop.ts"
 import type { Sync } from "./WalSync.ts"
@@ -219,7 +219,7 @@ export class GroupCommit {
       this.#options.beforeCommit?.()
       this.#commit.run()
     } catch (error) {
-      if (isOpen) endTransaction(this.#db)
+      if (isOpen) rollBack(this.#db)
       this.#options.rolledBack?.()
       return { error }
     }

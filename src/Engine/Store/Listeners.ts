@@ -14,7 +14,7 @@ export class Listeners {
     readonly wants: ListenOptions
   }>()
   readonly #readyListeners = new Set<() => void>()
-  /** What the listeners of other engines want to hear from this engine. */
+  /** What the listeners of other engines want to be told by this engine. */
   #wantedElsewhere: Wants = { steps: false, states: false }
   /** Called when `wants` may have changed. */
   onWants: () => void = () => undefined
@@ -23,7 +23,7 @@ export class Listeners {
   /** Why the store neither reads nor writes any more. */
   #lost: StoreError | undefined
 
-  /** While the gate is shut, listeners are not told of commits. Set where several engines share the database. */
+  /** While the gate is shut, listeners are not told of commits. `undefined` where only one engine uses the database. */
   #gate: Gate | undefined
   /** Commits that wait for the gate. */
   #heldCommits: Array<Changes> | undefined
@@ -62,7 +62,7 @@ export class Listeners {
     return () => void this.#lossListeners.delete(listener)
   }
 
-  /** What the listeners of this engine want to hear from other engines. */
+  /** What the listeners of this engine want to be told by other engines. */
   get wants(): Wants {
     const wanted = [...this.#commitListeners].map(({ wants }) => wants)
     return {
@@ -71,7 +71,7 @@ export class Listeners {
     }
   }
 
-  /** What the listeners of other engines want to hear from this engine. */
+  /** What the listeners of other engines want to be told by this engine. */
   set wantedElsewhere(wants: Wants) {
     this.#wantedElsewhere = wants
     this.#updateInterest()

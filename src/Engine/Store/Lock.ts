@@ -36,15 +36,15 @@ export const acquireLock = (
     if (!isBusy(cause)) throw cause
     throw new StoreError(
       `Database "${filename}" is in use by another engine${holder}: one engine at a time may open a SQLite file. ` +
-        `Stop the other engine, or give this engine a file of its own`,
+        `Stop that engine, or name another file`,
       { code: "STORE_LOCKED", cause }
     )
   }
 }
 
 /**
- * Who holds the lock of a database file, in brackets, for a message after "another engine". `""` when the lock is held and its
- * holder is unknown. `undefined` when the lock is free.
+ * Who holds the lock of a database file: a text in brackets, for a message after "another engine". `""` when the lock is held and
+ * the holder is unknown; `undefined` when the lock is free.
  */
 export const lockHolderOf = (path: string): string | undefined => {
   if (!existsSync(`${path}.lock`)) return undefined

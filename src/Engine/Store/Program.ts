@@ -122,7 +122,7 @@ export class Query<A = unknown> implements Iterator<Query, A, unknown> {
 /** Answers a query at once; `undefined` while the program runs with a driver that cannot. */
 let answerAtOnce: ((query: Query) => unknown) | undefined
 
-/** Runs a program with a driver that answers every query at once. */
+/** Runs a program; `answer` answers each query at once. */
 export const runAtOnce = <A>(program: Program<A, unknown>, answer: (query: Query) => unknown): A => {
   const outerAnswer = answerAtOnce
   answerAtOnce = answer
@@ -204,7 +204,7 @@ export const affected = (statement: Statement, ...values: ReadonlyArray<Value>):
 
 /**
  * As {@link affected}, for a row that must exist as far as the program knows: any count other than 1 is a fault. A driver may
- * answer 1 before it knows the count. When the answer was wrong, the driver repeats the transaction, and then waits for each count.
+ * answer 1 before it knows the count. If that was wrong, the driver repeats the transaction, and this time waits for each count.
  */
 export const affectedAssumingOne = (statement: Statement, ...values: ReadonlyArray<Value>): Program<number> =>
   new Query("affectedAssumingOne", statement, values)
@@ -280,8 +280,8 @@ export interface Call<A, E = never> {
   /** The environment that the program works in; absent for a program across all environments. */
   readonly environment?: string
   /**
-   * Whether caches may keep holding back their writes while the program runs. This needs a program that queries none of the tables
-   * that these writes change, or that makes the caches write first.
+   * Whether caches may hold back writes while the program runs. Only for a program that does not query the tables of these writes,
+   * or that first makes the caches write.
    */
   readonly allowsHeldWrites: boolean
   /** The intended action, for error messages: `store secret "API_KEY"`. */
@@ -300,10 +300,10 @@ export interface NamedProgram<Args extends ReadonlyArray<unknown>, A, E> {
 type EnvironmentArgument = string | { readonly environment: string }
 
 /**
- * Which part of a type cannot be sent to another thread: a function or a class instance. `never` when there is none. The depth is
- * limited, because types may contain themselves.
+ * The part of a type that cannot be sent to another thread: a function or a class instance. `never` when there is no such part. The
+ * depth is limited, because a type may contain itself.
  */
-type Leak<A, Depth extends ReadonlyArray<unknown> = []> = A extends
+type UnsendablePart<A, Depth extends ReadonlyArray<unknown> = []> = A extends
   Uint8Array | IronflowError | string | number | bigint | boolean | null | undefined | void
   ? never
   : Depth["length"] extends 7
@@ -311,20 +311,20 @@ type Leak<A, Depth extends ReadonlyArray<unknown> = []> = A extends
     : A extends (...args: never) => unknown
       ? "a function"
       : A extends ReadonlyMap<infer K, infer V>
-        ? Leak<K | V, [...Depth, 0]>
+        ? UnsendablePart<K | V, [...Depth, 0]>
         : A extends ReadonlySet<infer V> | ReadonlyArray<infer V>
-          ? Leak<V, [...Depth, 0]>
+          ? UnsendablePart<V, [...Depth, 0]>
           : A extends object
-            ? { [K in keyof A]-?: [Leak<A[K], [...Depth, 0]>] extends [never] ? never : K }[keyof A]
+            ? { [K in keyof A]-?: [UnsendablePart<A[K], [...Depth, 0]>] extends [never] ? never : K }[keyof A]
             : never
 
 /**
  * The type of the name of a program with plain arguments and results. For other programs it is a message that says which part is
  * not plain.
  */
-export type PlainName<Args, A> = [Leak<Args> | Leak<A>] extends [never]
+export type PlainName<Args, A> = [UnsendablePart<Args> | UnsendablePart<A>] extends [never]
   ? string
-  : { readonly "takes or gives what no other thread can have": Leak<Args> | Leak<A> }
+  : { readonly "takes or gives what no other thread can have": UnsendablePart<Args> | UnsendablePart<A> }
 
 const programs = new Map<string, unknown>()
 

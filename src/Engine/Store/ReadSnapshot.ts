@@ -4,7 +4,7 @@
  */
 import type { DatabaseSync } from "node:sqlite"
 import { setImmediate } from "../../RealTimers.ts"
-import { endTransaction } from "./EndTransaction.ts"
+import { rollBack } from "./RollBack.ts"
 
 export class ReadSnapshot {
   readonly #db
@@ -35,7 +35,7 @@ export class ReadSnapshot {
     } catch {
       // after a failed read, COMMIT fails too: this is no new error, since the reader got the error of the read, and nothing was
       // written
-      endTransaction(this.#db)
+      rollBack(this.#db)
     }
   }
 }

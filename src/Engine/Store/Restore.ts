@@ -38,16 +38,16 @@ const restoreKeys = { backup: true, filename: true, replace: true } satisfies Ke
 export const restore = (options: RestoreOptions): Effect.Effect<BackupInfo, StoreError | ValidationError> =>
   restoreWithProgress(options, () => undefined)
 
-/** {@link restore}, which also calls `tell` when it begins to copy the backup, and when it begins to check the copy. */
+/** {@link restore}, which also calls `onProgress` when it begins to copy the backup, and when it begins to check the copy. */
 export const restoreWithProgress = (
   options: RestoreOptions,
-  tell: OnProgress
+  onProgress: OnProgress
 ): Effect.Effect<BackupInfo, StoreError | ValidationError> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) =>
     // not interruptible: a partial result would be neither the old database nor the new one
     Effect.uninterruptible(
       Effect.tryPromise({
-        try: () => putBack(options, now, tell),
+        try: () => restoreFile(options, now, onProgress),
         catch: (cause) =>
           cause instanceof ValidationError
             ? cause
@@ -56,7 +56,11 @@ export const restoreWithProgress = (
     )
   )
 
-const putBack = async (options: RestoreOptions, now: number, tell: OnProgress): Promise<BackupInfo> => {
+const restoreFile = async (
+  options: RestoreOptions,
+  now: number,
+  onProgress: OnProgress
+): Promise<BackupInfo> => {
   checkKeys(options, restoreKeys, "A restore")
   const { backup, filename, replace = false } = options
   refuseNonBackup(backup)
@@ -64,7 +68,7 @@ const putBack = async (options: RestoreOptions, now: number, tell: OnProgress): 
     throw new ValidationError("The filename of the database must not be empty or blank")
   refuseNonFile(filename)
   checkFiles(filename, DEFAULT_MODE)
-  // replaces the target of a link, and not the link itself, so that the link still leads to the database
+  // if the name is a link, replaces the file to which it leads, and not the link itself
   const target = existsSync(filename) ? realpathSync(filename) : filename
   const exists = existsSync(target)
   if (exists && realpathSync(backup) === target) {
@@ -72,7 +76,7 @@ const putBack = async (options: RestoreOptions, now: number, tell: OnProgress): 
       `"${backup}" is both the backup and the database to restore it to: name two different files`
     )
   }
-  // takes the lock only if its file exists: a refused restore must not create that file
+  // tries the lock only if the file of the lock exists: a restore that is refused must not create this file
   if (existsSync(`${target}.lock`)) acquireLock(target, DEFAULT_MODE, now).release()
   if (exists) {
     // the database may be open under another name
@@ -87,11 +91,11 @@ const putBack = async (options: RestoreOptions, now: number, tell: OnProgress): 
   const partial = partialName(target)
   try {
     const size = formatSize(statSync(backup).size)
-    tell(`Copying ${size}`)
+    onProgress(`Copying ${size}`)
     await copyFile(backup, partial)
     await chmod(partial, exists ? statSync(target).mode & 0o777 : DEFAULT_MODE)
-    tell(`Reading the copy, ${size}`)
-    const info = await prepare(partial, backup, filename)
+    onProgress(`Reading the copy, ${size}`)
+    const info = await makeDatabase(partial, backup, filename)
     const lock = acquireLock(target, DEFAULT_MODE, now)
     try {
       if (!exists) await putNew(partial, target)
@@ -130,29 +134,30 @@ const checkInUse = (target: string): void => {
   try {
     checkLastOwner(target)
   } catch (error) {
-    // other errors say that the old database cannot be opened: this does not matter, because that database is replaced
+    // other errors say that the old database cannot be opened, which does not matter, because it is replaced
     if (error instanceof StoreError && error.code === "STORE_LOCKED") throw error
   }
 }
 
-const OTHER_BACKUP = "Nothing was changed: restore another backup"
+const OTHER_BACKUP_ADVICE = "Nothing was changed: restore another backup"
 
 /** Checks the copy of a backup, and turns it into a database that no engine has open. */
-const prepare = async (partial: string, backup: string, filename: string): Promise<BackupInfo> => {
-  const nonBackup = (why: string) => new ValidationError(`"${backup}" is not a backup of Ironflow: ${why}`)
+const makeDatabase = async (partial: string, backup: string, filename: string): Promise<BackupInfo> => {
+  const nonBackupError = (why: string) =>
+    new ValidationError(`"${backup}" is not a backup of Ironflow: ${why}`)
   let db: DatabaseSync | undefined
   try {
     db = new DatabaseSync(partial)
-    if (isForeign(db)) throw nonBackup("it is a SQLite database of another program")
+    if (isForeign(db)) throw nonBackupError("it is a SQLite database of another program")
     checkIsIronflow(db, backup)
     const version = versionOf(db)
-    if (version === 0) throw nonBackup("it is empty")
+    if (version === 0) throw nonBackupError("it is empty")
     if (isOwned(db)) {
-      throw nonBackup(
+      throw nonBackupError(
         "it is a copy of a database that was in use, and may lack what was committed last. `ironflow backup` makes complete backups"
       )
     }
-    checkAll(db, backup, OTHER_BACKUP)
+    checkAll(db, backup, OTHER_BACKUP_ADVICE)
     // must run before the copy is changed
     await verifyChecksum(partial, backup)
     const madeAt = madeAtOf(db)
@@ -162,10 +167,10 @@ const prepare = async (partial: string, backup: string, filename: string): Promi
   } catch (error) {
     // SQLITE_NOTADB
     if (error instanceof Error && "errcode" in error && error.errcode === 26)
-      throw nonBackup("it is not a SQLite database")
+      throw nonBackupError("it is not a SQLite database")
     if (isDamage(error) && !(error instanceof StoreError)) {
       throw new StoreError(
-        `"${backup}" is damaged: ${error instanceof Error ? error.message : String(error)}. ${OTHER_BACKUP}`,
+        `"${backup}" is damaged: ${error instanceof Error ? error.message : String(error)}. ${OTHER_BACKUP_ADVICE}`,
         { code: "STORE_CORRUPT", cause: error }
       )
     }
@@ -176,19 +181,19 @@ const prepare = async (partial: string, backup: string, filename: string): Promi
 }
 
 /**
- * Merges the write-ahead log of the old database into its file, and removes the log. Otherwise SQLite would apply the old log to
- * the new database, and damage the new database.
+ * Moves the content of the old database's write-ahead log into the old file, and removes the log. Otherwise SQLite would apply the
+ * old log to the new database, and damage it.
  */
 const closeLog = (target: string): void => {
   try {
-    const old = new DatabaseSync(target)
+    const oldDatabase = new DatabaseSync(target)
     try {
-      old.exec("PRAGMA journal_mode=DELETE")
+      oldDatabase.exec("PRAGMA journal_mode=DELETE")
     } finally {
-      old.close()
+      oldDatabase.close()
     }
   } catch {
-    // the log cannot be merged, because the old database is damaged: this may be why that database is replaced
+    // the old database is damaged, so the content of its log cannot be moved: this damage may be the reason for the restore
   }
   removeLogs(target)
 }

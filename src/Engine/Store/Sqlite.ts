@@ -2,8 +2,8 @@
  * The store on SQLite, through Node's built-in module: nothing to install, one file, one process at a time.
  *
  * Writes go through one group commit, and are acknowledged when the disk has them: they survive a power loss. Reads run on the same
- * connection between commits. They see all acknowledged writes. They may also see writes that the disk does not have yet; then the
- * reader gets the result when the disk has them.
+ * connection between commits. They see all acknowledged writes. They may also see writes that the disk does not have yet. In this
+ * case, the reader gets its result only when the disk has these writes.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -25,7 +25,7 @@ import type { DatabaseSync } from "./NodeSqlite.ts"
 import { ReadSnapshot } from "./ReadSnapshot.ts"
 import { SecureDelete } from "./SecureDelete.ts"
 import { storeError } from "./SqliteErrors.ts"
-import { lastId, migrate, open, type SqliteOptions } from "./SqliteFile.ts"
+import { newestIdOf, migrate, open, type SqliteOptions } from "./SqliteFile.ts"
 import { SqliteOutage } from "./SqliteOutage.ts"
 import { SqliteReads } from "./SqliteReads.ts"
 import { SqliteWrites } from "./SqliteWrites.ts"
@@ -119,7 +119,7 @@ export const make = (
                 })
             )
           }),
-      commits: () => writes.figures(),
+      commitFigures: () => writes.commitFigures(),
       health: () =>
         healthOf({
           lost: listeners.lost?.message,
@@ -181,8 +181,8 @@ const openParts = ({
     db,
     now,
     random,
-    // event ids are ordered as in the log, also when the clock was set back
-    ids: makeIdGenerator(now, (below) => Math.floor(random() * below), lastId(db))
+    // new ids sort after the ids in the log, even if the clock was set back
+    ids: makeIdGenerator(now, (below) => Math.floor(random() * below), newestIdOf(db))
   })
   listeners.interest = tx.interest
   const clockWatch = new ClockWatch({

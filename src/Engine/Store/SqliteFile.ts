@@ -160,16 +160,16 @@ export const migrate = (db: DatabaseSync): void => {
 }
 
 /** The newest id of an event or of a job that a worker holds. New ids must sort after it. */
-export const lastId = (db: DatabaseSync): string | undefined => {
+export const newestIdOf = (db: DatabaseSync): string | undefined => {
   try {
     const eventId = db.prepare("SELECT id FROM events ORDER BY position DESC LIMIT 1").get()?.id
     const jobId = db
       .prepare("SELECT max(ltrim(lease, '~')) AS id FROM runs WHERE lease IS NOT NULL")
       .get()?.id
-    const [last] = [eventId, jobId]
+    const [newestId] = [eventId, jobId]
       .flatMap((id) => (id == null ? [] : [String(id)]))
       .toSorted((a, b) => (a.replace(/^.*_/, "") > b.replace(/^.*_/, "") ? -1 : 1))
-    return last
+    return newestId
   } catch (error) {
     if (!isDamage(error)) throw error
     // the newest rows are damaged, which `checkNewestRows` reports: new ids then sort by the clock alone

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import { withSharedBudget } from "../../ExpressionBudget.ts"
-import { answerOf } from "./Answer.ts"
+import { resultAsEffect } from "./ResultAsEffect.ts"
 import type { GroupCommit } from "./GroupCommit.ts"
 import type { Listeners } from "./Listeners.ts"
 import { type Call, Refused } from "./Program.ts"
@@ -25,7 +25,7 @@ export class SqliteReads {
     this.#options = options
   }
 
-  /** Reads in the snapshot of this turn of the event loop. */
+  /** Runs a program in the snapshot of this turn of the event loop. */
   read<A, E>(call: Call<A, E>): Effect.Effect<A, E | StoreError> {
     const { listeners, snapshot, tx } = this.#options
     const result = this.#readDurable(call.what, () => {
@@ -33,14 +33,17 @@ export class SqliteReads {
       snapshot.open()
       return withSharedBudget(() => perform(tx, call))
     })
-    return Effect.flatMap(result, answerOf)
+    return Effect.flatMap(result, resultAsEffect)
   }
 
-  /** Reads each statement in a transaction of its own, so that a failed statement does not spoil the statements after it. */
+  /**
+   * Runs a program without a snapshot, with each statement in a transaction of its own, so that a failed statement does not spoil
+   * later statements.
+   */
   readApart<A, E>(call: Call<A, E>): Effect.Effect<A, E | StoreError> {
     return Effect.flatMap(
       this.runApart(call.what, () => perform(this.#options.tx, call)),
-      answerOf
+      resultAsEffect
     )
   }
 
@@ -69,7 +72,7 @@ export class SqliteReads {
 
   #failed(what: string | (() => string), cause: unknown): StoreError {
     const { snapshot, tx } = this.#options
-    // a damaged page spoils the snapshot for other reads of this turn
+    // a damaged page spoils the snapshot for the other reads of this turn of the event loop
     snapshot.close()
     if (isDamage(cause)) tx.damage.wasFound = true
     return callError(what, cause)

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import { StoreError } from "../../Errors.ts"
 import { withSharedBudget } from "../../ExpressionBudget.ts"
 import { Histogram } from "../../Histogram.ts"
-import { answerOf } from "./Answer.ts"
+import { resultAsEffect } from "./ResultAsEffect.ts"
 import { storeClock } from "./ClockRows.ts"
 import type { ClockWatch } from "./ClockWatch.ts"
 import { damagedRowMessage, isolateDamage } from "./DamageIsolation.ts"
@@ -69,7 +69,7 @@ export class SqliteWrites implements GroupCommitOptions {
       if (!call.allowsHeldWrites) tx.flushCaches()
       return perform(tx, call)
     })
-    return Effect.flatMap(result, answerOf)
+    return Effect.flatMap(result, resultAsEffect)
   }
 
   /** During an outage, tries a small write, at most once a second. If it succeeds, the outage is over. */
@@ -92,7 +92,7 @@ export class SqliteWrites implements GroupCommitOptions {
   }
 
   /** Figures of the commits since the start. */
-  figures(): CommitFigures {
+  commitFigures(): CommitFigures {
     return { programs: this.#programs, durations: this.#durations.data() }
   }
 

@@ -52,7 +52,7 @@ export interface StoreService {
    * Whether other engines have seen this engine so recently that what its turns start now ends before the other engines may take
    * the turns over. Absent where there are no other engines.
    */
-  readonly touch?: LeaseFreshness
+  readonly leaseFreshness?: LeaseFreshness
   /**
    * How long ago, in milliseconds of a monotonic clock, this engine last knew everything that other engines had committed. This time
    * grows while the engine is frozen, or cut off from the database. Absent where there are no other engines.
@@ -88,7 +88,7 @@ export interface StoreService {
   /** Empties the write-ahead log. Returns `false` when another connection reads an older state. Absent where `wipe` is absent. */
   readonly cutLog?: Effect.Effect<boolean, StoreError>
   /** Figures of the commits since the start; absent where commits are not measured. */
-  readonly commits?: () => CommitFigures
+  readonly commitFigures?: () => CommitFigures
   /** Whether the database can be read and written, and whether damage was found since the start. */
   readonly health: () => StoreHealth
 }

@@ -1,7 +1,7 @@
 /**
- * Logs failures of work that the engine does on the store by itself, such as firing timers. It logs once that the failures have
- * begun, once that they last long, and once that they are over. A database that cannot be reached for a moment is logged as a
- * warning.
+ * Logs failures of work that the engine does on the store by itself, such as firing timers. Of the failures that follow one
+ * another, it logs once that they have begun, once that they last long, and once that they are over. A database that cannot be
+ * reached for a moment is logged as a warning.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"

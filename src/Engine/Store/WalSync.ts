@@ -9,7 +9,7 @@
 import { closeSync, fdatasync, fdatasyncSync, openSync, realpathSync } from "node:fs"
 import type { DatabaseSync, StatementSync } from "node:sqlite"
 
-/** Makes sure that the disk has what was committed. */
+/** A way to make sure that the disk has what was committed. */
 export interface Sync {
   /** Whether anything was written since the last sync began. */
   readonly isNeeded: () => boolean

@@ -1,4 +1,4 @@
-/** The history of an entity: its events, with the runs that each of them started, and the steps of these runs. */
+/** Reads the history of an entity: its events, the runs that each event has started, and the steps of these runs. */
 import type { StreamNotFoundError } from "../../Errors.ts"
 import { all, forEach, statement, type Program, inEnvironment } from "../Store/Program.ts"
 import { registryOf } from "../Functions/Registry.ts"
@@ -15,7 +15,7 @@ import { getStream, readPart } from "./StreamRows.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { RUN_ITSELF } from "../Runs/WaitKinds.ts"
 
-/** A page ends early after the event with which it has read this many functions, runs and steps. */
+/** A page ends early after the event at which this many functions, runs and steps have been read for the page. */
 const MAX_ROWS = 10_000
 
 /**
@@ -26,7 +26,7 @@ export const readStreamHistory = inEnvironment(
   "readStreamHistory",
   function* (tx: Transaction, query: ReadStreamQuery): Program<StreamHistoryPage, StreamNotFoundError> {
     const info = yield* getStream.in(tx, query.environment, query.entityId)
-    // the event after the page tells where the next page begins
+    // reads one more event than the page has: it is the first event of the next page
     const { events, ...rest } = yield* readPart.in(tx, { ...query, limit: query.limit + 1 })
     const environment = tx.findEnvironment(query.environment) ?? -1
     const functions = registryOf(tx)
@@ -40,23 +40,20 @@ export const readStreamHistory = inEnvironment(
       rows += runs.reduce((sum, { steps }) => sum + 1 + steps.length, functions.length)
       if (rows >= MAX_ROWS) break
     }
-    const next = events[entries.length]?.entityVersion ?? rest.next
-    return { info, entries, ...(next === undefined ? {} : { nextVersion: next }) }
+    const nextVersion = events[entries.length]?.entityVersion ?? rest.next
+    return { info, entries, ...(nextVersion === undefined ? {} : { nextVersion }) }
   },
   (query) => `read the history of stream "${query.entityId}"`
 )
 
 const LIST_RUNS = statement(
   "StreamHistory.listRuns",
-  // the joins make the database use the index of function and event, for one function after the other
+  // with these joins, the database uses the index of function and event for each function
   `SELECT r.key, r.id, r.status, r.attempt, r.created_at, r.started_at, r.ended_at, f.id AS fn FROM functions f CROSS JOIN runs r
        WHERE f.environment = ? AND r.function = f.key AND r.event = ? AND r.input IS NULL`
 )
 
-/**
- * The runs that the event at a position of the log started, and the forks of these runs, in the order of their
- * keys.
- */
+/** The runs that the event at this position of the log has started, and the forks of these runs, ordered by key. */
 function* runsOf(environment: number, position: number): Program<Array<StartedRun>> {
   const rows = [...(yield* all(LIST_RUNS, environment, position))]
   return yield* forEach(
@@ -91,7 +88,7 @@ const LIST_WAITS = statement(
 /** The steps of a run, without the outputs, which may be large. */
 function* stepsOf(run: Row): Program<Array<StartedStep>> {
   const finished = yield* all(LIST_STEPS, run.key!)
-  const open = yield* all(LIST_WAITS, run.key!)
+  const waiting = yield* all(LIST_WAITS, run.key!)
   return [
     ...finished.map((row): StartedStep => ({
       id: `${String(run.id)}:${String(row.step_key)}`,
@@ -102,7 +99,7 @@ function* stepsOf(run: Row): Program<Array<StartedStep>> {
       startedAt: Number(row.started_at),
       endedAt: Number(row.ended_at)
     })),
-    ...open.map((row): StartedStep => ({
+    ...waiting.map((row): StartedStep => ({
       id: `${String(run.id)}:${String(row.step_key)}`,
       name: String(row.name),
       kind: String(row.step_kind),

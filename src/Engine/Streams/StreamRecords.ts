@@ -16,7 +16,8 @@ export interface AppendedToStream {
   /** Whether the earlier append with the same idempotency key had other events. */
   readonly conflicting: boolean
   /**
-   * Messages about expressions of triggers and waits that failed for one of the events. Such an expression counts as no match.
+   * Messages about expressions of triggers and waits that failed for one of the events. An event does not match an expression that
+   * fails.
    */
   readonly warnings: ReadonlyArray<string>
 }
@@ -24,15 +25,13 @@ export interface AppendedToStream {
 export interface ReadStreamQuery {
   readonly environment: string
   readonly entityId: string
-  /**
-   * The version of the first event that is read, inclusive. 0 stands for the first event, or for the last when reading backward.
-   */
+  /** The version of the event that is read first. 0 stands for the first event, or for the last one when reading backward. */
   readonly fromVersion: number
   /** Maximum number of events; 0 for all. */
   readonly limit: number
   readonly backward: boolean
-  /** Maximum number of characters of data: with more, the read fails with `LimitExceededError`. */
-  readonly most?: number
+  /** Maximum number of characters of data. If the events have more, the read fails with `LimitExceededError`. */
+  readonly maxLength?: number
 }
 
 /** An event of a stream; `timestamp` is epoch milliseconds. */

@@ -24,7 +24,7 @@ import {
   type StoreError
 } from "../../Errors.ts"
 import { isExpected, type StreamAppend } from "../../EntityStream.ts"
-import { storeEvent, tooManyRuns } from "../Events/Append.ts"
+import { storeEvent, tooManyRunsError } from "../Events/Append.ts"
 import { fingerprint, recall, remember } from "../Log/Idempotency.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type {
@@ -76,10 +76,10 @@ export const appendToStream = acrossEnvironments(
       }
     }
     const state = yield* readState(environment, entityId)
-    const refused =
+    const refusal =
       refusalOf(state, append) ??
-      tooManyRuns(tx, environmentName, `The append to stream "${entityId}"`, events)
-    if (refused !== undefined) return yield* refuse(refused)
+      tooManyRunsError(tx, environmentName, `The append to stream "${entityId}"`, events)
+    if (refusal !== undefined) return yield* refuse(refusal)
     const appended = yield* storeAppend(tx, environmentName, append, state)
     if (keyed !== undefined) {
       const { entityVersion, position, events } = appended
@@ -112,11 +112,11 @@ export const refusalOf = (
     return withoutStack(() => new VersionConflictError(entityId, expectedVersion, version))
   }
   return state !== undefined && state.entityType !== entityType
-    ? wrongType(entityId, state.entityType, entityType)
+    ? wrongTypeError(entityId, state.entityType, entityType)
     : undefined
 }
 
-const wrongType = (entityId: string, actual: string, given: string): InvalidStateError =>
+const wrongTypeError = (entityId: string, actual: string, given: string): InvalidStateError =>
   new InvalidStateError(
     `Entity "${entityId}" is of type "${actual}", and not "${given}": an entity id belongs to one type in an environment`,
     { details: { entityId, entityType: actual } }
@@ -140,19 +140,26 @@ export function* storeAppend(
   state: StreamState | undefined
 ): Program<AppendedToStream> {
   const environment = tx.environment(environmentName)
-  const before = state?.version ?? 0
+  const versionBefore = state?.version ?? 0
   const now = tx.now()
   const changed =
     state === undefined
       ? yield* affected(INSERT_STREAM, environment, entityId, entityType, events.length, now, now)
-      : yield* affected(UPDATE_STREAM_VERSION, before + events.length, now, environment, entityId, before)
+      : yield* affected(
+          UPDATE_STREAM_VERSION,
+          versionBefore + events.length,
+          now,
+          environment,
+          entityId,
+          versionBefore
+        )
   if (changed !== 1)
     throw new Error(
       `stream "${entityId}" was changed by another writer, although this transaction holds the lock of the database. Nothing was stored. Only engines may write these tables: find the program that has changed them`
     )
   const warnings: Array<string> = []
   const appended = yield* forEach(events, function* (event, i) {
-    const entityVersion = before + i + 1
+    const entityVersion = versionBefore + i + 1
     const stored = yield* storeEvent(tx, {
       ...event,
       environment: environmentName,
@@ -165,7 +172,7 @@ export function* storeAppend(
     return { eventId: stored.eventId, entityVersion, position: stored.position }
   })
   return {
-    entityVersion: before + events.length,
+    entityVersion: versionBefore + events.length,
     position: appended.at(-1)?.position ?? 0,
     events: appended,
     duplicate: false,
@@ -180,8 +187,8 @@ const SLICE_LENGTH = 1024 * 1024
 const SLICE_EVENTS = 2000
 
 /**
- * A part of a stream. `length` is the number of characters of its data. `next` is the version at which the next part begins;
- * absent in the last part.
+ * Reads a part of a stream. `length` is the number of characters of the data in this part. `next` is the version at which the next
+ * part begins; absent in the last part.
  */
 export const readPart = inEnvironment(
   "readPart",
@@ -199,7 +206,7 @@ export const readPart = inEnvironment(
     const state = environment === undefined ? undefined : yield* readState(environment, entityId)
     if (environment === undefined || state === undefined) return { events: [], totalCount: 0, length: 0 }
     const columns = "id, name, version, data, metadata, source, timestamp, entity_version, position"
-    const most = limit === 0 ? Number.MAX_SAFE_INTEGER : limit
+    const maxEvents = limit === 0 ? Number.MAX_SAFE_INTEGER : limit
     const sql = backward
       ? `SELECT ${columns} FROM events WHERE environment = ? AND entity_id = ? AND entity_version <= ? ORDER BY entity_version DESC LIMIT ?`
       : `SELECT ${columns} FROM events WHERE environment = ? AND entity_id = ? AND entity_version >= ? ORDER BY entity_version LIMIT ?`
@@ -208,7 +215,7 @@ export const readPart = inEnvironment(
     let length = 0
     let rows = 4
     while (length < SLICE_LENGTH && events.length < SLICE_EVENTS) {
-      const wanted = Math.min(rows, most - events.length)
+      const wanted = Math.min(rows, maxEvents - events.length)
       const found = yield* all(variant("StreamRows.readStream", sql), environment, entityId, next, wanted)
       for (const row of found) {
         const event = streamEvent(row)
@@ -216,11 +223,11 @@ export const readPart = inEnvironment(
         length += event.data.length + (event.metadata?.length ?? 0)
         next = event.entityVersion + (backward ? -1 : 1)
       }
-      const isAll = found.length < wanted || events.length >= most || next < 1 || next > state.version
+      const isAll = found.length < wanted || events.length >= maxEvents || next < 1 || next > state.version
       if (isAll) return { events, totalCount: state.version, length }
-      // reads as many events as fit if they are as long as the events before
-      const room = Math.floor(((SLICE_LENGTH - length) * events.length) / (length + 1))
-      rows = Math.max(1, Math.min(room, SLICE_EVENTS - events.length))
+      // if the next events are as long as those so far, this many fit into the part
+      const fittingEvents = Math.floor(((SLICE_LENGTH - length) * events.length) / (length + 1))
+      rows = Math.max(1, Math.min(fittingEvents, SLICE_EVENTS - events.length))
     }
     return { events, totalCount: state.version, length, next }
   },
@@ -244,7 +251,7 @@ const FIND_STREAM = statement(
   "SELECT * FROM streams WHERE environment = ? AND entity_id = ?"
 )
 
-/** The info of a stream. Fails with `StreamNotFoundError` for an entity without a stream. */
+/** The row of a stream. Fails with `StreamNotFoundError` for an entity without a stream. */
 export const getStream = acrossEnvironments(
   "getStream",
   function* (
@@ -268,7 +275,7 @@ const streamRow = (row: Row): StreamRow => ({
   updatedAt: Number(row.updated_at)
 })
 
-/** The streams of an environment, by entity id. */
+/** The streams of an environment, ordered by entity id. */
 export const listStreams = inEnvironment(
   "listStreams",
   function* (
@@ -306,7 +313,7 @@ const PUT_SNAPSHOT = statement(
      SET id = excluded.id, state = excluded.state, created_at = excluded.created_at`
 )
 
-/** Stores a snapshot of an entity's state at a version, in place of an earlier snapshot of the same version. */
+/** Stores a snapshot of an entity's state at a version. Replaces an earlier snapshot of the same version. */
 export const putSnapshot = inEnvironment(
   "putSnapshot",
   function* (
@@ -316,7 +323,7 @@ export const putSnapshot = inEnvironment(
     const { entityId, entityType, entityVersion, state } = input
     const stream = yield* getStream.in(tx, input.environment, entityId)
     if (stream.entityType !== entityType)
-      return yield* refuse(wrongType(entityId, stream.entityType, entityType))
+      return yield* refuse(wrongTypeError(entityId, stream.entityType, entityType))
     if (entityVersion > stream.version) {
       return yield* refuse(
         new ValidationError(
@@ -376,10 +383,10 @@ export const getSnapshot = acrossEnvironments(
   (_, entityId) => `read a snapshot of stream "${entityId}"`
 )
 
-/** Reads events of a stream. Fails with `LimitExceededError` when the events have more characters of data than `most`. */
+/** Reads events of a stream. Fails with `LimitExceededError` when the events have more characters of data than `maxLength`. */
 export const readStream = (
   store: StoreService,
-  { most = Number.POSITIVE_INFINITY, ...query }: ReadStreamQuery
+  { maxLength = Number.POSITIVE_INFINITY, ...query }: ReadStreamQuery
 ): Effect.Effect<StreamRows, LimitExceededError | StoreError> => {
   const gather = (maxParts: number) =>
     Effect.gen(function* () {
@@ -387,19 +394,19 @@ export const readStream = (
       const first = yield* maxParts === 1 ? part(query) : onePage(part(query))
       const { events, totalCount } = first
       let { length, next } = first
-      while (next !== undefined && length <= most) {
+      while (next !== undefined && length <= maxLength) {
         if (maxParts === 1) return undefined
         // events that are appended during the read are not read
-        const rest: number = query.backward ? 0 : totalCount - next + 1
-        const limit = query.limit === 0 ? rest : query.limit - events.length
+        const remaining: number = query.backward ? 0 : totalCount - next + 1
+        const limit = query.limit === 0 ? remaining : query.limit - events.length
         const found = yield* onePage(part({ ...query, fromVersion: next, limit }))
         for (const event of found.events) events.push(event)
         length += found.length
         next = found.next
       }
-      if (length <= most) return { events, totalCount }
+      if (length <= maxLength) return { events, totalCount }
       return yield* Effect.fail(
-        new LimitExceededError(`One read of stream "${query.entityId}"`, length, most, "characters", {
+        new LimitExceededError(`One read of stream "${query.entityId}"`, length, maxLength, "characters", {
           isLowerBound: true,
           advice: "Read the stream in pages, with `limit` and `fromVersion`"
         })

@@ -1,4 +1,4 @@
-/** Entity streams in the engine's process: checks the input, then runs one operation of the store. */
+/** Entity streams for callers in the engine's process. Each method checks its input, and then reads or writes the store. */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import * as Effect from "effect/Effect"
@@ -37,8 +37,8 @@ import * as StreamRows from "./StreamRows.ts"
 import * as StreamHistory from "./StreamHistory.ts"
 
 interface EngineReadingOptions extends ReadingOptions {
-  /** Maximum number of characters of data in one read: with more, the read fails with `LimitExceededError`. */
-  readonly most?: number
+  /** Maximum number of characters of data in one read. If the events have more, the read fails with `LimitExceededError`. */
+  readonly maxLength?: number
 }
 
 export interface StreamsService {
@@ -68,7 +68,7 @@ export const layer: Layer.Layer<Streams, never, Store> = Layer.effect(
 const make = (
   store: StoreService,
   environment: string,
-  { eventDefinitions, most }: EngineReadingOptions = {}
+  { eventDefinitions, maxLength }: EngineReadingOptions = {}
 ): Raw<UntypedStreams, EngineError> => {
   const append = (check: () => StreamAppend): Effect.Effect<AppendedToStream, EngineError> =>
     Effect.flatMap(validated(check), (request) =>
@@ -99,7 +99,7 @@ const make = (
               environment,
               ...query,
               backward: direction === "backward",
-              ...(most === undefined ? {} : { most })
+              ...(maxLength === undefined ? {} : { maxLength })
             })
           ),
           ({ events, totalCount }) =>
@@ -170,16 +170,16 @@ const make = (
         validated(() =>
           checkCount(`\`beforeVersion\` of stream "${checkEntityId(entityId)}"`, beforeVersion)
         ),
-        (before) =>
+        (beforeVersion) =>
           Effect.map(
-            yieldFirst(store.read(StreamRows.getSnapshot(environment, entityId, before))),
+            yieldFirst(store.read(StreamRows.getSnapshot(environment, entityId, beforeVersion))),
             toSnapshot
           )
       )
   }
 }
 
-/** A page of an entity's history. The data of its events is as it was stored, without upcasts. */
+/** A page of an entity's history. The data of the events is as it was stored, without upcasts. */
 export interface EntityHistory extends Pick<StreamHistoryPage, "nextVersion"> {
   readonly info: StreamInfo
   readonly entries: ReadonlyArray<{ readonly event: StreamEvent; readonly runs: ReadonlyArray<StartedRun> }>

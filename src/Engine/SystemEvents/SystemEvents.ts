@@ -257,11 +257,11 @@ export class SystemEventsService {
    */
   #makeRoom(): void {
     if (this.#length <= MAX_REMEMBERED_CHARS) return
-    for (let most = REMEMBERED_LENGTH / 2; this.#length > MAX_REMEMBERED_CHARS * 0.75; most /= 2) {
+    for (let maxLength = REMEMBERED_LENGTH / 2; this.#length > MAX_REMEMBERED_CHARS * 0.75; maxLength /= 2) {
       this.#length = 0
       for (const memory of this.#remembered.values()) {
-        if (memory.length > most) dropOldEvents(memory, most)
-        dropOldValues(memory, most)
+        if (memory.length > maxLength) dropOldEvents(memory, maxLength)
+        dropOldValues(memory, maxLength)
         this.#length += memory.length + memory.newestLength
       }
     }

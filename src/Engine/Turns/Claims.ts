@@ -285,7 +285,7 @@ function* claimMatching(
       ...(actors === undefined ? [] : [actors]),
       wanted
     )
-    const before = claims.length
+    const claimsBefore = claims.length
     let areSomeKeptApart = false
     for (const row of rows) {
       const isKeptApart = !(yield* isolateRow(
@@ -296,7 +296,7 @@ function* claimMatching(
       ))
       areSomeKeptApart ||= isKeptApart
     }
-    const claimed = claims.length - before
+    const claimed = claims.length - claimsBefore
     // when suspects were kept apart, other runs may come after these suspects in the order of the query: the next query finds
     // those runs
     if (areSomeKeptApart && !leavesOutSuspects) {
@@ -352,23 +352,23 @@ function* claimLimited(
   claims: Array<Claim>,
   limit: number
 ): Program<boolean> {
-  let after: string | undefined
+  let lastKey: string | undefined
   let keptApart = false
   while (candidates.some((candidate) => candidate.room > 0)) {
     const next =
-      after === undefined
+      lastKey === undefined
         ? yield* get(nextKey(fn, "IS NOT NULL"), fn.key)
-        : yield* get(nextKey(fn, "> ?"), fn.key, after)
+        : yield* get(nextKey(fn, "> ?"), fn.key, lastKey)
     // runs that are older than the limit have no concurrency key, and the limit does not apply to them
     if (next === undefined) {
       const claimedWithoutKey = yield* claimLanes(tx, fn, lanes, claims, "AND r.concurrency_key IS NULL", [])
       return claimedWithoutKey === "all" && !keptApart
     }
-    after = String(next.concurrency_key)
-    const held = yield* get(COUNT_LEASED_RUNS_OF_KEY, fn.key, after)
-    const room = limit - Number(held?.held)
+    lastKey = String(next.concurrency_key)
+    const leasedCount = yield* get(COUNT_LEASED_RUNS_OF_KEY, fn.key, lastKey)
+    const room = limit - Number(leasedCount?.held)
     if (room <= 0) continue
-    const claimed = yield* claimLanes(tx, fn, lanes, claims, `AND ${keyExpression(fn)} = ?`, [after], room)
+    const claimed = yield* claimLanes(tx, fn, lanes, claims, `AND ${keyExpression(fn)} = ?`, [lastKey], room)
     // suspects that are kept apart become claimable even if no lease of their concurrency key ends, so they count as claimable
     // runs that are left
     if (claimed === "some are kept apart") keptApart = true

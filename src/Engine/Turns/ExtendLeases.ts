@@ -41,11 +41,11 @@ export const extendLeases = inEnvironment(
     const environmentKey = tx.findEnvironment(environment)
     if (environmentKey === undefined) return jobIds
     const until = tx.now() + leaseMs
-    const gone: Array<string> = []
+    const goneJobIds: Array<string> = []
     for (const jobId of jobIds) {
       try {
         const isGone = yield* extendLease(tx, environmentKey, jobId, until, leaseMs, holder)
-        if (isGone) gone.push(jobId)
+        if (isGone) goneJobIds.push(jobId)
       } catch (error) {
         // the run is set aside as damaged: otherwise, because of its error, the other jobs would lose their leases
         tx.blame({
@@ -57,7 +57,7 @@ export const extendLeases = inEnvironment(
         throw error
       }
     }
-    return gone
+    return goneJobIds
   },
   () => "extend leases"
 )
@@ -139,14 +139,14 @@ export const adoptLeases = inEnvironment(
     functionIds: ReadonlySet<string>,
     since: string = tx.ids.job()
   ): Program<Adoption> {
-    const lost = new Set(jobIds)
+    const lostJobIds = new Set(jobIds)
     const leftAlone: Array<string> = []
     const notices: Array<Notice> = []
     const until = tx.now() + leaseMs
     function* adopt(row: Row): Program<void> {
       const jobId = jobOf(row)
       const key = Number(row.key)
-      const isNamed = !isRevoked(row) && lost.delete(jobId)
+      const isNamed = !isRevoked(row) && lostJobIds.delete(jobId)
       if (!isNamed) {
         if (jobId < since) leftAlone.push(jobId)
         else if (!isRevoked(row)) yield* releaseRun(tx, key)
@@ -169,9 +169,9 @@ export const adoptLeases = inEnvironment(
     }
     for (const row of yield* runsHeldBy(tx, environment, workerId))
       yield* isolateRow(tx, "run", Number(row.key), adopt(row))
-    if (lost.size < jobIds.length) tx.markDue(until)
+    if (lostJobIds.size < jobIds.length) tx.markDue(until)
     yield* unbindActors(tx, environment, workerId, functionIds)
-    return { lost: [...lost], leftAlone, notices, since }
+    return { lost: [...lostJobIds], leftAlone, notices, since }
   },
   (_, workerId) => `keep the turns of worker ${workerId}`
 )
@@ -212,7 +212,7 @@ export const extendInAnyEnvironment = (
 ): Effect.Effect<ReadonlyArray<string>, StoreError> =>
   Effect.gen(function* () {
     const environments = yield* store.read(environmentsOfJobs(jobIds))
-    const gone = yield* Effect.forEach(
+    const goneJobIds = yield* Effect.forEach(
       new Set(environments),
       (environment) => {
         const jobIdsOfEnvironment = jobIds.filter((_, i) => environments[i] === environment)
@@ -222,5 +222,5 @@ export const extendInAnyEnvironment = (
       },
       { concurrency: "unbounded" }
     )
-    return gone.flat()
+    return goneJobIds.flat()
   })

@@ -16,7 +16,7 @@ import {
 import type { Transaction, Row } from "../Store/Transaction.ts"
 import { revokedLease, jobOf, isRevoked } from "../Runs/RevokedLeases.ts"
 import { endRevokedLease, endLease } from "../Runs/EndLease.ts"
-import { hasLiveEngine, endSession } from "../Runs/EngineWorkers.ts"
+import { hasLiveEngine, isEndpoint, isEndpointOfGoneEngine, endSession } from "../Runs/EngineWorkers.ts"
 import { runMembers, functionIdOf } from "../Runs/RunObservers.ts"
 import { markReady } from "../Functions/ReadyFunctions.ts"
 import { makeReady, delayRun } from "../Runs/Waits.ts"
@@ -118,11 +118,11 @@ export const releaseWorker = inEnvironment(
   ): Program<number> {
     // the worker has moved to another engine with its turns
     if (session !== undefined && !(yield* endSession(tx, workerId, session))) return 0
-    const held = (yield* runsHeldBy(tx, environment, workerId)).filter((row) => !keptJobs.has(jobOf(row)))
-    for (const row of held) {
+    const heldRows = (yield* runsHeldBy(tx, environment, workerId)).filter((row) => !keptJobs.has(jobOf(row)))
+    for (const row of heldRows) {
       if (isRevoked(row)) yield* isolateRow(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
     }
-    const rows = held.filter((row) => !isRevoked(row))
+    const rows = heldRows.filter((row) => !isRevoked(row))
     if (hasDied) yield* loseRuns(tx, rows, () => `worker ${workerId} is gone`)
     else
       for (const row of rows) yield* isolateRow(tx, "run", Number(row.key), releaseRun(tx, Number(row.key)))
@@ -142,7 +142,7 @@ const DELETE_ACTORS_OF_FUNCTION = statement(
   "DELETE FROM actors WHERE worker = ? AND function = ?"
 )
 
-/** Unbinds the actors of a worker; with `functionIds`, only those of functions that the worker no longer has. */
+/** Unbinds the actors of a worker. `functionIds` are functions that the worker still has, whose actors stay bound. */
 export function* unbindActors(
   tx: Transaction,
   environment: string,
@@ -168,11 +168,13 @@ const LIST_KEYS_TO_RECOVER = statement(
 
 const LIST_RUNS_TO_RECOVER = statement(
   "LostLeases.listRunsToRecover",
-  `SELECT key, function, worker, losses FROM runs WHERE lease IS NOT NULL AND lease_until IS NULL @sound(run, key)`,
+  `SELECT key, function, worker, lease, lease_until, losses FROM runs
+     WHERE lease IS NOT NULL AND (lease_until IS NULL OR ${isEndpoint("runs.worker")}) @sound(run, key)`,
   {
     scans: "the leased runs, once at the start",
-    postgres: `SELECT key, function, worker, losses FROM runs
-     WHERE lease IS NOT NULL AND lease_until IS NULL AND NOT ${hasLiveEngine("runs.worker")} @sound(run, key)`
+    postgres: `SELECT key, function, worker, lease, lease_until, losses FROM runs
+     WHERE lease IS NOT NULL AND ((lease_until IS NULL AND NOT ${hasLiveEngine("runs.worker")})
+       OR ${isEndpointOfGoneEngine("runs.worker")}) @sound(run, key)`
   }
 )
 
@@ -201,15 +203,26 @@ const DELETE_ACTORS_OF_WORKER = statement(
 )
 
 /**
- * Takes back the runs of workers that were in the process of an engine which is gone, and unbinds the actors of such workers.
- * Called when an engine opens the database, and when another engine on the database is gone. Returns how many runs were taken
- * back.
+ * Takes back the runs of workers that were in the process of an engine which is gone, and the runs of the push endpoints that this
+ * engine called: its end has closed their requests, so that no answer can come. Also unbinds the actors of such workers. Called
+ * when an engine opens the database, and when another engine on the database is gone. Returns how many runs were taken back.
+ *
+ * A handler may still be at work on its turn, for instance when a proxy keeps its request open. Its job holds no lease any more,
+ * so that its reports are refused.
  */
 export const recoverLeases = acrossEnvironments(
   "recoverLeases",
   function* (tx: Transaction): Program<number> {
-    const rows = yield* allIsolatingDamage(tx, "run", [LIST_KEYS_TO_RECOVER], LIST_RUNS_TO_RECOVER)
-    yield* loseRuns(tx, rows, () => "the process that ran it ended")
+    const held = yield* allIsolatingDamage(tx, "run", [LIST_KEYS_TO_RECOVER], LIST_RUNS_TO_RECOVER)
+    for (const row of held) {
+      if (isRevoked(row)) yield* isolateRow(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
+    }
+    const rows = held.filter((row) => !isRevoked(row))
+    yield* loseRuns(tx, rows, (row) =>
+      row.lease_until === null
+        ? "the process that ran it ended"
+        : "the engine that waited for the answer of its push endpoint ended"
+    )
     for (const row of yield* all(LIST_WORKERS_OF_ACTORS)) {
       const [heldRun] = yield* allIsolatingDamage(
         tx,
@@ -262,7 +275,7 @@ export function* environmentsOfExpired(tx: Transaction, limit: number): Program<
 /** Takes back the runs of one environment that are among the first `limit` expired leases of all environments. */
 export function* expireLeases(tx: Transaction, environment: number, limit: number): Program<number> {
   const now = tx.now()
-  const due = yield* allIsolatingDamage(
+  const dueRows = yield* allIsolatingDamage(
     tx,
     "run",
     [LIST_KEYS_OF_EXPIRED, now],
@@ -271,10 +284,10 @@ export function* expireLeases(tx: Transaction, environment: number, limit: numbe
     limit,
     environment
   )
-  for (const row of due) {
+  for (const row of dueRows) {
     if (isRevoked(row)) yield* isolateRow(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
   }
-  const rows = due.filter((row) => !isRevoked(row))
+  const rows = dueRows.filter((row) => !isRevoked(row))
   for (const row of rows) {
     tx.notify(String(row.worker), {
       _tag: "LeaseLost",
@@ -286,7 +299,7 @@ export function* expireLeases(tx: Transaction, environment: number, limit: numbe
   for (const worker of new Set(rows.map((row) => String(row.worker)))) {
     yield* unbindActors(tx, tx.environmentName(environment), worker)
   }
-  return due.length
+  return dueRows.length
 }
 
 const FIND_LEASED_RUN = statement(
@@ -332,8 +345,8 @@ function* loseRuns(tx: Transaction, rows: ReadonlyArray<Row>, why: (row: Row) =>
   )
   for (const row of rows) {
     const isWith = (other: Row): boolean => other !== row && other.worker === row.worker
-    const how = { isOnlySuspect: !possibleCauses.some(isWith), isWithOthers: rows.some(isWith) }
-    yield* isolateRow(tx, "run", Number(row.key), loseRun(tx, row, why(row), how))
+    const companions = { isOnlySuspect: !possibleCauses.some(isWith), isWithOthers: rows.some(isWith) }
+    yield* isolateRow(tx, "run", Number(row.key), loseRun(tx, row, why(row), companions))
   }
 }
 

@@ -90,8 +90,8 @@ function* applyOrBlame(
   try {
     if (tx.damage.skippedCount > 0) {
       const key = cachedRun?.key ?? (yield* get(FIND_KEY_OF_RUN, report.runId))?.key
-      const why = key === undefined ? undefined : tx.damage.reasonOf("run", Number(key))
-      if (why !== undefined) return refusalForDamage(report, why)
+      const damage = key === undefined ? undefined : tx.damage.reasonOf("run", Number(key))
+      if (damage !== undefined) return refusalForDamage(report, damage)
     }
     return yield* applyReport(tx, report, cachedRun, environment, revokesOnPause)
   } catch (error) {

@@ -10,7 +10,7 @@ import {
 import { fromValueInJson } from "../../KvValue.ts"
 import { validTrace } from "../../Trace.ts"
 import type { Outcome, TurnOp, TxKvWrite, TxWrite, TxWriteResult } from "../../Protocol/Worker.ts"
-import { storeEvent, tooManyRuns } from "../Events/Append.ts"
+import { storeEvent, tooManyRunsError } from "../Events/Append.ts"
 import { carryOutPlan, type KvPlan, planWrites } from "../Kv/KvWrites.ts"
 import { readState, refusalOf, storeAppend, type StreamState } from "../Streams/StreamRows.ts"
 import type { Transaction } from "../Store/Transaction.ts"
@@ -25,7 +25,7 @@ export function* transact(
 ): Program<Outcome> {
   const refused =
     (yield* new Preview(environment).refusalOf(writes)) ??
-    tooManyRuns(tx, tx.environmentName(environment), "The transaction", writes.flatMap(eventsOf))
+    tooManyRunsError(tx, tx.environmentName(environment), "The transaction", writes.flatMap(eventsOf))
   if (refused !== undefined) return refusal(refused)
   const keys = yield* attempt(planKeys(tx, environment, writes))
   if (keys instanceof IronflowError) return refusal(keys)

@@ -13,12 +13,16 @@ const SAME_RECONNECT_MS = 10_000
 /** Maximum number of workers whose process is kept in memory. */
 const MAX_KNOWN = 10_000
 
-type How = "in this process" | "at the port" | "lost"
-type What = "connected" | "disconnected"
+type Circumstance = "in this process" | "at the port" | "lost"
+type WorkerChange = "connected" | "disconnected"
 
 export interface Announcements {
   /** Announces that a worker has connected or disconnected. */
-  readonly announce: (registration: WorkerRegistration, what: What, how: How) => Effect.Effect<void>
+  readonly announce: (
+    registration: WorkerRegistration,
+    change: WorkerChange,
+    circumstance: Circumstance
+  ) => Effect.Effect<void>
   /**
    * Announces that a worker outside this process has connected. `instance` identifies the worker's process. A worker that moves
    * back and forth between engines is logged once by each of them. A worker that registers twice for one reconnect, because no
@@ -26,7 +30,7 @@ export interface Announcements {
    */
   readonly announceAtPort: (
     registration: WorkerRegistration,
-    keptNewer: ReadonlyArray<string>,
+    outdatedIds: ReadonlyArray<string>,
     options: { readonly hasMovedHere: boolean; readonly instance: string | undefined }
   ) => Effect.Effect<void>
 }
@@ -38,31 +42,35 @@ export const makeAnnouncements = (system: SystemEventsService, clock: Clock.Cloc
    */
   const knownProcesses = new ShortLivedMap<string, { readonly instance: string; readonly at: number }>()
   const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-  const emit = ({ environment, workerId }: WorkerRegistration, what: What): Effect.Effect<void> =>
+  const emit = ({ environment, workerId }: WorkerRegistration, change: WorkerChange): Effect.Effect<void> =>
     Effect.sync(() =>
       system.announce(
         environment,
-        `system.worker.${workerId}.${what}`,
-        () => ({ id: workerId, status: what }),
+        `system.worker.${workerId}.${change}`,
+        () => ({ id: workerId, status: change }),
         undefined,
         { action: "worker:read", resource: `worker:${workerId}` }
       )
     )
-  const announce: Announcements["announce"] = (registration, what, how) => {
-    if (what === "disconnected") knownProcesses.delete(registration.workerId)
-    return Effect.andThen(logWorker(registration, what, how), emit(registration, what))
+  const announce: Announcements["announce"] = (registration, change, circumstance) => {
+    if (change === "disconnected") knownProcesses.delete(registration.workerId)
+    return Effect.andThen(logWorker(registration, change, circumstance), emit(registration, change))
   }
   return {
     announce,
-    announceAtPort: (registration, keptNewer, { hasMovedHere, instance }) => {
+    announceAtPort: (registration, outdatedIds, { hasMovedHere, instance }) => {
       const { environment, workerId } = registration
       const lastProcess = knownProcesses.get(workerId)
-      const isSame = instance !== undefined && lastProcess?.instance === instance
-      if (hasMovedHere && isSame) {
+      const isSameProcess = instance !== undefined && lastProcess?.instance === instance
+      if (hasMovedHere && isSameProcess) {
         const line = `Worker ${workerId} has moved to this engine again`
         return annotate(Effect.logDebug(line), { worker: workerId, environment })
       }
-      if (isSame && instance !== LEGACY_INSTANCE && monotonicMs() - lastProcess.at < SAME_RECONNECT_MS) {
+      if (
+        isSameProcess &&
+        instance !== LEGACY_INSTANCE &&
+        monotonicMs() - lastProcess.at < SAME_RECONNECT_MS
+      ) {
         const line = `Worker ${workerId} has registered again`
         return Effect.andThen(
           annotate(Effect.logDebug(line), { worker: workerId, environment }),
@@ -72,7 +80,7 @@ export const makeAnnouncements = (system: SystemEventsService, clock: Clock.Cloc
       if (knownProcesses.size >= MAX_KNOWN) knownProcesses.clear()
       if (instance !== undefined) knownProcesses.set(workerId, { instance, at: monotonicMs() })
       return Effect.andThen(
-        logOutdatedFunctions(workerId, keptNewer),
+        logOutdatedFunctions(workerId, outdatedIds),
         announce(registration, "connected", "at the port")
       )
     }
@@ -82,13 +90,31 @@ export const makeAnnouncements = (system: SystemEventsService, clock: Clock.Cloc
 /** Logs the functions of a worker of which another version stays the latest. */
 export const logOutdatedFunctions = (
   workerId: string,
-  keptNewer: ReadonlyArray<string>
+  outdatedIds: ReadonlyArray<string>
 ): Effect.Effect<void> =>
-  keptNewer.length === 0
+  outdatedIds.length === 0
     ? Effect.void
     : Effect.logInfo(
-        `Worker ${workerId} registered a version of ${keptNewer.map((id) => `"${id}"`).join(", ")} that does not become the latest one: the latest version is that of a worker that was started later, or (for a function that pins its runs) of another worker that is still connected`
+        `Worker ${workerId} registered a version of ${outdatedIds.map((id) => `"${id}"`).join(", ")} that does not become the latest one: the latest version is that of a worker that was started later, or (for a function that pins its runs) of another worker that is still connected`
       )
+
+/** Logs the functions that a worker has taken over from push endpoints, each with the URL of its endpoint. */
+export const logTakenOver = (
+  workerId: string,
+  taken: ReadonlyArray<{ readonly id: string; readonly url: string }>
+): Effect.Effect<void> =>
+  Effect.forEach(
+    new Set(taken.map(({ url }) => url)),
+    (url) => {
+      const ids = taken.filter((one) => one.url === url).map(({ id }) => `"${id}"`)
+      const which = ids.length === 1 ? "this function" : "these functions"
+      return Effect.logInfo(
+        `Worker ${workerId} has taken over ${ids.join(", ")} from the push endpoint ${url}, which is no longer called for ${which}. ` +
+          `To give back ${which}, register the endpoint again: ironflow functions register ${url}`
+      )
+    },
+    { discard: true }
+  )
 
 /**
  * Logs one line for a worker that connects or disconnects. For a worker in the engine's own process it is a debug line, because
@@ -96,11 +122,11 @@ export const logOutdatedFunctions = (
  */
 const logWorker = (
   { environment, functions, hostname, maxConcurrentJobs, workerId }: WorkerRegistration,
-  what: What,
-  how: How
+  change: WorkerChange,
+  circumstance: Circumstance
 ): Effect.Effect<void> => {
   const fields = { worker: workerId, environment }
-  if (what === "connected") {
+  if (change === "connected") {
     const ids = functions.slice(0, 20).map(({ id }) => id)
     const more = functions.length > ids.length ? ` and ${functions.length - ids.length} more` : ""
     const line =
@@ -108,9 +134,9 @@ const logWorker = (
       (ids.length === 0
         ? "no functions"
         : `${ids.length === 1 ? "function" : "functions"} ${ids.join(", ")}${more}`)
-    return annotate(how === "in this process" ? Effect.logDebug(line) : Effect.logInfo(line), fields)
+    return annotate(circumstance === "in this process" ? Effect.logDebug(line) : Effect.logInfo(line), fields)
   }
-  if (how === "lost") {
+  if (circumstance === "lost") {
     return annotate(
       Effect.logWarning(
         `Worker ${workerId} was lost: nothing was heard of it for too long, or its process has ended`
@@ -119,5 +145,5 @@ const logWorker = (
     )
   }
   const line = `Worker ${workerId} has disconnected`
-  return annotate(how === "in this process" ? Effect.logDebug(line) : Effect.logInfo(line), fields)
+  return annotate(circumstance === "in this process" ? Effect.logDebug(line) : Effect.logInfo(line), fields)
 }

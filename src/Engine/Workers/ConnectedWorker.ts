@@ -2,6 +2,7 @@
 import type { WorkerInfo } from "../../Client/Client.ts"
 import { ConnectionError, type StoreError } from "../../Errors.ts"
 import {
+  type FunctionRegistration,
   type WorkerRegistration,
   type WorkerHandlers,
   type Notice,
@@ -24,8 +25,10 @@ export interface ConnectedWorker {
   /** The code version of each function, by function id. */
   readonly functions: ReadonlyMap<string, string>
   readonly functionIds: ReadonlySet<string>
+  /** The registration of each function, by function id. */
+  readonly registrations: ReadonlyMap<string, FunctionRegistration>
   /** Whether the worker has a function that pins runs. */
-  readonly pins: boolean
+  readonly pinsRuns: boolean
   readonly handlers: WorkerHandlers
   readonly transport: string
   readonly connectedAt: number
@@ -40,7 +43,7 @@ export interface ConnectedWorker {
   /** Characters of the registration; see {@link registrationLength}. */
   readonly length: number
   /** The ids of the jobs that the worker holds. */
-  readonly active: ShortLivedSet<string>
+  readonly activeJobIds: ShortLivedSet<string>
   /** The ids of the jobs that an earlier worker with the same id may still work on. */
   earlierJobs: ReadonlySet<string>
   /**
@@ -57,6 +60,8 @@ export interface ConnectedWorker {
   reachable: boolean
   /** Why the worker cannot be reached; `undefined` when it can, or when the reason is unknown. */
   problem: string | undefined
+  /** Why the worker gets no runs of one of its functions, by function id. */
+  readonly functionProblems: Map<string, string>
 }
 
 /**
@@ -64,24 +69,32 @@ export interface ConnectedWorker {
  * the leases of the jobs that it is about to dispatch. The limit is a third of the lease, so that enough of the lease is left
  * when the job reaches the worker.
  */
-export const lateMs = (leaseMs: number): number => leaseMs / 3
+export const maxTransitMs = (leaseMs: number): number => leaseMs / 3
 
 /** Characters of a worker's registration. */
 export const registrationLength = ({ functions, hostname, labels }: WorkerRegistration): number =>
   JSON.stringify([functions, hostname, labels]).length
 
+/** Whether the turns of the worker end with this engine: it runs in the same process, or is a push endpoint. */
+export const endsWithEngine = ({ leaseMs, transport }: ConnectedWorker): boolean =>
+  leaseMs === undefined || transport === "push"
+
+/** When the worker's program started, in epoch milliseconds; for a worker that does not say it, when the worker connected. */
+export const startedAtOf = ({ connectedAt, registration }: ConnectedWorker): number =>
+  registration.startedAt ?? connectedAt
+
 export const holderOf = ({ turnLimits }: ConnectedWorker): LeaseHolder => ({ turnLimits })
 
 /** Passes a notice to a worker. Notices about pauses go only to a worker that understands them. */
 export const sendNotice = (worker: ConnectedWorker, notice: Notice): void => {
-  if (endsLease(notice)) worker.active.delete(notice.jobId)
+  if (endsLease(notice)) worker.activeJobIds.delete(notice.jobId)
   else if (notice._tag !== "Fired" && worker.registration.pauses !== true) return
   worker.handlers.onNotice(notice)
 }
 
 /** Tells a worker, for each of its turns, that the lease of the turn is lost. */
 export const loseTurns = (worker: ConnectedWorker): void => {
-  for (const jobId of worker.active) {
+  for (const jobId of worker.activeJobIds) {
     const reason = "the engine could not reach its database for too long"
     sendNotice(worker, { _tag: "LeaseLost", jobId, reason })
   }
@@ -96,7 +109,7 @@ export const forgetEnded = (
     const report = reports[i]!
     const last = report.ops.at(-1)
     if (acks[i]?._tag === "Refused" || (last !== undefined && endsTurn(last)))
-      worker.active.delete(report.jobId)
+      worker.activeJobIds.delete(report.jobId)
   }
 }
 
@@ -108,7 +121,7 @@ export const notStoredError = (error: StoreError): ConnectionError =>
 
 /** A worker as shown in lists. */
 export const infoOf = ({
-  active,
+  activeJobIds,
   connectedAt,
   functionIds,
   registration,
@@ -118,7 +131,7 @@ export const infoOf = ({
   hostname: registration.hostname,
   functionIds: [...functionIds],
   maxConcurrentJobs: registration.maxConcurrentJobs,
-  activeJobs: active.size,
+  activeJobs: activeJobIds.size,
   labels: registration.labels,
   transport,
   registeredAt: new Date(connectedAt).toISOString()

@@ -10,9 +10,10 @@ import type { RunningAt } from "../Runs/RunningNow.ts"
 import { ShortLivedSet } from "../../ShortLivedMap.ts"
 import type { LeaseHolder } from "../Runs/Stuck.ts"
 import { codeVersionOf } from "../../Versioning.ts"
-import { type ConnectedWorker, holderOf, infoOf, registrationLength } from "./ConnectedWorker.ts"
+import { type ConnectedWorker, holderOf, infoOf, registrationLength, startedAtOf } from "./ConnectedWorker.ts"
 import { OtherEngineWorkers } from "./OtherEngineWorkers.ts"
 import type { RemoteWorkerOptions } from "./RemoteSession.ts"
+import type { LiveRegistration } from "./LiveRegistrations.ts"
 
 /** How a worker is connected. */
 export interface ConnectOptions extends Partial<RemoteWorkerOptions> {
@@ -40,7 +41,8 @@ export class ConnectedWorkers implements LiveWorkersService {
       onMoved: options.onMoved,
       functions,
       functionIds: new Set(functions.keys()),
-      pins: registration.functions.some(({ versioning }) => versioning === "pin"),
+      registrations: new Map(registration.functions.map((fn) => [fn.id, fn])),
+      pinsRuns: registration.functions.some(({ versioning }) => versioning === "pin"),
       handlers,
       transport: options.transport,
       connectedAt: options.connectedAt,
@@ -51,14 +53,15 @@ export class ConnectedWorkers implements LiveWorkersService {
           ? new Map(registration.functions.map((fn) => [fn.id, fn.timeoutMs]))
           : undefined,
       length: registrationLength(registration),
-      active: new ShortLivedSet(),
+      activeJobIds: new ShortLivedSet(),
       earlierJobs: new Set(),
       isClaimed: false,
       storedFunctions: functions,
       hasMovedAway: false,
       room: 0,
       reachable: true,
-      problem: undefined
+      problem: undefined,
+      functionProblems: new Map()
     }
     this.#workers.set(registration.workerId, worker)
     return worker
@@ -97,9 +100,10 @@ export class ConnectedWorkers implements LiveWorkersService {
       turnLimits: worker.turnLimits,
       ...(worker.leaseMs === undefined ? {} : { leaseMs: worker.leaseMs }),
       ...(worker.problem === undefined ? {} : { problem: worker.problem }),
+      ...(worker.functionProblems.size === 0 ? {} : { functionProblems: worker.functionProblems }),
       labels: worker.registration.labels,
       maxConcurrentJobs: worker.registration.maxConcurrentJobs,
-      activeJobs: worker.active.size
+      activeJobs: worker.activeJobIds.size
     }))
     return [...ownWorkers, ...this.otherEngineWorkers.live(environment)]
   }
@@ -132,6 +136,21 @@ export class ConnectedWorkers implements LiveWorkersService {
       )
   }
 
+  /** The registrations that live workers of an environment have of a function. */
+  liveRegistrations(environment: string): (functionId: string) => ReadonlyArray<LiveRegistration> {
+    const ownWorkers = this.#inEnvironment(environment)
+    const elsewhere = this.otherEngineWorkers.registrations(environment)
+    return (functionId) => [
+      ...ownWorkers.flatMap((worker) => {
+        const registration = worker.registrations.get(functionId)
+        return registration === undefined
+          ? []
+          : [{ registration, codeVersion: codeVersionOf(registration), startedAt: startedAtOf(worker) }]
+      }),
+      ...elsewhere.flatMap((of) => of(functionId) ?? [])
+    ]
+  }
+
   /** The workers of an environment, as shown in lists. */
   list(environment: string): ReadonlyArray<WorkerInfo> {
     return [...this.#inEnvironment(environment).map(infoOf), ...this.otherEngineWorkers.list(environment)]
@@ -153,7 +172,7 @@ export class ConnectedWorkers implements LiveWorkersService {
     let activeJobs = 0
     let credit = 0
     for (const worker of this.#workers.values()) {
-      activeJobs += worker.active.size
+      activeJobs += worker.activeJobIds.size
       credit += worker.room
     }
     return { workers: this.#workers.size, activeJobs, credit }
@@ -161,9 +180,10 @@ export class ConnectedWorkers implements LiveWorkersService {
 
   /** The functions whose runs a worker may get now, by function id, with their code versions. */
   functionsOf(worker: ConnectedWorker): ReadonlyMap<string, string> {
-    return worker.limits?.isLimited() === true
-      ? new Map([...worker.functions].filter(([id]) => this.mayRun(worker, id)))
-      : worker.functions
+    const { functionProblems, functions, limits } = worker
+    return limits?.isLimited() === true || functionProblems.size > 0
+      ? new Map([...functions].filter(([id]) => this.mayRun(worker, id) && !functionProblems.has(id)))
+      : functions
   }
 
   /** Whether the worker may get the events and secrets of the function's runs, by the function's current registration. */

@@ -11,7 +11,7 @@ const MAX_DELIVERIES = 512
 /** Maximum number of characters in one answer, unless a single delivery has more. */
 const MAX_CHARACTERS = 8 * 1024 * 1024
 
-interface Queued {
+interface QueuedDelivery {
   readonly seq: number
   readonly text: string
   /** The job of the delivery; absent for a notice. */
@@ -23,14 +23,14 @@ interface Queued {
 
 export class Deliveries {
   readonly #encode: (delivery: Delivery) => string
-  #waiting: Array<Queued> = []
+  #waiting: Array<QueuedDelivery> = []
   #seq = 0
   #onMore: () => void = () => undefined
   /**
    * Jobs that the worker was told to drop, with the numbers of the notices. They stay here until the worker is known to have
    * dropped them.
    */
-  readonly dropping = new Map<string, number>()
+  readonly droppingJobs = new Map<string, number>()
 
   /** A monotonic clock, in milliseconds. */
   now: () => number = () => 0
@@ -40,7 +40,7 @@ export class Deliveries {
   /** The handlers that the engine calls. They add what the engine dispatches to the waiting deliveries. */
   readonly handlers: WorkerHandlers = {
     onJob: (job) => this.#add({ seq: ++this.#seq, job }, { jobId: job.jobId, runId: job.runId }),
-    onNotice: (notice) => this.#tell(notice),
+    onNotice: (notice) => this.#addNotice(notice),
     running: () => this.running()
   }
 
@@ -63,16 +63,16 @@ export class Deliveries {
    */
   lateJobs(ms: number): ReadonlyArray<string> {
     if (this.#waiting.length === 0) return []
-    const before = this.now() - ms
+    const leasedBefore = this.now() - ms
     return this.#waiting.flatMap(({ job, leasedAt }) =>
-      job === undefined || leasedAt >= before ? [] : [job.jobId]
+      job === undefined || leasedAt >= leasedBefore ? [] : [job.jobId]
     )
   }
 
   /** Notes that the worker had the leases of these jobs at the time `at`. */
   noteLeased(jobIds: ReadonlyArray<string>, at: number): void {
-    for (const one of this.#waiting) {
-      if (one.job !== undefined && jobIds.includes(one.job.jobId)) one.leasedAt = at
+    for (const delivery of this.#waiting) {
+      if (delivery.job !== undefined && jobIds.includes(delivery.job.jobId)) delivery.leasedAt = at
     }
   }
 
@@ -107,13 +107,13 @@ export class Deliveries {
     return this.#waiting.flatMap(({ job, sent }) => (job === undefined || sent ? [] : [job]))
   }
 
-  #tell(notice: Notice): void {
+  #addNotice(notice: Notice): void {
     const seq = ++this.#seq
     this.#add({ seq, notice }, undefined)
-    if (endsLease(notice)) this.dropping.set(notice.jobId, seq)
+    if (endsLease(notice)) this.droppingJobs.set(notice.jobId, seq)
   }
 
-  #add(delivery: Delivery, job: Queued["job"]): void {
+  #add(delivery: Delivery, job: QueuedDelivery["job"]): void {
     this.#waiting.push({
       seq: delivery.seq,
       text: this.#encode(delivery),

@@ -20,8 +20,9 @@ import * as LostLeases from "../Turns/LostLeases.ts"
 import * as Reports from "../Turns/Reports.ts"
 import * as PendingNotices from "../Turns/PendingNotices.ts"
 import type { Claim, Demand } from "../Turns/TurnRecords.ts"
-import { type ConnectedWorker, lateMs, sendNotice } from "./ConnectedWorker.ts"
+import { type ConnectedWorker, maxTransitMs, sendNotice } from "./ConnectedWorker.ts"
 import { ConnectedWorkers } from "./ConnectedWorkers.ts"
+import type { Left } from "./LiveRegistrations.ts"
 import { TakeoverWatch } from "./TakeoverWatch.ts"
 
 /**
@@ -45,6 +46,7 @@ export class DispatchService {
   /** Notices about jobs whose secrets are being decrypted, by job id. */
   readonly #noticesWhileDecrypting = new Map<string, Array<Notice>>()
   #onLimitsChange: (worker: ConnectedWorker) => void = () => undefined
+  #onGoneElsewhere: (worker: Left) => void = () => undefined
   #claiming = false
   #claimedAt = 0
   #wasPokedMeanwhile = false
@@ -73,7 +75,9 @@ export class DispatchService {
       run,
       () =>
         !this.#ended &&
-        [...this.connected.all()].some(({ active, leaseMs }) => leaseMs === undefined && active.size > 0)
+        [...this.connected.all()].some(
+          ({ activeJobIds, leaseMs }) => leaseMs === undefined && activeJobIds.size > 0
+        )
     )
   }
 
@@ -87,7 +91,7 @@ export class DispatchService {
             this.#demandOf(worker, n),
             // other workers are listed as present, because runs may be pinned to their versions, but they get nothing here
             ...[...this.connected.all()]
-              .filter((other) => other.pins && other !== worker && isBeside(other, worker))
+              .filter((other) => other.pinsRuns && other !== worker && isBeside(other, worker))
               .map((other) => this.#demandOf(other, 0)),
             ...this.connected.otherEngineWorkers.pinningDemands.filter(
               ({ environment }) => environment === worker.registration.environment
@@ -104,7 +108,7 @@ export class DispatchService {
                   this.#release(job)
                   return []
                 }
-                worker.active.add(job.jobId)
+                worker.activeJobIds.add(job.jobId)
                 return [job]
               })
           )
@@ -122,8 +126,17 @@ export class DispatchService {
 
   /** Takes over the list of workers of other engines, which was just read from the database. */
   setOtherEngineWorkers(workers: ReadonlyArray<WorkerOfEngine>): void {
+    const { gone, hasChanged } = this.connected.otherEngineWorkers.set(
+      workers.filter(({ isHere }) => !isHere)
+    )
     // when workers of other engines have gone, their runs may go to workers here
-    if (this.connected.otherEngineWorkers.set(workers.filter(({ isHere }) => !isHere))) this.pokeIfReady()
+    if (hasChanged) this.pokeIfReady()
+    for (const worker of gone) this.#onGoneElsewhere(worker)
+  }
+
+  /** Sets what is called when a worker of another engine has gone, or has come to this engine. */
+  onGoneElsewhere(gone: (worker: Left) => void): void {
+    this.#onGoneElsewhere = gone
   }
 
   /** Delivers a notice to the connected worker that holds the lease of the job, but never before the job itself. */
@@ -135,7 +148,7 @@ export class DispatchService {
     if (worker.earlierJobs.has(jobId)) return
     const waitingNotices = this.#noticesWhileDecrypting.get(jobId) ?? this.#earlyNotices.get(jobId)?.notices
     if (waitingNotices !== undefined) waitingNotices.push(notice)
-    else if (this.#claiming && !worker.active.has(jobId))
+    else if (this.#claiming && !worker.activeJobIds.has(jobId))
       this.#earlyNotices.set(jobId, { workerId, notices: [notice] })
     else {
       sendNotice(worker, notice)
@@ -185,7 +198,7 @@ export class DispatchService {
 
   #resendTo(worker: ConnectedWorker): Effect.Effect<void> {
     const { environment, workerId } = worker.registration
-    const jobIds = [...worker.active]
+    const jobIds = [...worker.activeJobIds]
     if (jobIds.length === 0) return Effect.void
     return Effect.matchEffect(
       this.#store.read(PendingNotices.pendingNotices(environment, workerId, jobIds)),
@@ -194,7 +207,8 @@ export class DispatchService {
           Effect.sync(() => {
             if (this.connected.get(workerId) !== worker) return
             // an ended turn needs no notice
-            for (const notice of notices) if (worker.active.has(notice.jobId)) this.notify(workerId, notice)
+            for (const notice of notices)
+              if (worker.activeJobIds.has(notice.jobId)) this.notify(workerId, notice)
           }),
         onFailure: (error) => {
           if (error.code === "STORE_LOCKED") return Effect.void
@@ -285,7 +299,7 @@ export class DispatchService {
     if (demands.length === 0) return demands
     // which worker gets a pinned run depends also on the workers without room, and on those of other engines
     for (const worker of this.connected.all()) {
-      if (worker.pins && worker.room <= 0 && worker.reachable) demands.push(this.#demandOf(worker, 0))
+      if (worker.pinsRuns && worker.room <= 0 && worker.reachable) demands.push(this.#demandOf(worker, 0))
     }
     const { pinningDemands } = this.connected.otherEngineWorkers
     if (pinningDemands.length > 0) {
@@ -332,7 +346,7 @@ export class DispatchService {
     // the worker left during the claim; `releaseWorker` may have run before the claim, so the run is given back here
     if (worker === undefined) return this.#release(job)
     worker.room--
-    worker.active.add(job.jobId)
+    worker.activeJobIds.add(job.jobId)
     if (worker.leaseMs === undefined) this.#takeoverWatch.begin()
     if (!this.#asksForSecrets(job) && this.connected.mayRun(worker, job.functionId)) {
       return this.#deliver(worker, claimed)
@@ -362,7 +376,7 @@ export class DispatchService {
    * Whether the claim was so long ago that another engine may have the run by now. That happens when this process stood still.
    */
   #isLate({ leaseMs = NODE_LEASE_MS }: ConnectedWorker, claimedAt: number): boolean {
-    return this.#store.node !== undefined && this.#monotonicMs() - claimedAt > lateMs(leaseMs)
+    return this.#store.node !== undefined && this.#monotonicMs() - claimedAt > maxTransitMs(leaseMs)
   }
 
   /** Delivers a job to its worker, unless another engine may have the run by now, or the run has ended or is to be paused. */
@@ -392,7 +406,7 @@ export class DispatchService {
   abandon(error: StoreError): void {
     let turns = 0
     for (const worker of this.connected.all()) {
-      for (const jobId of Array.from(worker.active)) {
+      for (const jobId of Array.from(worker.activeJobIds)) {
         sendNotice(worker, { _tag: "LeaseLost", jobId, reason: error.message })
         turns++
       }
@@ -406,7 +420,7 @@ export class DispatchService {
 
   /** Gives a worker back the room for a job that it does not get. */
   #giveRoomBack(worker: ConnectedWorker, { jobId }: Job): void {
-    worker.active.delete(jobId)
+    worker.activeJobIds.delete(jobId)
     worker.room++
     this.pokeIfReady()
   }

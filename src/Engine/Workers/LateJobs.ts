@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { StoreError } from "../../Errors.ts"
 import { RETRY_MS } from "../Store/StoreOutage.ts"
-import { lateMs } from "./ConnectedWorker.ts"
+import { maxTransitMs } from "./ConnectedWorker.ts"
 import type { Deliveries } from "./Deliveries.ts"
 
 /** Maximum number of checks in a row, when each check takes so long that the jobs are late again. */
@@ -36,7 +36,7 @@ export class LateJobs {
 
   get #lateIds(): ReadonlyArray<string> {
     const { deliveries, leaseMs } = this.#options
-    return deliveries.lateJobs(lateMs(leaseMs))
+    return deliveries.lateJobs(maxTransitMs(leaseMs))
   }
 
   /**
@@ -48,7 +48,7 @@ export class LateJobs {
     const lateIds = this.#lateIds
     if (lateIds.length === 0) return Effect.void
     const askedAt = now()
-    // lost jobs count as held too, so that they are not checked again
+    // lost jobs are noted too, so that they are not checked again
     return Effect.map(extend(lateIds), () => deliveries.noteLeased(lateIds, askedAt))
   }).pipe(Effect.repeat({ times: MAX_CHECKS - 1, while: () => this.#lateIds.length > 0 }), Effect.asVoid)
 

@@ -22,7 +22,7 @@ export interface LegacyWorkerOptions {
   /** Whether another worker has the function and speaks the turn protocol. */
   readonly hasTurnWorker: (functionId: string) => boolean
   readonly now: () => number
-  /** Called when the session is over. For a worker with a stream. */
+  /** Called when the session is over. Only for a worker with a stream. */
   readonly onEnd?: () => void
 }
 
@@ -64,15 +64,15 @@ export class LegacyWorker {
       for (let round = 0; round < MAX_CLAIMS; round++) {
         const jobs = yield* session.take(n)
         const usable: Array<Job> = []
-        const ended: Array<{ readonly job: Job; readonly op: TurnOp }> = []
+        const jobsToEnd: Array<{ readonly job: Job; readonly op: TurnOp }> = []
         for (const job of jobs) {
           const op = opForUnusable(job, options.hasTurnWorker)
           if (op === undefined) usable.push(job)
-          else ended.push({ job, op })
+          else jobsToEnd.push({ job, op })
         }
-        if (ended.length > 0) {
+        if (jobsToEnd.length > 0) {
           yield* session.report(
-            ended.map(({ job, op }) => ({ jobId: job.jobId, runId: job.runId, ops: [op] }))
+            jobsToEnd.map(({ job, op }) => ({ jobId: job.jobId, runId: job.runId, ops: [op] }))
           )
         }
         if (usable.length > 0 || jobs.length === 0) return usable
@@ -96,10 +96,10 @@ export class LegacyWorker {
     )
   }
 
-  /** Ends the session. `lost` means that the worker has died. */
-  end(lost: boolean): Effect.Effect<void> {
+  /** Ends the session. `hasDied` means that the worker has died. */
+  end(hasDied: boolean): Effect.Effect<void> {
     this.#options.onEnd?.()
-    return Effect.catch(this.#engine.close(lost), (error) =>
+    return Effect.catch(this.#engine.close(hasDied), (error) =>
       Effect.logWarning(
         `The runs of worker ${this.workerId} could not be released: no other worker gets them until their leases expire`,
         error

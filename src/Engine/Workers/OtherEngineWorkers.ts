@@ -4,7 +4,9 @@ import { isObject, safeJsonParse } from "../../Json.ts"
 import type { LiveWorker } from "../Runs/Explain.ts"
 import type { WorkerOfEngine } from "../Runs/EngineWorkers.ts"
 import type { Demand } from "../Turns/TurnRecords.ts"
-import { type ConnectedWorker, infoOf } from "./ConnectedWorker.ts"
+import { registrationHash } from "../Functions/FunctionRows.ts"
+import { type ConnectedWorker, infoOf, startedAtOf } from "./ConnectedWorker.ts"
+import type { Left, LiveRegistration } from "./LiveRegistrations.ts"
 
 interface StoredWorker {
   readonly environment: string
@@ -12,6 +14,9 @@ interface StoredWorker {
   readonly pins: boolean
   readonly info: WorkerInfo
   readonly liveWorker: LiveWorker
+  /** When the worker's program started, and the hash of each registration; absent if an engine of an earlier version stored it. */
+  readonly startedAt?: number
+  readonly hashes?: ReadonlyMap<string, string>
 }
 
 /** Maximum number of characters of a worker's connection problem. */
@@ -25,30 +30,50 @@ export const encodeWorker = (worker: ConnectedWorker, functions: ReadonlyMap<str
   JSON.stringify({
     ...infoOf(worker),
     codeVersions: [...functions],
-    pins: worker.pins,
+    startedAt: startedAtOf(worker),
+    registrations: [...functions.keys()].flatMap((id) => {
+      const registration = worker.registrations.get(id)
+      return registration === undefined ? [] : [[id, registrationHash(registration)]]
+    }),
+    pins: worker.pinsRuns,
     ...(worker.leaseMs === undefined ? {} : { leaseMs: worker.leaseMs }),
     ...(worker.turnLimits === undefined ? {} : { turnLimits: [...worker.turnLimits] }),
-    ...(worker.problem === undefined ? {} : { problem: worker.problem.slice(0, MAX_PROBLEM_LENGTH) })
+    ...(worker.problem === undefined ? {} : { problem: worker.problem.slice(0, MAX_PROBLEM_LENGTH) }),
+    ...(worker.functionProblems.size === 0
+      ? {}
+      : {
+          functionProblems: [...worker.functionProblems].map(([id, problem]) => [
+            id,
+            problem.slice(0, MAX_PROBLEM_LENGTH)
+          ])
+        })
   })
 
 export class OtherEngineWorkers {
   #workers: ReadonlyMap<string, StoredWorker> = new Map()
   #pinning: ReadonlyArray<Demand> = []
 
-  /** Replaces the workers. Returns whether any has come, gone or changed. */
-  set(workers: ReadonlyArray<WorkerOfEngine>): boolean {
-    const before = this.#workers
+  /** Replaces the workers. Returns those that have gone, and whether any has come, gone or changed. */
+  set(workers: ReadonlyArray<WorkerOfEngine>): {
+    readonly hasChanged: boolean
+    readonly gone: ReadonlyArray<Left>
+  } {
+    const workersBefore = this.#workers
     this.#workers = new Map(
       workers.flatMap((worker) => {
-        const read = readWorker(worker)
-        return read === undefined ? [] : [[worker.workerId, read]]
+        const storedWorker = readWorker(worker)
+        return storedWorker === undefined ? [] : [[worker.workerId, storedWorker]]
       })
     )
     this.#pinning = [...this.#workers.values()].flatMap(demandOf)
-    return (
-      before.size !== this.#workers.size ||
-      [...this.#workers].some(([id, { text }]) => before.get(id)?.text !== text)
-    )
+    return {
+      hasChanged:
+        workersBefore.size !== this.#workers.size ||
+        [...this.#workers].some(([id, { text }]) => workersBefore.get(id)?.text !== text),
+      gone: [...workersBefore].flatMap(([id, { environment, liveWorker }]) =>
+        this.#workers.has(id) ? [] : [{ environment, codeVersions: liveWorker.codeVersions }]
+      )
+    }
   }
 
   /**
@@ -67,6 +92,20 @@ export class OtherEngineWorkers {
   /** The workers of an environment, as shown in lists. */
   list(environment: string): ReadonlyArray<WorkerInfo> {
     return this.#inEnvironment(environment).map(({ info }) => info)
+  }
+
+  /** For each worker of an environment, its registration of a function. */
+  registrations(environment: string): ReadonlyArray<(functionId: string) => LiveRegistration | undefined> {
+    return this.#inEnvironment(environment).map(({ hashes, liveWorker, startedAt }) => (functionId) => {
+      const codeVersion = liveWorker.codeVersions.get(functionId)
+      const registration = hashes?.get(functionId)
+      return codeVersion === undefined
+        ? undefined
+        : {
+            codeVersion,
+            ...(registration === undefined || startedAt === undefined ? {} : { registration, startedAt })
+          }
+    })
   }
 
   get(workerId: string): LiveWorker | undefined {
@@ -111,6 +150,10 @@ const readWorker = ({
     text,
     // engines of earlier versions do not store `pins`
     pins: stored.pins !== false,
+    ...(typeof stored.startedAt === "number" ? { startedAt: stored.startedAt } : {}),
+    ...(Array.isArray(stored.registrations)
+      ? { hashes: new Map(stored.registrations.map((one) => [String(one[0]), String(one[1])])) }
+      : {}),
     info: {
       id: workerId,
       hostname: String(stored.hostname),
@@ -132,6 +175,11 @@ const readWorker = ({
         : undefined,
       ...(typeof stored.leaseMs === "number" ? { leaseMs: stored.leaseMs } : {}),
       ...(typeof stored.problem === "string" ? { problem: stored.problem } : {}),
+      ...(Array.isArray(stored.functionProblems)
+        ? {
+            functionProblems: new Map(stored.functionProblems.map((one) => [String(one[0]), String(one[1])]))
+          }
+        : {}),
       labels,
       maxConcurrentJobs,
       activeJobs: jobs

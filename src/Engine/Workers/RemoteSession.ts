@@ -40,6 +40,8 @@ export interface RemoteSession extends WorkerSession {
    * gets nothing.
    */
   readonly setReachable: (reachable: boolean, problem?: string) => void
+  /** Sets why the worker gets no runs of one of its functions; without a problem it gets them, which is true at first. */
+  readonly setFunctionProblem: (functionId: string, problem: string | undefined) => void
   /** Claims at most `n` runs now, whatever its room. */
   readonly take: (n: number) => Effect.Effect<ReadonlyArray<Job>, StoreError>
   /**
@@ -52,10 +54,12 @@ export interface RemoteSession extends WorkerSession {
     jobIds: ReadonlyArray<string>,
     since?: string
   ) => Effect.Effect<Omit<Adoption, "notices">, StoreError>
+  /** Notes that the worker no longer works on the job, however its turn has ended. */
+  readonly forget: (jobId: string) => void
   /** Notes that the worker has dropped these jobs, as it was told to. */
   readonly noteDropped: (jobIds: ReadonlyArray<string>) => Effect.Effect<void, StoreError>
-  /** Ends the session. `lost` means that the worker has died, which counts as a loss of its runs. */
-  readonly close: (lost: boolean) => Effect.Effect<void, StoreError>
+  /** Ends the session. `hasDied` means that the worker has died, which counts as a loss of its runs. */
+  readonly close: (hasDied: boolean) => Effect.Effect<void, StoreError>
   /** Ends the session and leaves the leases as they are. */
   readonly detach: () => void
 }

@@ -58,7 +58,10 @@ interface Registration {
 /** The instance of all legacy workers, which do not name their process. They may use any engine at any time. */
 export const LEGACY_INSTANCE = "legacy"
 
-/** Of how many instances the last registration is kept. A limit does no harm, since a registration is repeated soon or never. */
+/**
+ * Maximum number of instances whose last registration is kept. The limit does no harm, since a registration is repeated soon or
+ * never.
+ */
 const MAX_REGISTRATIONS = 10_000
 
 /** The handlers of a legacy worker with a stream. */
@@ -107,8 +110,9 @@ export class RemoteWorkers {
 
   readonly #now = (): number => Number(this.#options.clock.monotonicTimeNanosUnsafe()) / 1e6
 
-  // Closures that a worker keeps for life are created here, not in `announce` or `enlist`. A closure created there would keep its
-  // whole scope alive. That scope has the earlier worker with the same id, whose closures would keep the one before it, and so on.
+  // Closures that a worker keeps for life are created here, not in `registerTurnWorker` or `registerLegacyWorker`. A closure
+  // created there would keep its whole scope alive. That scope has the earlier worker with the same id, whose closures would keep
+  // the one before it, and so on.
   readonly #onDead = (dead: WorkerConnection): Effect.Effect<void> => this.#endDead(dead)
   readonly #onMoved = (workerId: string): void => void this.#options.fork(this.#endMoved(workerId))
   readonly #wallClock = (): number => this.#options.clock.currentTimeMillisUnsafe()
@@ -448,16 +452,16 @@ export class RemoteWorkers {
     if (this.#workers.get(worker.workerId) === worker) this.#workers.delete(worker.workerId)
   }
 
-  #end(worker: WorkerConnection | LegacyWorker, lost: boolean): Effect.Effect<void> {
+  #end(worker: WorkerConnection | LegacyWorker, hasDied: boolean): Effect.Effect<void> {
     return Effect.suspend(() => {
       if (this.#workers.get(worker.workerId) === worker) this.#workers.delete(worker.workerId)
       return Effect.andThen(
-        lost
+        hasDied
           ? Effect.logWarning(
               `Worker ${worker.workerId} is gone: its runs continue as soon as a worker has their functions`
             )
           : Effect.void,
-        worker.end(lost)
+        worker.end(hasDied)
       )
     })
   }

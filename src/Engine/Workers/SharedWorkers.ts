@@ -11,7 +11,7 @@ import type { TurnAck } from "../../Protocol/Worker.ts"
 import * as EngineWorkers from "../Runs/EngineWorkers.ts"
 import * as SharedCopy from "../Store/SharedCopy.ts"
 import type { StoreService } from "../Store/Store.ts"
-import { type ConnectedWorker, loseTurns } from "./ConnectedWorker.ts"
+import { type ConnectedWorker, endsWithEngine, loseTurns } from "./ConnectedWorker.ts"
 import type { DispatchService } from "./Dispatch.ts"
 import { encodeWorker } from "./OtherEngineWorkers.ts"
 import type { RemoteSession, RemoteWorkerOptions } from "./RemoteSession.ts"
@@ -135,12 +135,12 @@ const makeAmongOthers = (
       const { registration, session } = worker
       const { workerId } = registration
       if (!worker.isClaimed) return
-      const before = worker.storedFunctions
+      const functionsBefore = worker.storedFunctions
       runFork(
         Effect.matchEffect(store.write(EngineWorkers.updateWorkerInfo(workerId, session, nextInfo(worker))), {
           onSuccess: () => Effect.sync(callOthers),
           onFailure: (error) => {
-            worker.storedFunctions = before
+            worker.storedFunctions = functionsBefore
             return Effect.logWarning(
               `Other engines could not be told which runs worker ${workerId} can have: ${error.message}`
             )
@@ -153,7 +153,7 @@ const makeAmongOthers = (
     const claimHere: SharedWorkers["claimHere"] = (worker, { instance, number } = {}) => {
       const { registration, session } = worker
       const { environment, workerId } = registration
-      const here = {
+      const workerHere = {
         workerId,
         environment,
         session,
@@ -162,7 +162,7 @@ const makeAmongOthers = (
         ...(number === undefined ? {} : { number })
       }
       return Effect.flatMap(
-        store.write(EngineWorkers.connectWorker(here)),
+        store.write(EngineWorkers.connectWorker(workerHere)),
         (result): Effect.Effect<ClaimedWorker, ValidationError | StaleRequestError> => {
           if (result._tag === "Elsewhere") {
             return Effect.fail(
@@ -212,10 +212,10 @@ const makeAmongOthers = (
         : Effect.void
     )
     yield* Effect.addFinalizer(() => releaseAll)
-    // other engines may have taken over this engine's leases: the workers in this process lose their turns, because they must
-    // not report on leases that others have
+    // other engines may have taken over this engine's leases: the workers in this process and the push endpoints lose their turns,
+    // because they must not work on runs that others have
     const stopHearingOfTakeovers = store.onPossibleTakeover?.(() => {
-      for (const worker of connected.all()) if (worker.leaseMs === undefined) loseTurns(worker)
+      for (const worker of connected.all()) if (endsWithEngine(worker)) loseTurns(worker)
     })
     yield* Effect.addFinalizer(() => Effect.sync(() => stopHearingOfTakeovers?.()))
 

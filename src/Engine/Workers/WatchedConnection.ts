@@ -1,6 +1,8 @@
 /** The connection of a worker. The worker counts as present while the connection is open. */
 export interface WatchedConnection {
   readonly isOpen: boolean
-  /** Calls `f` when the connection closes. Returns a function that cancels this. To be called while the connection is open. */
-  readonly onClose: (f: () => void) => () => void
+  /**
+   * Calls `listener` when the connection closes. Returns a function that cancels this. To be called while the connection is open.
+   */
+  readonly onClose: (listener: () => void) => () => void
 }

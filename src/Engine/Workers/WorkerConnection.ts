@@ -40,7 +40,7 @@ interface Poll {
 }
 
 /** What a worker gets now. */
-export interface Delivered {
+export interface DeliveredBatch {
   /** Encoded as in `Deliveries`. */
   readonly deliveries: ReadonlyArray<string>
   /** Whether the engine is about to stop. */
@@ -181,7 +181,7 @@ export class WorkerConnection {
   }
 
   /** The new deliveries of a stream. A stream loses nothing, so they are not kept. */
-  takeNew(): Delivered {
+  takeNew(): DeliveredBatch {
     if (this.#closing) this.#wasToldOfStop = true
     return this.#answer(this.#deliveries.takeWithoutKeeping())
   }
@@ -192,7 +192,7 @@ export class WorkerConnection {
   }
 
   /** Takes the worker's free room and active jobs. Completes when the leases of these jobs are extended. */
-  room(request: RoomRequest): Effect.Effect<void, IronflowError> {
+  takeRoom(request: RoomRequest): Effect.Effect<void, IronflowError> {
     return Effect.suspend((): Effect.Effect<void, IronflowError> => {
       if (this.#abandoned) return this.#notHere
       this.#makeRoom(request)
@@ -201,8 +201,8 @@ export class WorkerConnection {
   }
 
   /** Waits until there is something to deliver, at most for as long as the worker asks. */
-  poll(request: PollRequest, connection: WatchedConnection): Effect.Effect<Delivered, IronflowError> {
-    return Effect.suspend((): Effect.Effect<Delivered, IronflowError> => {
+  poll(request: PollRequest, connection: WatchedConnection): Effect.Effect<DeliveredBatch, IronflowError> {
+    return Effect.suspend((): Effect.Effect<DeliveredBatch, IronflowError> => {
       this.#arrived(connection)
       this.#deliveries.confirm(request.seen)
       if (this.#abandoned) return this.#deliveries.isEmpty ? this.#notHere : this.#wait(request)
@@ -211,7 +211,7 @@ export class WorkerConnection {
     })
   }
 
-  #wait(request: PollRequest): Effect.Effect<Delivered, StoreError> {
+  #wait(request: PollRequest): Effect.Effect<DeliveredBatch, StoreError> {
     return Effect.suspend(() => {
       this.#answerPoll()
       if (!this.#deliveries.isEmpty || this.#closing)
@@ -287,12 +287,12 @@ export class WorkerConnection {
     earlier: WorkerConnection | undefined
   ): Effect.Effect<void, StoreError> {
     this.#since = since
-    const { dropping } = this.#deliveries
+    const { droppingJobs } = this.#deliveries
     // the worker need not drop jobs of an earlier worker with its id
-    for (const jobId of leftAlone) dropping.delete(jobId)
-    for (const jobId of lost) dropping.set(jobId, 0)
-    const before = earlier === undefined ? [] : [...earlier.#deliveries.dropping.keys()]
-    return this.#dropped(before.filter((jobId) => !this.#activeJobIds.has(jobId)))
+    for (const jobId of leftAlone) droppingJobs.delete(jobId)
+    for (const jobId of lost) droppingJobs.set(jobId, 0)
+    const earlierDropping = earlier === undefined ? [] : [...earlier.#deliveries.droppingJobs.keys()]
+    return this.#dropped(earlierDropping.filter((jobId) => !this.#activeJobIds.has(jobId)))
   }
 
   /** Checks late jobs. A worker that is no longer known here gets what is left to deliver without a check. */
@@ -322,13 +322,15 @@ export class WorkerConnection {
    * seen the notice or has named the job before. Any other job may still be in transit, and may yet begin.
    */
   #newlyDropped(holding: ReadonlyArray<string>, seen: number | undefined): ReadonlyArray<string> {
-    const { dropping } = this.#deliveries
-    const before = this.#activeJobIds
+    const { droppingJobs } = this.#deliveries
+    const activeBefore = this.#activeJobIds
     this.#activeJobIds = new Set(holding)
-    const dropped = [...dropping]
-      .filter(([jobId, seq]) => !this.#activeJobIds.has(jobId) && ((seen ?? -1) >= seq || before.has(jobId)))
+    const dropped = [...droppingJobs]
+      .filter(
+        ([jobId, seq]) => !this.#activeJobIds.has(jobId) && ((seen ?? -1) >= seq || activeBefore.has(jobId))
+      )
       .map(([jobId]) => jobId)
-    for (const jobId of dropped) dropping.delete(jobId)
+    for (const jobId of dropped) droppingJobs.delete(jobId)
     return dropped
   }
 
@@ -336,7 +338,7 @@ export class WorkerConnection {
     if (jobIds.length === 0) return Effect.void
     return Effect.tapError(this.#engine.noteDropped(jobIds), () =>
       // the engine is told of these jobs again with the next renewal
-      Effect.sync(() => jobIds.forEach((jobId) => this.#deliveries.dropping.set(jobId, 0)))
+      Effect.sync(() => jobIds.forEach((jobId) => this.#deliveries.droppingJobs.set(jobId, 0)))
     )
   }
 
@@ -358,9 +360,9 @@ export class WorkerConnection {
     return Effect.fail(new WorkerUnknownError(text))
   }
 
-  /** Ends the session. `lost` means that the worker has died. Jobs that were never sent to it do not count as lost. */
-  end(lost: boolean): Effect.Effect<void> {
-    return this.#end(Effect.suspend(() => this.#engine.close(lost)))
+  /** Ends the session. `hasDied` means that the worker has died. Jobs that were never sent to it do not count as lost. */
+  end(hasDied: boolean): Effect.Effect<void> {
+    return this.#end(Effect.suspend(() => this.#engine.close(hasDied)))
   }
 
   /**
@@ -436,7 +438,7 @@ export class WorkerConnection {
     Deferred.doneUnsafe(poll.woken, Exit.void)
   }
 
-  #answer(deliveries: ReadonlyArray<string>): Delivered {
+  #answer(deliveries: ReadonlyArray<string>): DeliveredBatch {
     return { deliveries, isClosing: this.#closing }
   }
 
@@ -492,4 +494,4 @@ export class WorkerConnection {
   })
 }
 
-const NOTHING: Delivered = { deliveries: [], isClosing: false }
+const NOTHING: DeliveredBatch = { deliveries: [], isClosing: false }

@@ -23,13 +23,15 @@ import { failWhenLost } from "../Store/FailWhenLost.ts"
 import { Store } from "../Store/Store.ts"
 import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 import { Turns } from "../Turns/Turns.ts"
-import { logOutdatedFunctions, makeAnnouncements } from "./AnnounceWorkers.ts"
-import { registrationLength } from "./ConnectedWorker.ts"
+import { logOutdatedFunctions, logTakenOver, makeAnnouncements } from "./AnnounceWorkers.ts"
+import { type ConnectedWorker, registrationLength } from "./ConnectedWorker.ts"
 import type { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { Dispatch } from "./Dispatch.ts"
 import { RemoteWorkers } from "./RemoteWorkers.ts"
 import type { RemoteSession, RemoteWorkerOptions } from "./RemoteSession.ts"
-import { Sessions } from "./SessionApi.ts"
+import type { Left } from "./LiveRegistrations.ts"
+import { makeRestoredRegistrations } from "./RestoredRegistrations.ts"
+import { Sessions } from "./Sessions.ts"
 import { makeSharedWorkers, MAX_LEAVING_MS } from "./SharedWorkers.ts"
 
 export interface WorkersService {
@@ -104,12 +106,41 @@ export const layer: Layer.Layer<
     /** Stores the functions of a worker. Returns the ids of the functions of which another version stays the latest. */
     const storeFunctions = ({ environment, functions: all, startedAt, workerId }: WorkerRegistration) =>
       Effect.suspend(() => {
+        const pushed = all.flatMap(({ endpointUrl, id }) => {
+          const url = endpointUrl === undefined ? functions.find(environment, id)?.endpointUrl : undefined
+          return url === undefined ? [] : [{ id, url }]
+        })
         const pinning = all.flatMap(({ id, versioning }) => (versioning === "pin" ? [id] : []))
-        if (pinning.length === 0) return functions.put(environment, all, startedAt)
-        return Effect.flatMap(shared.readOtherEngineWorkers, () =>
-          functions.put(environment, all, startedAt, connected.liveVersions(environment, pinning, workerId))
+        const storing =
+          pinning.length === 0
+            ? functions.put(environment, all, startedAt)
+            : Effect.flatMap(shared.readOtherEngineWorkers, () =>
+                functions.put(
+                  environment,
+                  all,
+                  startedAt,
+                  connected.liveVersions(environment, pinning, workerId)
+                )
+              )
+        if (pushed.length === 0) return storing
+        return Effect.tap(storing, (keptNewer) =>
+          logTakenOver(
+            workerId,
+            pushed.filter(({ id }) => !keptNewer.includes(id))
+          )
         )
       })
+
+    const registrations = yield* makeRestoredRegistrations({
+      connected,
+      functions,
+      readElsewhere: shared.readOtherEngineWorkers
+    })
+    dispatch.onGoneElsewhere(registrations.mayHaveLeft)
+    const leftOf = ({ functions: codeVersions, registration: { environment } }: ConnectedWorker): Left => ({
+      environment,
+      codeVersions
+    })
 
     let connections = 0
     const newSession = (): string => `${store.node ?? 0}.${++connections}`
@@ -127,11 +158,12 @@ export const layer: Layer.Layer<
         yield* Effect.mapError(shared.awaitFreeId(registration.workerId, undefined, FREE_WAIT_MS), notStored)
         const keptNewer = yield* Effect.mapError(storeFunctions(registration), notStored)
         yield* logOutdatedFunctions(registration.workerId, keptNewer)
+        registrations.checkLater(registration.environment, keptNewer)
         yield* Effect.mapError(
           functions.runFollowers,
           (error) => new ConnectionError(error.message, { cause: error })
         )
-        const session = yield* Effect.acquireRelease(
+        const { session } = yield* Effect.acquireRelease(
           Effect.andThen(
             checkAgain(registration),
             Effect.suspend(() => {
@@ -145,27 +177,27 @@ export const layer: Layer.Layer<
                 Effect.tapError(shared.claimHere(worker), () =>
                   Effect.sync(() => connected.remove(registration.workerId))
                 ),
-                sessions.sessionOf(worker)
+                { session: sessions.sessionOf(worker), worker }
               )
             }).pipe(
               Effect.mapError(notStored),
               Effect.tap(() => announce(registration, "connected", "in this process"))
             )
           ),
-          () =>
-            Effect.andThen(
-              releaseRuns(
-                registration.workerId,
-                shared.endAndCallOthers(sessions.disconnect(registration.workerId, false))
-              ),
-              announce(registration, "disconnected", "in this process")
+          ({ worker }) =>
+            releaseRuns(
+              registration.workerId,
+              shared.endAndCallOthers(sessions.disconnect(registration.workerId, false))
+            ).pipe(
+              Effect.andThen(announce(registration, "disconnected", "in this process")),
+              Effect.andThen(registrations.left(leftOf(worker)))
             )
         )
         return {
           makeRoom: (n) => session.makeRoom(n),
           report: (reports) => session.report(reports),
           late: (late) => session.late(late),
-          ...(store.touch === undefined ? {} : { leaseFreshness: store.touch }),
+          ...(store.leaseFreshness === undefined ? {} : { leaseFreshness: store.leaseFreshness }),
           projections: projections.feed(registration.environment, registration.workerId)
         }
       })
@@ -179,6 +211,7 @@ export const layer: Layer.Layer<
       Effect.gen(function* () {
         yield* check(registration)
         const keptNewer = yield* storeFunctions(registration)
+        registrations.checkLater(registration.environment, keptNewer)
         // the functions may have been those of a push endpoint, which gives them up now
         yield* runFollowers
         yield* checkAgain(registration)
@@ -199,12 +232,15 @@ export const layer: Layer.Layer<
           detach: () => {
             session.detach()
             shared.releaseHere(worker)
+            registrations.mayHaveLeft(leftOf(worker))
           },
           close: (lost: boolean) =>
-            Effect.andThen(
-              shared.endAndCallOthers(session.close(lost)),
-              announce(registration, "disconnected", lost ? "lost" : "at the port")
-            )
+            shared
+              .endAndCallOthers(session.close(lost))
+              .pipe(
+                Effect.andThen(announce(registration, "disconnected", lost ? "lost" : "at the port")),
+                Effect.andThen(registrations.left(leftOf(worker)))
+              )
         }
       })
     const connectRemote: WorkersService["connectRemote"] = (...args) =>

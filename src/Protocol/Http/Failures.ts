@@ -182,7 +182,7 @@ export const readFailure = (status: number, text: string, what: string, sender?:
       return new ConnectionError(message.startsWith(summary) ? message : `${summary}: ${message}`, { status })
     default: {
       const code = isObject(body) ? textOf(body.code) : undefined
-      // ConnectRPC codes are in lower case; those of Ironflow are not
+      // ConnectRPC codes are in lower case; the codes of Ironflow are not
       const ironflowCode = code === code?.toLowerCase() ? undefined : code
       const details = isObject(body) ? body.details : undefined
       return errorWithCode(status, ironflowCode, message, status === 429 || status >= 500, details)

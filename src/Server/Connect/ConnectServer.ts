@@ -212,13 +212,13 @@ class ConnectStream {
     this.#input.setHeld(heldBytes)
   }
 
-  #pause(why: "calls" | "memory"): void {
-    this.#pauseReasons.add(why)
+  #pause(reason: "calls" | "memory"): void {
+    this.#pauseReasons.add(reason)
     this.#stream.pause()
   }
 
-  #resume(why: "calls" | "memory"): void {
-    if (this.#pauseReasons.delete(why) && this.#pauseReasons.size === 0) this.#stream.resume()
+  #resume(reason: "calls" | "memory"): void {
+    if (this.#pauseReasons.delete(reason) && this.#pauseReasons.size === 0) this.#stream.resume()
   }
 
   #onMessage(message: Data): void {
@@ -374,12 +374,12 @@ const bugError = (): ServerError =>
   new ServerError("The engine failed because of a bug; its log has the details", { code: "INTERNAL_ERROR" })
 
 /**
- * The value in the JSON text of a message. Throws an `IronflowError` when the text is damaged, too large or too
- * deep. The seal of the text also covers `about`.
+ * The value in the JSON text of a message. Throws an `IronflowError` when the text is damaged, too large or too deep.
+ * The seal of the text also covers `sealContext`.
  */
-const readText = (what: string, text: unknown, about?: string): unknown =>
+const readText = (what: string, text: unknown, sealContext?: string): unknown =>
   typeof text === "string"
-    ? readSealed(text, (text) => safeJsonParse(checkShape(what, text)), about)
+    ? readSealed(text, (text) => safeJsonParse(checkShape(what, text)), sealContext)
     : undefined
 
 const endWith = (stream: ServerHttp2Stream, error?: IronflowError): void => {

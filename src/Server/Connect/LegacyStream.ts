@@ -245,8 +245,9 @@ export class LegacyStream {
 
   #extend(jobIds: ReadonlyArray<string>): Effect.Effect<void, IronflowError> {
     const { engine, environment } = this.#options
-    return Effect.map(engine.turns.extend(jobIds, LEGACY_LEASE_MS, environment), (gone) => {
-      for (const jobId of gone) this.#tellCancelled(jobId, "another worker has the run, or the run has ended")
+    return Effect.map(engine.turns.extend(jobIds, LEGACY_LEASE_MS, environment), (lostJobIds) => {
+      for (const jobId of lostJobIds)
+        this.#tellCancelled(jobId, "another worker has the run, or the run has ended")
     })
   }
 
@@ -281,7 +282,7 @@ export class LegacyStream {
         )
       )
     }
-    const applied = Effect.flatMap(
+    const report = Effect.flatMap(
       applyUpdate(engine, environment, job, update, environment, this.#options.caller),
       (ack) =>
         ack._tag === "Accepted"
@@ -292,10 +293,10 @@ export class LegacyStream {
     )
     return endsJob
       ? Effect.ensuring(
-          applied,
+          report,
           Effect.sync(() => this.#forget(job.jobId))
         )
-      : applied
+      : report
   }
 }
 
@@ -330,20 +331,20 @@ const readRegistration = (
  * when none can. `undefined` for other runs.
  */
 const opForUnsupported = (job: Job, hasOtherWorker: boolean): TurnOp | undefined => {
-  const unsupported =
+  const unsupportedValue =
     job.event.data !== "null" && !isJsonObject(job.event.data)
       ? "the data of its event"
       : job.journal.find(({ kind, outcome }) => {
           const value = outcome._tag === "Success" ? encodeOutput(kind, outcome.value) : "null"
           return value !== "null" && !isJsonObject(value)
         })?.name
-  if (unsupported === undefined) return undefined
+  if (unsupportedValue === undefined) return undefined
   if (hasOtherWorker) return RELEASE
   return {
     _tag: "Pause",
     code: "NEEDS_TURNS",
     message:
-      `The run has a value that is not an object (${unsupported}), which the stream of the connected legacy workers cannot carry: ` +
+      `The run has a value that is not an object (${unsupportedValue}), which the stream of the connected legacy workers cannot carry: ` +
       "start a worker of @ironflow/node, or a legacy worker that polls, then resume the run."
   }
 }

@@ -124,7 +124,7 @@ export class AccessCheck {
   admit(request: RequestHead, query?: URLSearchParams): Visitor {
     const { headers } = request
     const key = bearer(headers.authorization) ?? query?.get("token") ?? undefined
-    const session = key === undefined && this.#access.required ? this.#sessionOf(request) : undefined
+    const session = key === undefined && this.#access.needsKey ? this.#sessionOf(request) : undefined
     const caller = this.#access.authenticate(key ?? session?.key)
     const sessionPart = session === undefined ? {} : { sessionMs: session.endsAt - this.#access.now() }
     if (caller.key === undefined && this.#options.exposed && !this.#options.insecure) {
@@ -230,7 +230,7 @@ export class AccessCheck {
   #isFromPage(headers: IncomingHttpHeaders): boolean {
     if (headers.origin !== undefined || headers.referer !== undefined) return true
     const isBrowser = headers["user-agent"]?.startsWith("Mozilla/") === true
-    if (isBrowser && !this.#access.required) return true
+    if (isBrowser && !this.#access.needsKey) return true
     for (const name in headers) {
       if (!name.startsWith("sec-") || name.startsWith("sec-websocket-")) continue
       // `fetch` of Node sends this header alone, which no browser does
@@ -259,7 +259,7 @@ export class AccessCheck {
     // a page of this server
     if (isSameHost(url.host, host, url.protocol)) return true
     // while no key is required, development servers on this machine may call from any port
-    return !this.#access.required && isLoopback(hostnameOf(`http://${host}`)) && isLoopback(url.hostname)
+    return !this.#access.needsKey && isLoopback(hostnameOf(`http://${host}`)) && isLoopback(url.hostname)
   }
 }
 
@@ -288,7 +288,7 @@ export const checkCall = (
 ): void => {
   if (rule === "public") return
   caller.checkAlive()
-  caller.used()
+  caller.noteUse()
   checkRule({ caller, environment }, rule, variables)
 }
 

@@ -23,8 +23,8 @@ export interface BodyBudget {
   /** An object that all requests of one connection share. */
   readonly connection: object
   /**
-   * Called with the body's share of the memory. The share must be ended when the body is no longer needed. A small body
-   * that arrives at once is not counted, and this is not called for it.
+   * Called with the body's share of the memory. The share must be ended when the body is no longer needed. Not called
+   * for a small body that arrives at once, since such a body takes no share.
    */
   readonly onInput: (input: PendingInput) => void
 }

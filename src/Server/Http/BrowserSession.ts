@@ -42,10 +42,10 @@ export class BrowserSessions {
     const hash = hashOf(key)
     const iv = randomBytes(IV_BYTES)
     const cipher = createCipheriv(CIPHER, cipherKeyOf(hash), iv)
-    const sealed = Buffer.concat([cipher.update(JSON.stringify({ key, endsAt })), cipher.final()])
+    const encrypted = Buffer.concat([cipher.update(JSON.stringify({ key, endsAt })), cipher.final()])
     return {
       name: COOKIE + placeOf(hash),
-      value: Buffer.concat([iv, cipher.getAuthTag(), sealed]).toString("base64url")
+      value: Buffer.concat([iv, cipher.getAuthTag(), encrypted]).toString("base64url")
     }
   }
 
@@ -76,8 +76,11 @@ export class BrowserSessions {
     try {
       const decipher = createDecipheriv(CIPHER, cipherKeyOf(hash), bytes.subarray(0, IV_BYTES))
       decipher.setAuthTag(bytes.subarray(IV_BYTES, IV_BYTES + TAG_BYTES))
-      const opened = Buffer.concat([decipher.update(bytes.subarray(IV_BYTES + TAG_BYTES)), decipher.final()])
-      const session = safeJsonParse(opened.toString(), undefined)
+      const decrypted = Buffer.concat([
+        decipher.update(bytes.subarray(IV_BYTES + TAG_BYTES)),
+        decipher.final()
+      ])
+      const session = safeJsonParse(decrypted.toString(), undefined)
       return isObject(session) && typeof session["key"] === "string" && typeof session["endsAt"] === "number"
         ? { key: session["key"], endsAt: session["endsAt"] }
         : undefined

@@ -1,6 +1,6 @@
-/** The size of the blocks that small pieces are copied into. */
+/** The size of the blocks into which small pieces are copied, in bytes. */
 const BLOCK_BYTES = 64 * 1024
-/** A piece of more bytes is kept as it is. */
+/** A piece with more bytes than this is kept as it is, and not copied into a block. */
 const SMALL_BYTES = 4 * 1024
 
 /**

@@ -77,8 +77,8 @@ export class ResponseCache {
     }
     const previous = this.#keptReplies.get(key)
     if (text === undefined || status !== 200) return
-    // a reply to a call that began later is newer, although that call ended earlier; but a reply from the future is due
-    // to a jump of the clock
+    // keep a stored reply whose call began later than this one, even if it ended earlier; but a reply from the future
+    // is due to a jump of the clock
     if (previous !== undefined && previous.startedAt > startedAt && previous.startedAt <= now) return
     if (previous !== undefined) this.#drop(key, previous)
     const bytes = Buffer.from(text)
@@ -110,7 +110,7 @@ export class ResponseCache {
     let callerId = this.#callerIds.get(caller)
     if (callerId === undefined) this.#callerIds.set(caller, (callerId = ++this.#lastCallerId))
     // `undefined` cannot be written as JSON
-    return `${callerId} ${caller.changes} ${environment} ${method} ${url} ${body === undefined ? "" : JSON.stringify(body)}`
+    return `${callerId} ${caller.changeCount} ${environment} ${method} ${url} ${body === undefined ? "" : JSON.stringify(body)}`
   }
 }
 

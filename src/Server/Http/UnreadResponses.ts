@@ -59,12 +59,12 @@ export class UnreadMemory {
   }
 
   set(buffer: SendBuffer, bytes: number): void {
-    const before = buffer.bytes
-    if (bytes === before) return
-    this.#unreadBytes += bytes - before
+    const previousBytes = buffer.bytes
+    if (bytes === previousBytes) return
+    this.#unreadBytes += bytes - previousBytes
     buffer.bytes = bytes
     if (bytes === 0) return void this.#buffers.delete(buffer)
-    if (bytes > before && before > 0) return
+    if (bytes > previousBytes && previousBytes > 0) return
     buffer.lastReadAt = this.#nowMs()
     this.#buffers.delete(buffer)
     this.#buffers.add(buffer)

@@ -98,12 +98,10 @@ export const accessRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   ]
 }
 
-/**
- * Whether the response may show this name. A call whose spec has `respects` does not show names that a policy denies.
- */
-const isShown = ({ respects }: CallSpec, name: string, { caller, environment }: Call): boolean =>
-  respects === undefined ||
-  (caller?.isNotDenied(respects.action, `${respects.kind}:${name}`, environment) ?? true)
+/** Whether the response may show this name. A call whose spec has `secondAction` does not show names that a policy denies. */
+const isShown = ({ secondAction }: CallSpec, name: string, { caller, environment }: Call): boolean =>
+  secondAction === undefined ||
+  (caller?.isNotDenied(secondAction.action, `${secondAction.kind}:${name}`, environment) ?? true)
 
 const NO_POLICY = "Assign: `policy_id` must be the id of a policy"
 const readAssignment = memberReader(AssignPolicy, () => NO_POLICY)

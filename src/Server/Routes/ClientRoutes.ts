@@ -35,7 +35,7 @@ export interface ServerState {
   /** When the server was started, in epoch milliseconds. */
   readonly startedAt: number
   /** Succeeds when the server is about to stop. Waiting calls then end. */
-  readonly closing: Effect.Effect<void>
+  readonly stopSignal: Effect.Effect<void>
   /** Whether the server is about to stop. */
   readonly isDraining: () => boolean
   /**
@@ -48,7 +48,7 @@ export interface ServerState {
 /** The routes of clients. */
 export const clientRoutes = (
   engine: EngineService,
-  { startedAt, closing, giveUpAfter, isDraining }: ServerState
+  { startedAt, stopSignal, giveUpAfter, isDraining }: ServerState
 ): ReadonlyArray<Route> => {
   const visibleFunctions = (call: Call) =>
     Effect.map(engine.client(call.environment).listFunctions(), (functions) =>
@@ -61,7 +61,7 @@ export const clientRoutes = (
     )
 
   return [
-    ...eventRoutes(engine, closing),
+    ...eventRoutes(engine, stopSignal),
     ...topicRoutes(engine),
     ...runRoutes(engine, giveUpAfter),
     ...bulkRoutes(engine),
@@ -159,8 +159,8 @@ export const clientRoutes = (
     ...configRoutes(engine),
     ...secretRoutes(engine),
     ...consumerGroupRoutes(engine),
-    ...projectionRoutes(engine, closing),
-    ...pushRoutes(engine, closing),
+    ...projectionRoutes(engine, stopSignal),
+    ...pushRoutes(engine, stopSignal),
     ...accessRoutes(engine)
   ]
 }

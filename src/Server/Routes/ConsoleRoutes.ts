@@ -6,7 +6,7 @@
 import type { IncomingMessage } from "node:http"
 import type { TLSSocket } from "node:tls"
 import * as Effect from "effect/Effect"
-import { keyNeeded } from "../../Engine/Access/KeyErrors.ts"
+import { keyNeededError } from "../../Engine/Access/KeyErrors.ts"
 import type { AccessService, Caller } from "../../Engine/Access/Access.ts"
 import { UnsupportedError } from "../../Errors.ts"
 import { CONSOLE_PATH, type ConsoleSession, pages, sessions } from "../../Protocol/Console.ts"
@@ -23,21 +23,21 @@ export interface ConsoleOptions {
   readonly access: AccessService
   /** The path of the engine behind a proxy, such as `/ironflow`; empty without a proxy. */
   readonly base: string
-  readonly read: () => Promise<ConsoleFiles | undefined>
+  readonly readFiles: () => Promise<ConsoleFiles | undefined>
 }
 
 /** The path of the console for browsers. */
 export const consolePath = (base: string): string => base + CONSOLE_PATH
 
-export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyArray<Route> => {
+export const consoleRoutes = ({ access, base, readFiles }: ConsoleOptions): ReadonlyArray<Route> => {
   const cookies = new BrowserSessions(access)
   let pendingFiles: Promise<ConsoleFiles | undefined> | undefined
   // when there are no files, the next request reads again: a build may be running
   const files = Effect.promise(async () => {
-    pendingFiles ??= read()
-    const found = await pendingFiles
-    if (found === undefined) pendingFiles = undefined
-    return found
+    pendingFiles ??= readFiles()
+    const consoleFiles = await pendingFiles
+    if (consoleFiles === undefined) pendingFiles = undefined
+    return consoleFiles
   })
   const redirectToConsole = (call: Call): Effect.Effect<Reply, UnsupportedError> =>
     isBrowser(call.request)
@@ -58,15 +58,15 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
     replyRoute(
       pages.console,
       (call) =>
-        Effect.flatMap(files, (found) => {
-          if (found === undefined) return Effect.succeed(notBuilt)
+        Effect.flatMap(files, (consoleFiles) => {
+          if (consoleFiles === undefined) return Effect.succeed(notBuilt)
           const name = variable(call, "path")
-          const file = found.files.get(name)
+          const file = consoleFiles.files.get(name)
           if (file !== undefined) return Effect.succeed(fileReply(file, call.request, FOREVER))
           // any other path belongs to the page, whose script finds out what to show
           return /\.(js|css|map|svg|txt)$/.test(name)
             ? Effect.fail(nothingAtError(call.request.url))
-            : Effect.succeed(fileReply(found.page, call.request, "no-cache"))
+            : Effect.succeed(fileReply(consoleFiles.page, call.request, "no-cache"))
         }),
       { isPage: true }
     ),
@@ -89,7 +89,7 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
         const key = bearer(request.headers.authorization)
         if (caller?.key === undefined) return sessionReply(access, caller, undefined)
         // a session starts with a key, and not with another session
-        if (key === undefined) throw keyNeeded()
+        if (key === undefined) throw keyNeededError()
         const now = access.now()
         const endsAt = Math.min(now + SESSION_MS, caller.endsAt ?? Number.POSITIVE_INFINITY)
         const { name, value } = cookies.start(key, endsAt)
@@ -118,7 +118,7 @@ const sessionReply = (
 ): Reply => {
   const key = caller?.key
   const session: ConsoleSession = {
-    keysRequired: access.required,
+    keysRequired: access.needsKey,
     ...(key === undefined
       ? {}
       : {

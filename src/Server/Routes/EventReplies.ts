@@ -45,11 +45,11 @@ export const findEvents = (
       checkMembers(call.body)
       return queryOf(call.environment, options)
     })
-    const found = yield* engine.log.list(query, mayShow(call))
-    const { nextCursor } = cursorOf(options, found)
-    const { lookedTo } = found
+    const page = yield* engine.log.list(query, mayShow(call))
+    const { nextCursor } = cursorOf(options, page)
+    const { lookedTo } = page
     return reply(
-      found.events,
+      page.events,
       nextCursor,
       lookedTo === undefined
         ? ""
@@ -92,10 +92,10 @@ export const explainEvent = (
       if (caller?.isNotDenied("function:read", `function:${verdict.functionId}`, environment) === false)
         return []
       if (runs === undefined) return [verdict]
-      const shown = runs.filter(
+      const visibleRuns = runs.filter(
         ({ runId }) => caller?.isNotDenied("run:read", `run:${runId}`, environment) ?? true
       )
-      return shown.length === 0 ? [] : [{ ...verdict, runs: shown }]
+      return visibleRuns.length === 0 ? [] : [{ ...verdict, runs: visibleRuns }]
     })
     return { ...explanation, functions }
   })

@@ -17,8 +17,8 @@ import { showMs } from "../../Show.ts"
 
 type Api = Raw<ClientApi<EffectKind>>
 
-/** The routes of events. `closing` succeeds when the server is about to stop. */
-export const eventRoutes = (engine: EngineService, closing: Effect.Effect<void>): ReadonlyArray<Route> => {
+/** The routes of events. `stopSignal` succeeds when the server is about to stop. */
+export const eventRoutes = (engine: EngineService, stopSignal: Effect.Effect<void>): ReadonlyArray<Route> => {
   const apiOf = (call: Call): Api => engine.client(call.environment)
   const emit = (request: EmitBody, call: Call): Effect.Effect<EmitResult, IronflowError> =>
     apiOf(call).emit(request.event, request.data, emitOptions(request))
@@ -36,7 +36,7 @@ export const eventRoutes = (engine: EngineService, closing: Effect.Effect<void>)
     bodyRoute(callSpecs.triggerSync, "TriggerSync", (request, call) =>
       Effect.andThen(
         checked(() => call.caller?.checkNotDenied("emit:event", `event:${request.event}`, call.environment)),
-        triggerSync(apiOf(call), request, call, closing)
+        triggerSync(apiOf(call), request, call, stopSignal)
       )
     ),
     bodyRoute(callSpecs.triggerBatch, "TriggerBatch", ({ events = [] }, call) =>
@@ -102,7 +102,7 @@ const triggerSync = (
   api: Api,
   request: EmitBody & { readonly timeoutMs?: number },
   call: Call,
-  closing: Effect.Effect<void>
+  stopSignal: Effect.Effect<void>
 ) =>
   Effect.gen(function* () {
     const timeoutMs = request.timeoutMs || DEFAULT_TIMEOUTS.TRIGGER_SYNC
@@ -112,7 +112,7 @@ const triggerSync = (
     }).pipe(
       Effect.raceFirst(
         Effect.andThen(
-          closing,
+          stopSignal,
           Effect.suspend(() => Effect.fail(goingAway(eventId, runIds)))
         )
       ),

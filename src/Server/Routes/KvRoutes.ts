@@ -28,8 +28,8 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const kvOf = (call: Call) => engine.kv.in(call.environment)
   const bucket = (call: Call): string => variable(call, "bucket")
   const keysOf = (call: Call) => engine.kv.storedKeys(call.environment, bucket(call))
-  const writeKeys = (call: Call, read: () => Array<KvWriteRow>) =>
-    Effect.flatMap(checked(read), (writes) => keysOf(call).write(writes))
+  const writeKeys = (call: Call, readRows: () => Array<KvWriteRow>) =>
+    Effect.flatMap(checked(readRows), (writes) => keysOf(call).write(writes))
 
   return [
     bodyRoute(callSpecs.createBucket, "Bucket", (config, call) => kvOf(call).createBucket(config)),
@@ -86,12 +86,12 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     bodyRoute(callSpecs.writeKeys, "Write", ({ writes }, call) =>
       Effect.map(
         writeKeys(call, () => {
-          const read = readWrites(writes)
+          const rows = readWrites(writes)
           // a delete among the writes needs a permission of its own
-          if (read.some(({ value }) => value === undefined)) {
+          if (rows.some(({ value }) => value === undefined)) {
             call.caller?.check("kv:delete", `bucket:${bucket(call)}`, call.environment)
           }
-          return read
+          return rows
         }),
         (revisions) => ({ revisions })
       )

@@ -38,12 +38,12 @@ const PRESENCE_MS = 5000
 /** The longest wait of a request, in milliseconds. */
 const WAIT_MS = 10_000
 
-/** How many claims may be in the table of last extensions. */
+/** Maximum number of claims for which the time of the last extension is remembered. */
 const MAX_REMEMBERED_CLAIMS = 10_000
 
 export const projectionOwnerRoutes = (
   engine: EngineService,
-  closing: Effect.Effect<void>
+  stopSignal: Effect.Effect<void>
 ): ReadonlyArray<Route> => {
   const { projections } = engine
   /** When each claim was last extended, by its token. */
@@ -63,11 +63,11 @@ export const projectionOwnerRoutes = (
   const extend = (token: ProjectionToken): Effect.Effect<boolean, IronflowError> =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
       if (now - (extendedAt.get(token.token) ?? 0) < LEASE_MS / 6) return Effect.succeed(true)
-      return Effect.map(projections.renew(token, LEASE_MS), (held) => {
+      return Effect.map(projections.renew(token, LEASE_MS), (isHeld) => {
         if (extendedAt.size >= MAX_REMEMBERED_CLAIMS) extendedAt.clear()
-        if (held) extendedAt.set(token.token, now)
+        if (isHeld) extendedAt.set(token.token, now)
         else extendedAt.delete(token.token)
-        return held
+        return isHeld
       })
     })
 
@@ -82,7 +82,7 @@ export const projectionOwnerRoutes = (
     Effect.raceFirst(
       answer,
       Effect.andThen(
-        closing,
+        stopSignal,
         Effect.suspend(() =>
           Effect.fail(
             new UnavailableError("The engine is about to stop: ask again when it is back", {

@@ -49,10 +49,10 @@ type Api = Raw<ProjectionsApi<EffectKind>>
 const readListPage = (engine: EngineService) => (call: Call, page: PageQuery) =>
   visibleItems(call, engine.projections.listPage(call.environment)(page))
 
-/** Makes the routes. `closing` succeeds when the server is about to stop. Waiting calls then end. */
+/** Makes the routes. `stopSignal` succeeds when the server is about to stop. Waiting calls then end. */
 export const projectionRoutes = (
   engine: EngineService,
-  closing: Effect.Effect<void>
+  stopSignal: Effect.Effect<void>
 ): ReadonlyArray<Route> => {
   const apiOf = (call: Call): Api => engine.projections.client(call.environment)
   const nameOf = (call: Call): string => variable(call, "name")
@@ -92,7 +92,7 @@ export const projectionRoutes = (
           minSeq: readNumber(call, "minSeq", 0),
           timeoutMs: readNumber(call, "timeout", MAX_WAIT_MS)
         }))
-        return yield* waitForCatchup(apiOf(call), nameOf(call), minSeq, timeoutMs, closing)
+        return yield* waitForCatchup(apiOf(call), nameOf(call), minSeq, timeoutMs, stopSignal)
       })
     ),
     bodyRoute(callSpecs.projectionCatchupBatch, "Catchup", ({ items, timeoutMs = MAX_WAIT_MS }, call) =>
@@ -106,7 +106,7 @@ export const projectionRoutes = (
             Effect.forEach(
               items,
               ({ minSeq, name }) =>
-                Effect.match(waitForCatchup(apiOf(call), name, minSeq, timeoutMs, closing), {
+                Effect.match(waitForCatchup(apiOf(call), name, minSeq, timeoutMs, stopSignal), {
                   onSuccess: (result) => ({ result }),
                   onFailure: ({ code, message }) => ({ error: { code, message } })
                 }),
@@ -116,7 +116,7 @@ export const projectionRoutes = (
           )
     ),
     bodyRoute(callSpecs.projectionWaitForEvent, "WaitForEvent", (request, call) =>
-      waitForEvent(engine, request, call, closing)
+      waitForEvent(engine, request, call, stopSignal)
     ),
     answerRoute(callSpecs.projectionChanges, (call) =>
       Effect.gen(function* () {
@@ -151,14 +151,14 @@ export const projectionRoutes = (
         (retrying) => ({ retrying })
       )
     ),
-    ...connectRoutes(engine, closing),
-    ...projectionOwnerRoutes(engine, closing),
+    ...connectRoutes(engine, stopSignal),
+    ...projectionOwnerRoutes(engine, stopSignal),
     ...projectionRunnerRoutes(engine)
   ]
 }
 
 /** The same calls over ConnectRPC: the name of the projection is in the body, and 64-bit integers are strings. */
-const connectRoutes = (engine: EngineService, closing: Effect.Effect<void>): ReadonlyArray<Route> => {
+const connectRoutes = (engine: EngineService, stopSignal: Effect.Effect<void>): ReadonlyArray<Route> => {
   const apiOf = (call: Call): Api => engine.projections.client(call.environment)
 
   return [
@@ -183,10 +183,10 @@ const connectRoutes = (engine: EngineService, closing: Effect.Effect<void>): Rea
       service.waitProjectionCatchup,
       "WaitProjectionCatchup",
       ({ minSeq, name, timeoutMs = MAX_WAIT_MS }, call) =>
-        waitForCatchup(apiOf(call), name, minSeq, timeoutMs, closing)
+        waitForCatchup(apiOf(call), name, minSeq, timeoutMs, stopSignal)
     ),
     bodyRoute(service.waitForEvent, "WaitForEvent", (request, call) =>
-      waitForEvent(engine, request, call, closing)
+      waitForEvent(engine, request, call, stopSignal)
     )
   ]
 }
@@ -206,12 +206,12 @@ const waitForEvent = (
     timeoutMs = MAX_WAIT_MS
   }: { eventId: string; projection: string; timeoutMs?: number },
   { environment }: Call,
-  closing: Effect.Effect<void>
+  stopSignal: Effect.Effect<void>
 ): Effect.Effect<CatchupAnswer, IronflowError> =>
   Effect.flatMap(engine.log.positionOf(environment, eventId), (position) =>
     position === undefined
       ? Effect.fail(new EventNotFoundError(eventId))
-      : waitForCatchup(engine.projections.client(environment), projection, position, timeoutMs, closing)
+      : waitForCatchup(engine.projections.client(environment), projection, position, timeoutMs, stopSignal)
   )
 
 /** Leaves out empty strings, which some clients send for no value. */
@@ -305,11 +305,11 @@ const waitForCatchup = (
   name: string,
   minSeq: number,
   timeoutMs: number,
-  closing: Effect.Effect<void>
+  stopSignal: Effect.Effect<void>
 ): Effect.Effect<CatchupAnswer, IronflowError> =>
   Effect.gen(function* () {
     const wait = api.waitForCatchup(name, { after: minSeq, timeout: Math.min(timeoutMs, MAX_WAIT_MS) })
-    const behindError = yield* Effect.raceFirst(Effect.as(wait, undefined), closing).pipe(
+    const behindError = yield* Effect.raceFirst(Effect.as(wait, undefined), stopSignal).pipe(
       Effect.as(undefined),
       Effect.catchIf(
         (error): error is ProjectionBehindError => error instanceof ProjectionBehindError,

@@ -5,40 +5,47 @@ import { isObject } from "../../Json.ts"
 import { callSpecs, type TurnUpdate } from "../../Protocol/Push.ts"
 import { permittedReports, checkRegistering } from "../../Engine/Access/WorkerAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
+import { logLeftOut } from "../../Engine/Workers/LogLeftOut.ts"
 import { keyEnvironment, type Call, environmentOfRun, json, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import { answerRoute, listRoute, replyRoute } from "./CallRoute.ts"
-import { checkReport } from "../../Protocol/TurnReports.ts"
+import { type LeftOut, readTurnReport } from "../../Protocol/TurnReports.ts"
 import { show } from "../../Show.ts"
 
-/** Makes the routes. `closing` succeeds when the server is about to stop. Waiting calls then end. */
-export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>): ReadonlyArray<Route> => [
+/** Makes the routes. `stopSignal` succeeds when the server is about to stop. Waiting calls then end. */
+export const pushRoutes = (engine: EngineService, stopSignal: Effect.Effect<void>): ReadonlyArray<Route> => [
   replyRoute(callSpecs.pushTurn, (call) =>
     Effect.gen(function* () {
       const jobId = variable(call, "jobId")
-      const read = yield* checked(() => readUpdate(call, jobId))
-      const environment = yield* environmentOfRun(engine.runs, call, read.runId, "*")
-      const { answered, reports } = permittedReports(call.caller, environment, [
-        { jobId, runId: read.runId, ops: read.ops }
+      const { leftOut, update: requested } = yield* checked(() => readUpdate(call, jobId))
+      yield* logLeftOut(`the push handler with run ${requested.runId}`, leftOut)
+      const environment = yield* environmentOfRun(engine.runs, call, requested.runId, "*")
+      const { toAnswers, reports } = permittedReports(call.caller, environment, [
+        { jobId, runId: requested.runId, ops: requested.ops }
       ])
-      const update = { ...read, ops: reports[0]?.ops ?? [] }
+      const update = { ...requested, ops: reports[0]?.ops ?? [] }
       // a report is stored even if the client hangs up; a call that only waits for notices ends when the client hangs up
       const updated = yield* update.ops.length > 0
         ? Effect.uninterruptible(engine.push.update(jobId, update, keyEnvironment(call)))
         : Effect.raceFirst(
             engine.push.update(jobId, update, keyEnvironment(call)),
-            Effect.as(closing, { ack: { _tag: "Accepted" as const, outcomes: [] }, notices: [] })
+            Effect.as(stopSignal, { ack: { _tag: "Accepted" as const, outcomes: [] }, notices: [] })
           )
-      return json({ ...updated, ack: answered([updated.ack])[0] })
+      return json({ ...updated, ack: toAnswers([updated.ack])[0] })
     })
   ),
   answerRoute(callSpecs.registerPushEndpoint, (call) =>
     Effect.gen(function* () {
       const url = yield* checked(() => readUrl(isObject(call.body) ? call.body.url : undefined))
-      const functions = yield* engine.push.register(call.environment, url, (functions) => {
+      const registered = yield* engine.push.register(call.environment, url, (functions) => {
         for (const fn of functions) checkRegistering(call.caller, call.environment, fn)
       })
-      return { url, functions: functions.map(({ triggers, ...fn }) => ({ ...fn, triggers: [...triggers] })) }
+      const missing = registered.missing.filter(call.shows)
+      return {
+        url,
+        functions: registered.functions.map(({ triggers, ...fn }) => ({ ...fn, triggers: [...triggers] })),
+        ...(missing.length === 0 ? {} : { missing })
+      }
     })
   ),
   listRoute(callSpecs.listPushEndpoints, (call) =>
@@ -59,7 +66,7 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
         const url = readUrl(call.query.get("url"))
         const endpoint = engine.push
           .list(call.environment)
-          .find((one) => one.url === (URL.parse(url)?.href ?? url))
+          .find((listed) => listed.url === (URL.parse(url)?.href ?? url))
         for (const id of endpoint?.functionIds ?? []) {
           call.caller?.check("function:register", `function:${id}`, call.environment)
         }
@@ -76,10 +83,10 @@ const readUrl = (url: unknown): string => {
   throw new ValidationError(`\`url\` of the endpoint must be a string that is not empty, got ${show(url)}`)
 }
 
-const readUpdate = ({ body }: Call, jobId: string): TurnUpdate => {
+const readUpdate = ({ body }: Call, jobId: string): LeftOut & { readonly update: TurnUpdate } => {
   if (!isObject(body)) throw new ValidationError("Update: the body must be an object")
   const { late, logs, ops, pauses, runId, waitMs } = body
-  checkReport({ jobId, runId, ops, ...(logs === undefined ? {} : { logs }) }, "Update")
+  const { leftOut, report } = readTurnReport({ jobId, runId, ops, logs }, "Update")
   if (waitMs !== undefined && !(Number.isFinite(waitMs) && Number(waitMs) >= 0)) {
     throw new ValidationError(
       `Update: \`waitMs\` must be a number of milliseconds, at least 0, got ${show(waitMs)}`
@@ -97,5 +104,9 @@ const readUpdate = ({ body }: Call, jobId: string): TurnUpdate => {
     )
   }
   // everything but `running`, which is read leniently, was checked above
-  return body as unknown as TurnUpdate
+  const { logs: _, ...others } = body as unknown as TurnUpdate
+  return {
+    leftOut,
+    update: { ...others, ops: report.ops, ...(report.logs === undefined ? {} : { logs: report.logs }) }
+  }
 }

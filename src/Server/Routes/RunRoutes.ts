@@ -4,8 +4,8 @@ import type { ClientApi, EffectKind, Run, RunStep } from "../../Client/Client.ts
 import type { Raw } from "../../Client/NarrowErrors.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import {
-  eventIn,
-  isDeniedInputs,
+  eventOfData,
+  mayLackInputs,
   mayKnowEvent,
   mayKnowInput,
   visibleTo
@@ -85,15 +85,15 @@ export const runRoutes = (
         options,
         visibleTo(call.caller, call.environment)
       )
-      const shown = page.runs.filter(({ id }) => call.shows(id))
+      const shownRuns = page.runs.filter(({ id }) => call.shows(id))
       const shownDamaged = damaged.filter(({ id }) => call.shows(id))
-      const hidden = page.runs.length - shown.length + (damaged.length - shownDamaged.length)
-      const runs = yield* hideDeniedInputs(call, shown)
+      const hiddenCount = page.runs.length - shownRuns.length + (damaged.length - shownDamaged.length)
+      const runs = yield* hideDeniedInputs(call, shownRuns)
       return {
         ...page,
         runs: runs.map(encodeRun),
         ...(shownDamaged.length === 0 ? {} : { damaged: shownDamaged }),
-        totalCount: page.totalCount - hidden
+        totalCount: page.totalCount - hiddenCount
       }
     })
 
@@ -204,7 +204,7 @@ export const runRoutes = (
 
 /** What the caller may see of runs; `undefined` when that is everything. */
 const visibleRuns = ({ caller, environment }: Call): Visibility | undefined =>
-  caller === undefined || (caller.mayAll("run:read") && !isDeniedInputs(caller))
+  caller === undefined || (caller.mayAll("run:read") && !mayLackInputs(caller))
     ? undefined
     : visibleTo(caller, environment)
 
@@ -217,7 +217,7 @@ const makeHideDeniedInputs =
     { caller, environment }: Call,
     runs: ReadonlyArray<Run>
   ): Effect.Effect<ReadonlyArray<Run>, IronflowError> =>
-    caller === undefined || !isDeniedInputs(caller)
+    caller === undefined || !mayLackInputs(caller)
       ? Effect.succeed(runs)
       : Effect.forEach(runs, (run) =>
           Effect.map(engine.runs.startedBy(environment, run.id), (event) => {
@@ -233,7 +233,7 @@ const hideDeniedEvent = <A extends { readonly kind?: unknown; readonly output?: 
   step: A
 ): Omit<A, "output"> => {
   const { output, ...rest } = step
-  const event = step.kind === "waitForEvent" ? eventIn(output) : undefined
+  const event = step.kind === "waitForEvent" ? eventOfData(output) : undefined
   return event === undefined || mayKnowEvent(caller, environment, event) ? step : rest
 }
 

@@ -27,7 +27,7 @@ import { checked } from "../../CheckAsEffect.ts"
 import { answerRoute, bodyRoute } from "./CallRoute.ts"
 
 export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
-  const streamsOf = (call: Call) => engine.streams.in(call.environment, { most: UNPAGED_LENGTH })
+  const streamsOf = (call: Call) => engine.streams.in(call.environment, { maxLength: UNPAGED_LENGTH })
 
   return [
     bodyRoute(callSpecs.appendEvent, "AppendEvent", ({ entityId, entityType, ...request }, call) => {

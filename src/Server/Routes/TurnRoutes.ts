@@ -1,6 +1,7 @@
 /** Calls over HTTP of workers that exchange turns, which are workers of this package. */
 import * as Effect from "effect/Effect"
 import { checked } from "../../CheckAsEffect.ts"
+import { logLeftOut } from "../../Engine/Workers/LogLeftOut.ts"
 import { permittedReports } from "../../Engine/Access/WorkerAccess.ts"
 import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
 import type { WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
@@ -54,10 +55,13 @@ export const turnRoutes = (workers: RemoteWorkers): ReadonlyArray<Route> => {
     turnRoute(callSpecs.pollTurns, readPoll, (worker, request, call) =>
       Effect.map(worker.poll(request, watchedConnection(call.request.socket)), encodeDelivered)
     ),
-    turnRoute(callSpecs.reportTurns, readReports, (worker, request, call) => {
-      const { answered, reports } = permittedReports(call.caller, worker.environment, request.reports)
-      return Effect.map(worker.report({ ...request, reports }), (acks) =>
-        JSON.stringify({ acks: answered(acks) })
+    turnRoute(callSpecs.reportTurns, readReports, (worker, { leftOut, ...request }, call) => {
+      const { toAnswers, reports } = permittedReports(call.caller, worker.environment, request.reports)
+      return Effect.andThen(
+        logLeftOut(`worker ${worker.workerId}`, leftOut),
+        Effect.map(worker.report({ ...request, reports }), (acks) =>
+          JSON.stringify({ acks: toAnswers(acks) })
+        )
       )
     }),
     turnRoute(callSpecs.lateTurn, readLate, (worker, request) => worker.late(request))

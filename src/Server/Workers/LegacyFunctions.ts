@@ -9,6 +9,6 @@ export const findFunctions = (
   ids: ReadonlyArray<string>
 ): ReadonlyArray<FunctionRegistration> =>
   ids.flatMap((id) => {
-    const found = functions.find(environment, id)
-    return found === undefined ? [] : [found]
+    const registration = functions.find(environment, id)
+    return registration === undefined ? [] : [registration]
   })

@@ -16,15 +16,15 @@ import { LEGACY_LEASE_MS } from "../../Engine/Workers/LegacyWorker.ts"
 import { checked } from "../../CheckAsEffect.ts"
 
 /**
- * Applies an update of a job. Fails with `ValidationError` when the update cannot be read. With `boundTo`, jobs of
- * other environments are refused.
+ * Applies an update of a job. Fails with `ValidationError` when the update cannot be read. With `keyEnvironment`, jobs
+ * of other environments are refused.
  */
 export const applyUpdate = (
   engine: EngineService,
   environment: string,
   job: Pick<Job, "jobId" | "runId">,
   update: Update,
-  boundTo?: string,
+  keyEnvironment?: string,
   caller?: Caller
 ): Effect.Effect<TurnAck, IronflowError> =>
   Effect.gen(function* () {
@@ -33,14 +33,15 @@ export const applyUpdate = (
     const ops = yield* Effect.catchIf(
       checked(() => readUpdate(job.runId, update, attempts, now)),
       (error) => error instanceof LimitExceededError,
-      // the worker drops the job whatever the answer is, so a result that cannot be stored ends the run
+      // the worker drops the job, whatever the answer is: so the run ends if its result cannot be stored
       (error) => Effect.succeed(failTooLargeOps(error))
     )
-    const { answered, reports } = permittedReports(caller, environment, [{ ...job, ops }])
-    const [ack] = answered(yield* engine.turns.report(reports, boundTo))
-    // only an update that changed something proves that its sender has the job, and so extends the lease
+    const { toAnswers, reports } = permittedReports(caller, environment, [{ ...job, ops }])
+    const [ack] = toAnswers(yield* engine.turns.report(reports, keyEnvironment))
+    // only an update that has changed something proves that its sender has the job; so no other update extends the
+    // lease
     if (update.status === "progress" && ack?._tag === "Accepted") {
-      yield* engine.turns.extend([job.jobId], LEGACY_LEASE_MS, boundTo)
+      yield* engine.turns.extend([job.jobId], LEGACY_LEASE_MS, keyEnvironment)
     }
     return ack ?? (yield* new ConnectionError("The engine did not answer the update"))
   })

@@ -1,5 +1,5 @@
 /** Encodes messages to workers that exchange turns, and seals them: a seal is a checksum (`Protocol/Seal.ts`). */
-import type { Delivered, WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
+import type { DeliveredBatch, WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
 import type { JsonText } from "../../Json.ts"
 import type { Delivery } from "../../Protocol/Http/Turns.ts"
 import { damagedError, seal } from "../../Protocol/Seal.ts"
@@ -11,7 +11,7 @@ export const encodeDelivery = (delivery: Delivery): JsonText =>
     : `{"seq":${delivery.seq},"notice":${JSON.stringify(delivery.notice)}}`
 
 /** The JSON of a `PollResponse`. */
-export const encodeDelivered = ({ deliveries, isClosing }: Delivered): JsonText =>
+export const encodeDelivered = ({ deliveries, isClosing }: DeliveredBatch): JsonText =>
   `{"deliveries":[${deliveries.join(",")}]${isClosing ? ',"closing":true' : ""}}`
 
 /** Throws an `IronflowError` when a message has no seal although its worker seals all messages. */
@@ -20,5 +20,5 @@ export const checkSeal = ({ seals }: WorkerConnection, isSealed: boolean): void 
 }
 
 /** The response, with a seal if the worker seals its messages. */
-export const sealAnswer = ({ seals }: WorkerConnection, answer: JsonText, about?: string): JsonText =>
-  seals ? seal(answer, about) : answer
+export const sealAnswer = ({ seals }: WorkerConnection, answer: JsonText, sealContext?: string): JsonText =>
+  seals ? seal(answer, sealContext) : answer

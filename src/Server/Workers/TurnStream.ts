@@ -12,6 +12,7 @@ import type { WorkerRegistration } from "../../Protocol/Worker.ts"
 import { Room, LateTurnBody, DeregisterBody, Register } from "../../Protocol/Workers.ts"
 import type { StreamCall } from "../../Protocol/TurnStream.ts"
 import type { Caller } from "../../Engine/Access/Access.ts"
+import { logLeftOut } from "../../Engine/Workers/LogLeftOut.ts"
 import { checkWorker, permittedReports } from "../../Engine/Access/WorkerAccess.ts"
 import { type RemoteWorkers, unknownWorker } from "../../Engine/Workers/RemoteWorkers.ts"
 import type { WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
@@ -104,8 +105,8 @@ export class TurnStream {
   }
 
   /** The message, with a seal if the worker seals. For a transport that does not seal its frames itself. */
-  seal(text: JsonText, about?: string): JsonText {
-    return this.#worker === undefined ? text : sealAnswer(this.#worker, text, about)
+  seal(text: JsonText, sealContext?: string): JsonText {
+    return this.#worker === undefined ? text : sealAnswer(this.#worker, text, sealContext)
   }
 
   /** Whether there is something to push. */
@@ -128,22 +129,25 @@ export class TurnStream {
         case "report":
           return Effect.flatMap(
             checked(() => readReports(body)),
-            (request) => {
-              const { answered, reports } = permittedReports(
+            ({ leftOut, ...request }) => {
+              const { toAnswers, reports } = permittedReports(
                 this.#streamConnection.caller,
                 worker.environment,
                 request.reports
               )
-              return Effect.map(
-                worker.report({ ...request, reports }),
-                (acks) => `{"acks":${JSON.stringify(answered(acks))}}`
+              return Effect.andThen(
+                logLeftOut(`worker ${worker.workerId}`, leftOut),
+                Effect.map(
+                  worker.report({ ...request, reports }),
+                  (acks) => `{"acks":${JSON.stringify(toAnswers(acks))}}`
+                )
               )
             }
           )
         case "room":
           return Effect.flatMap(
             checked(() => readRoom(body)),
-            (request) => Effect.as(worker.room(request), DONE)
+            (request) => Effect.as(worker.takeRoom(request), DONE)
           )
         case "late":
           return Effect.flatMap(

@@ -98,8 +98,8 @@ export class Flow {
   }
 
   /**
-   * Notes the size of a backlog, and returns the size that it counts as. When memory is short, that is at least the
-   * largest backlog that any subscription accepts, so that nothing more is sent.
+   * Notes the size of a backlog, and returns the size that the backlog counts as. When memory is short, the returned
+   * size is at least the largest backlog that any subscription accepts, so that nothing more is sent.
    */
   weigh(bytes: number): number {
     this.#sendBuffer.set(bytes > SMALL_BYTES ? bytes : 0)
@@ -179,9 +179,9 @@ export class Flow {
   }
 
   #waitUntilRead(): void {
-    const why = {}
-    this.pause(why)
-    this.whenRead(() => this.resume(why))
+    const reason = {}
+    this.pause(reason)
+    this.whenRead(() => this.resume(reason))
   }
 
   #goOn(kind: WorkKind): void {
@@ -203,19 +203,19 @@ export class Flow {
 
   #beginInput(): PendingInput {
     const { inputBudget, scheduleTimeout, timeoutMs } = this.#options
-    const why = {}
+    const pauseReason = {}
     const end = (code: number, reason: string): void => {
       this.#webSocket.close(code, reason)
       setTimeout(() => this.#webSocket.terminate(), GRACE_MS).unref()
       this.#rest = Buffer.alloc(0)
-      this.pause(why)
+      this.pause(pauseReason)
     }
     this.#cancelDeadline = scheduleTimeout(timeoutMs, () =>
       end(POLICY_VIOLATION, `a frame did not arrive within ${showMs(timeoutMs)}`)
     )
     return inputBudget.begin(this.#socket, {
-      pause: () => this.pause(why),
-      resume: () => this.resume(why),
+      pause: () => this.pause(pauseReason),
+      resume: () => this.resume(pauseReason),
       refuse: (error) => end(TRY_AGAIN_LATER, error.code)
     })
   }

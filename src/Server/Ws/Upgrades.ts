@@ -18,9 +18,9 @@ import { Flow, type FlowOptions } from "./SocketFlow.ts"
 export interface SocketCall {
   readonly environment: string
   /**
-   * Who makes the call. Permissions are checked with `visitor.caller.check(action, resource, environment)`,
-   * for the socket and for each message that needs more of them; `visitor.caller.watch` reports when permissions
-   * change. The socket is closed when the API key ends.
+   * Who makes the call. Permissions are checked with `visitor.caller.check(action, resource, environment)`, for the
+   * socket and for each message that needs further permissions; `visitor.caller.watch` reports when permissions change.
+   * The socket is closed when the API key ends.
    */
   readonly visitor: Visitor
   /** Variables of the path, decoded. */

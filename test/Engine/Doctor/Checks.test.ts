@@ -9,7 +9,7 @@ import {
   checkOperations,
   checkRuns,
   checkSecrets,
-  checkStored
+  checkStoredTime
 } from "../../../src/Engine/Doctor/Checks.ts"
 import { checkPostgres } from "../../../src/Engine/Doctor/PostgresChecks.ts"
 import type { PostgresFacts } from "../../../src/Engine/Store/Postgres/Inspection.ts"
@@ -67,11 +67,11 @@ describe("a clock", () => {
     [59_999, "warn"],
     [60_000, "fail"]
   ])("that is %i ms behind the newest stored time is %s", (behind, status) => {
-    assert.strictEqual(checkStored(now, now + behind).status, status)
+    assert.strictEqual(checkStoredTime(now, now + behind).status, status)
   })
 
   it("is fine when it is ahead of the stored time, however far", () => {
-    assert.strictEqual(checkStored(now, now - 30 * day).status, "ok")
+    assert.strictEqual(checkStoredTime(now, now - 30 * day).status, "ok")
   })
 
   it.each([
@@ -83,7 +83,7 @@ describe("a clock", () => {
     [2.5 * day, "2d 12h"]
   ])("that is %i ms apart is said to be %s apart", (ms, said) => {
     assert.include(checkClockSkew(now, now - ms, "Postgres").message, `The clock is ${said} ahead of`)
-    assert.include(checkStored(now, now + ms).message, `The clock is ${said} behind`)
+    assert.include(checkStoredTime(now, now + ms).message, `The clock is ${said} behind`)
   })
 
   it("is compared with another clock, minus the time of the answer", () => {
@@ -104,7 +104,7 @@ describe("a clock", () => {
 
 describe("runs", () => {
   const checkOf = (hasEngine: boolean, ...all: ReadonlyArray<Explanation>) =>
-    checkRuns({ unfinished: all.length }, all, { hasEngine })
+    checkRuns({ unfinishedCount: all.length }, all, { hasEngine })
 
   it("are fine while they sleep or wait for an event", () => {
     assert.deepStrictEqual(checkOf(true, explained("SLEEPING"), explained("WAITING_FOR_EVENT")), {
@@ -134,7 +134,7 @@ describe("runs", () => {
   })
 
   it("are a failure when nothing will continue them, even if none of those was examined", () => {
-    assert.include(checkRuns({ unfinished: 9000 }, [], { hasEngine: true, stuck: 2 }), {
+    assert.include(checkRuns({ unfinishedCount: 9000 }, [], { hasEngine: true, stuck: 2 }), {
       status: "fail",
       message: "5000 or more runs have not ended. 2 runs will not go on by themselves."
     })

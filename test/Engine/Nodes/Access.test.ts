@@ -116,7 +116,7 @@ describe("an engine", () => {
       const access = yield* Access.make(store)
       const { id, key } = yield* createKey(a, "shop")
       yield* until(
-        Effect.sync(() => access.knows(key)),
+        Effect.sync(() => access.knowsSecret(key)),
         (knows) => knows
       )
       const caller = access.authenticate(key)
@@ -187,7 +187,7 @@ describe("an engine", () => {
       yield* loseNotifications(options)
       yield* a.listen(10_000)
       yield* b.listen(10_000)
-      assert.isTrue(b.engine.access.required)
+      assert.isTrue(b.engine.access.needsKey)
     }).pipe(Effect.provideService(BootstrapKey, Redacted.make("k".repeat(40))))
   )
 

@@ -78,20 +78,22 @@ export const openNode = (
     }
   })
 
+/** Provides settings to the engines of a test. */
+type Settings = <A, E, R>(test: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
 /** A test with two engines on a schema of its own. The test also gets the options of the schema. */
 export const withTwo = (
   name: string,
-  test: (a: Node, b: Node, options: PostgresOptions) => Effect.Effect<unknown, unknown, Scope.Scope>
+  test: (a: Node, b: Node, options: PostgresOptions) => Effect.Effect<unknown, unknown, Scope.Scope>,
+  settings: Settings = (same) => same
 ) =>
   it.live(name, () =>
-    Effect.scoped(
-      Effect.gen(function* () {
-        const options = yield* takeSchema
-        const a = yield* openNode(options)
-        const b = yield* openNode(options)
-        yield* test(a, b, options)
-      })
-    )
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      const a = yield* openNode(options)
+      const b = yield* openNode(options)
+      yield* test(a, b, options)
+    }).pipe(Effect.scoped, settings)
   )
 
 /** Cuts the connections for notifications until the scope ends, so that no notification arrives. */
@@ -107,10 +109,16 @@ export const loseNotifications = ({
 }
 
 /** Defines a test twice: with notifications, and when all of them are lost. */
-export const withAndWithoutNotifications = (name: string, test: Parameters<typeof withTwo>[1]): void => {
-  withTwo(name, test)
-  withTwo(`${name}, also when no notification arrives`, (a, b, options) =>
-    Effect.andThen(loseNotifications(options), test(a, b, options))
+export const withAndWithoutNotifications = (
+  name: string,
+  test: Parameters<typeof withTwo>[1],
+  settings?: Settings
+): void => {
+  withTwo(name, test, settings)
+  withTwo(
+    `${name}, also when no notification arrives`,
+    (a, b, options) => Effect.andThen(loseNotifications(options), test(a, b, options)),
+    settings
   )
 }
 

@@ -129,7 +129,7 @@ describe("an engine of an older version", () => {
       yield* Effect.promise(() =>
         runSql("SELECT pg_terminate_backend(CAST(pid AS INTEGER)) FROM nodes", options.schema)
       )
-      const touched = new Promise<void>((resolve) => store.touch?.renew(resolve))
+      const touched = new Promise<void>((resolve) => store.leaseFreshness?.renew(resolve))
       yield* Effect.promise(() => touched)
       assert.deepStrictEqual(
         losses.map(({ code }) => code),

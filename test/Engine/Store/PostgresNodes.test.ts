@@ -412,6 +412,26 @@ describe("a live node", () => {
 })
 
 describe("a lost node", () => {
+  live("loses the turns of its push endpoints, and a live one keeps them", () =>
+    Effect.gen(function* () {
+      const { a, b, cut, options } = yield* twoWithCut
+      const start = (shop: Shop) =>
+        shop.start("order.placed", {}, { worker: `push-0123456789abcdef-${nodeOf(shop)}`, leaseMs: 600_000 })
+      const job = yield* start(a)
+      const kept = yield* start(b)
+      yield* cut
+      yield* backdate(options.schema, "last_seen", nodeOf(a))
+      yield* backdate(options.schema, "steady_since", nodeOf(b))
+      yield* until(isDead(options.schema, nodeOf(a)))
+
+      const again = yield* b.claimOne({ worker: "worker-b" })
+
+      assert.strictEqual(again.runId, job.runId)
+      assert.strictEqual(yield* b.refused(job, done("charge:0")), "LEASE_LOST")
+      yield* b.report(kept, done("charge:0"))
+    })
+  )
+
   live("loses its leases to the others once, even if no program runs", () =>
     Effect.gen(function* () {
       const { a, b, cut, options } = yield* twoWithCut

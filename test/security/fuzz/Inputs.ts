@@ -162,7 +162,9 @@ const makeCall = (dice: Dice, target: Target): MadeCall => {
 
 const waits = ({ name, path }: MadeCall): boolean => {
   const rule = accessTo(callSpecs[name])
-  return path.includes("timeout") || (typeof rule !== "string" && rule.waits === true) || name === "takeJobs"
+  return (
+    path.includes("timeout") || (typeof rule !== "string" && rule.mayWait === true) || name === "takeJobs"
+  )
 }
 
 const showCall = ({ body, headers, method, path }: MadeCall): string =>

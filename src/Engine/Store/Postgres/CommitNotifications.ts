@@ -3,9 +3,9 @@
  *
  * After a commit, an engine notifies the other engines on a separate connection. The notification has the numbers of its commits,
  * and the changes that the other engines may be waiting for. If it were sent within the transaction, all commits of all engines
- * would wait for each other. A notification is lost when the engine that has committed fails, or a connection. Therefore commits
- * are numbered, and each engine reads the highest number once a second. If an engine was told of fewer commits, it makes its
- * listeners read everything again.
+ * would wait for each other. A notification is lost when a connection fails, or when the engine that has committed fails. Therefore
+ * commits are numbered, and each engine reads the highest number once a second. If an engine was told of fewer commits, it makes
+ * its listeners read everything again.
  */
 import { hash } from "node:crypto"
 import type { Client } from "pg"
@@ -40,7 +40,7 @@ const ANSWER_MS = 2000
 const FIRST_RECONNECT_MS = 100
 /** The longest delay between two tries to reconnect. */
 const LONGEST_RECONNECT_MS = 5000
-/** An engine that has sent no notification for this long sends an empty one, so that the others do not take it for gone. */
+/** An engine that has sent no notification for this long sends an empty one, so that the other engines do not count it as gone. */
 const EMPTY_NOTIFICATION_MS = 10_000
 /** An engine that has sent nothing for this long counts as gone, and is told nothing any more. */
 const GONE_MS = 35_000
@@ -60,11 +60,11 @@ export interface CommitNotificationsOptions {
   readonly scheduleTimeout: ScheduleTimeout
   /** A monotonic clock, milliseconds. */
   readonly monotonicMs: () => number
-  /** What the listeners of this engine want to hear from other engines. */
+  /** What the listeners of this engine want to be told by other engines. */
   readonly wants: () => Wants
   /** Whether the worker is connected to this engine, which then gives the worker the notices for its turns. */
   readonly isConnectedHere: (workerId: string) => boolean
-  /** Called with what the listeners of other engines want to hear from this engine, when that may have changed. */
+  /** Called with what the listeners of other engines want to be told by this engine, when that may have changed. */
   readonly onOtherWants: (wants: Wants) => void
   readonly warn: (message: string) => void
 }
@@ -232,8 +232,8 @@ export class CommitNotifications {
   // -------------------------------------------------------------------------------------------------------------------
 
   /**
-   * Sends the pending notification. If the server has not answered the last one yet, the pending one is sent later, and gathers
-   * more until then.
+   * Sends the pending notification. As long as the server has not answered the last one, the pending one is not sent, and gathers
+   * more.
    */
   #send(): void {
     if (this.#isSending || this.#pendingNotification === undefined || this.#isClosed) return
@@ -556,8 +556,8 @@ export class CommitNotifications {
 
 /**
  * The name of the notification channel of a schema, which is also the `application_name` of the connections that listen. It
- * contains a hash of the schema's name, and not the name itself, since a channel may have no longer name than a schema (63
- * characters): with the prefix, some would be too long.
+ * contains a hash of the schema's name, and not the name itself, since the names of channels and of schemas may both have at most
+ * 63 characters: with the prefix, some would be too long.
  */
 export const channelOf = (schema: string): string =>
   `ironflow_news_${hash("sha256", schema, "hex").slice(0, 32)}`

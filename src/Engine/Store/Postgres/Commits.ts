@@ -1,4 +1,4 @@
-/** Which commits this engine has been told of: all commits up to a number, and out of order, some later commits. */
+/** Which commits this engine has been told of: all commits up to a number, and some later ones, out of order. */
 
 /** The first and the last number, both included. */
 export type CommitRange = readonly [from: number, to: number]
@@ -11,7 +11,7 @@ export class Commits {
     this.#allUpTo = upTo
   }
 
-  /** Of this commit and all before it, this engine was told, or they were given up. */
+  /** This engine was told of this commit and of all before it, or they were given up. */
   get allUpTo(): number {
     return this.#allUpTo
   }

@@ -8,7 +8,7 @@ import { arraysOf } from "./MergedWrites.ts"
 
 type MergedStatement = Prepared["merged"]
 
-interface Group {
+interface WriteGroup {
   readonly statement: Prepared
   readonly merged: MergedStatement
   readonly tables: ReadonlyArray<string>
@@ -16,7 +16,7 @@ interface Group {
 }
 
 export class DeferredWrites {
-  #groups: Array<Group> = []
+  #groups: Array<WriteGroup> = []
 
   /** Whether a deferred write concerns one of the tables. */
   touches(tables: ReadonlyArray<string>): boolean {

@@ -283,7 +283,7 @@ export const checkSession = (
   }
 }
 
-/** Throws a `StoreError` when the server is too old; `versionNumber` is such as 180004. */
+/** Throws a `StoreError` when the server is too old; `versionNumber` is a number such as 180004. */
 export const checkServer = (versionNumber: number, settings: PostgresSettings): void => {
   const version = Math.floor(versionNumber / 10_000)
   if (version >= OLDEST_VERSION) return

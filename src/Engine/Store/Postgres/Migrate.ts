@@ -24,7 +24,7 @@ export const LOCK_CLASS = 0x49726f6e
 /** Name of the lock that engines hold while they use a schema. */
 export const SCHEMA_LOCK = "hold"
 
-/** How often a migration is tried when other sessions block it. */
+/** How often a migration is tried at most when other sessions block it. */
 const MAX_TRIES = 5
 
 export interface Migrated {

@@ -16,7 +16,7 @@ const MAX_CHARACTERS = 4 * 1024 * 1024
 
 /** What an engine says of itself in each notification. */
 export interface EngineState {
-  /** The optional changes of other engines that the listeners of the engine want to hear of. */
+  /** The optional changes of other engines that the listeners of the engine want to be told of. */
   readonly wants: Wants
   /** Set when every other engine is to send a notification too, so that this engine learns of that engine. */
   readonly asks?: true

@@ -77,7 +77,7 @@ interface Column {
 interface PreparedStatements {
   /** The columns of each prepared statement, by its name. */
   readonly columns: Map<string, ReadonlyArray<Column>>
-  /** The names of statements that may be prepared or not: they were sent to be prepared, and the answer was lost. */
+  /** The names of statements that were sent to be prepared, and for which the server has not confirmed that they are prepared. */
   readonly maybePrepared: Set<string>
 }
 

@@ -184,7 +184,7 @@ const open = (
       clockWatch,
       fork: runFork
     })
-    const { touch, writer } = writes
+    const { leaseFreshness, writer } = writes
     const reads = new PostgresReads({ tx, pool, reader, writer, notifications, listeners, closedError })
     notifications?.watch(writes)
     yield* Effect.addFinalizer(() =>
@@ -209,7 +209,7 @@ const open = (
             node: writeConnection.node,
             onPossibleTakeover: listeners.onPossibleTakeover,
             setGate: listeners.setGate,
-            touch,
+            leaseFreshness,
             sinceCurrentMs: () => reachability.sinceCurrentMs,
             announce: (what, make) => {
               if (listeners.wantedElsewhere[what]) notifications.announce(make())

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { Pool } from "pg"
 import type { StoreError } from "../../../Errors.ts"
-import { answerOf } from "../Answer.ts"
+import { resultAsEffect } from "../ResultAsEffect.ts"
 import type { Listeners } from "../Listeners.ts"
 import type { Call, Refused } from "../Program.ts"
 import type { CommitNotifications } from "./CommitNotifications.ts"
@@ -45,7 +45,7 @@ export class PostgresReads {
         // the error of an ended pool would not say that the store is closed
         catch: (cause) => (pool.ending ? closedError : callError(call, cause, tx.damage))
       }),
-      answerOf
+      resultAsEffect
     )
   }
 

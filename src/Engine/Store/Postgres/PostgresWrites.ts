@@ -8,7 +8,7 @@
 import * as Effect from "effect/Effect"
 import { StoreError } from "../../../Errors.ts"
 import type { LeaseFreshness } from "../../../Protocol/Worker.ts"
-import { answerOf } from "../Answer.ts"
+import { resultAsEffect } from "../ResultAsEffect.ts"
 import type { Changes } from "../Changes.ts"
 import type { ClockWatch } from "../ClockWatch.ts"
 import { damagedRowMessage, isolateDamage } from "../DamageIsolation.ts"
@@ -62,8 +62,8 @@ export interface PostgresWritesOptions {
 
 export class PostgresWrites implements WriterCallbacks, CommitWatcher {
   readonly writer: Writer
-  /** See `StoreService.touch`. */
-  readonly touch: LeaseFreshness = {
+  /** See `StoreService.leaseFreshness`. */
+  readonly leaseFreshness: LeaseFreshness = {
     isRecent: () => this.#options.reachability.mayStartWork,
     renew: (then) => this.#renew(then)
   }
@@ -95,7 +95,7 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
           if (!call.allowsHeldWrites) await runner.flushCaches()
           return runner.run(call.run(tx))
         },
-        (result) => resume(answerOf(result)),
+        (result) => resume(resultAsEffect(result)),
         (cause) => resume(Effect.fail(callError(call, cause, tx.damage)))
       )
     })

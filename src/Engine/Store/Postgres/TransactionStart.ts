@@ -75,7 +75,7 @@ const NOTHING_SEEN = {
 }
 /** For a node that uses the tables alone: no other node has made runs ready. */
 const NOTHING_READY: Promise<{ readonly rows: ReadonlyArray<Row> }> = Promise.resolve({ rows: [] })
-/** Takes the lock. Every transaction that writes begins with it, so no other node writes until that transaction is committed. */
+/** Takes the lock, so that no other node writes until the transaction is committed. Waits while another node has the lock. */
 const LOCK = {
   name: "lock",
   text: `UPDATE engine SET sequence = sequence + 1
@@ -119,7 +119,7 @@ export class TransactionStart {
   #isReturning = false
   /** Whether other nodes had declared this node dead before the current transaction. */
   #wasDead = false
-  /** The stored numbers after the last transaction of this node or, within a transaction, before that transaction. */
+  /** The stored numbers, as they were after the last transaction of this node; within a transaction, as they were before it. */
   #seenNumbers: Numbers & { readonly sequence: number } = NOTHING_SEEN
   /** Whether {@link lockIfUnchanged} has found a change in the last transaction. */
   #isOvertaken = false

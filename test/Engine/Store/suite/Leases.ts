@@ -254,6 +254,29 @@ export const leasesSuite = (test: ShopTest): void => {
       )
     })
 
+    test("ends when the engine is gone if a push endpoint has it, since its request is closed, and no other does", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const pushed = yield* shop.start("order.placed", {}, { leaseMs: 1000, worker: "push-0123456789abcdef" })
+      const revoked = yield* shop.start(
+        "order.placed",
+        {},
+        { leaseMs: 1000, worker: "push-0123456789abcdef" }
+      )
+      yield* shop.store.write(RunControl.cancelRun("default", revoked.runId, ""))
+      yield* shop.store.write(RunControl.retryRun("default", revoked.runId, undefined))
+      const pulled = yield* shop.start("order.placed", {}, { leaseMs: 1000, worker: "push-me" })
+
+      yield* shop.store.write(LostLeases.recoverLeases())
+
+      const again = yield* shop.claim({ worker: "worker-2", room: 10 })
+      assert.sameMembers(
+        again.map(({ runId }) => runId),
+        [pushed.runId, revoked.runId]
+      )
+      assert.strictEqual(yield* shop.refused(pushed, done("charge:0")), "LEASE_LOST")
+      yield* shop.report(pulled, done("charge:0"))
+    })
+
     test("is extended in its own environment only", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })

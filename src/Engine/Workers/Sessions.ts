@@ -16,7 +16,7 @@ export class Sessions {
   readonly #dispatch: DispatchService
   readonly #onProblem: (worker: ConnectedWorker) => void
 
-  /** `onProblem` is called when a worker cannot be reached for a known reason, and when it can be reached again. */
+  /** `onProblem` is called when a worker, or one of its functions, cannot be reached for a known reason, or can be reached again. */
   constructor(store: StoreService, dispatch: DispatchService, onProblem: (worker: ConnectedWorker) => void) {
     this.#store = store
     this.#dispatch = dispatch
@@ -62,25 +62,33 @@ export class Sessions {
     return {
       ...this.sessionOf(worker),
       setReachable: (reachable, problem) => {
-        const before = worker.problem
+        const problemBefore = worker.problem
         worker.reachable = reachable
         worker.problem = reachable ? undefined : problem
-        const hasChanged = (before === undefined) !== (worker.problem === undefined)
+        const hasChanged = (problemBefore === undefined) !== (worker.problem === undefined)
         if (hasChanged) this.#onProblem(worker)
         // pinned runs that wait for the worker's version may go to other workers now
         if (hasChanged || (reachable && worker.room > 0)) this.#dispatch.pokeIfReady()
       },
+      setFunctionProblem: (functionId, problem) => {
+        const { functionProblems } = worker
+        if (functionProblems.get(functionId) === problem) return
+        if (problem === undefined) functionProblems.delete(functionId)
+        else functionProblems.set(functionId, problem)
+        this.#onProblem(worker)
+        this.#dispatch.pokeIfReady()
+      },
       take: (n) => this.#dispatch.take(worker, n),
       extend: (jobIds) =>
         Effect.suspend(() => {
-          const requested = jobIds ?? [...worker.active]
-          const heldIds = requested.filter((jobId) => worker.active.has(jobId))
-          const unknownIds = requested.filter((jobId) => !worker.active.has(jobId))
+          const requested = jobIds ?? [...worker.activeJobIds]
+          const heldIds = requested.filter((jobId) => worker.activeJobIds.has(jobId))
+          const unknownIds = requested.filter((jobId) => !worker.activeJobIds.has(jobId))
           if (heldIds.length === 0) return Effect.succeed(unknownIds)
           return Effect.map(
             this.#store.write(ExtendLeases.extendLeases(environment, heldIds, leaseMs, holderOf(worker))),
             (lostIds) => {
-              for (const jobId of lostIds) worker.active.delete(jobId)
+              for (const jobId of lostIds) worker.activeJobIds.delete(jobId)
               return [...unknownIds, ...lostIds]
             }
           )
@@ -93,14 +101,16 @@ export class Sessions {
           ({ notices, ...adoption }) => {
             const { leftAlone, lost } = adoption
             worker.earlierJobs = new Set(leftAlone)
-            for (const jobId of jobIds) worker.active.add(jobId)
-            for (const jobId of lost) worker.active.delete(jobId)
+            for (const jobId of jobIds) worker.activeJobIds.add(jobId)
+            for (const jobId of lost) worker.activeJobIds.delete(jobId)
             for (const notice of notices) sendNotice(worker, notice)
             return adoption
           }
         ),
+      forget: (jobId) => void worker.activeJobIds.delete(jobId),
       noteDropped: (jobIds) => this.#store.write(LostLeases.endRevokedLeases(environment, jobIds)),
-      close: (lost) => Effect.suspend(() => (isCurrent() ? this.disconnect(workerId, lost) : Effect.void)),
+      close: (hasDied) =>
+        Effect.suspend(() => (isCurrent() ? this.disconnect(workerId, hasDied) : Effect.void)),
       hasMovedAway: () => worker.hasMovedAway,
       report: (reports, batch) =>
         this.#report(
@@ -118,8 +128,8 @@ export class Sessions {
     }
   }
 
-  /** Disconnects a worker. `lost` means that the worker has died, which counts as a loss of its runs. */
-  disconnect(workerId: string, lost: boolean): Effect.Effect<void, StoreError> {
+  /** Disconnects a worker. `hasDied` means that the worker has died, which counts as a loss of its runs. */
+  disconnect(workerId: string, hasDied: boolean): Effect.Effect<void, StoreError> {
     return Effect.suspend(() => {
       const { connected } = this.#dispatch
       const worker = connected.get(workerId)
@@ -131,7 +141,7 @@ export class Sessions {
           LostLeases.releaseWorker(
             environment,
             workerId,
-            lost,
+            hasDied,
             worker.earlierJobs,
             worker.isClaimed ? worker.session : undefined
           )

@@ -2,7 +2,7 @@
 import type { DatabaseSync } from "node:sqlite"
 
 /** Rolls back the open transaction, unless SQLite has already done so. Never throws. */
-export const endTransaction = (db: DatabaseSync): void => {
+export const rollBack = (db: DatabaseSync): void => {
   if (!db.isOpen || !db.isTransaction) return
   try {
     db.exec("ROLLBACK")
