@@ -87,7 +87,7 @@ it("each failed attempt and each failed run has a line, and success has none", a
 })
 
 it("the line of a typed error without a message has its name and fields, as explain and the command have", async () => {
-  const { lines, logger } = recording()
+  const { lines, logger } = makeRecorder()
   class Declined extends Schema.TaggedError<Declined>()("Declined", { reason: Schema.String }) {}
   const fn = IronflowFunction.make(
     { id: "charge", triggers, retry: { maxAttempts: 1 } },

@@ -179,9 +179,9 @@ describe("a worker that is told to drop a job", () => {
       const { deliveries, dropped, engine, it } = toldToDrop()
       deliveries.handlers.onNotice(cancelled)
       const { noteDropped: store } = engine
-      Object.assign(engine, { dropped: () => Effect.fail(new StoreError("disk full")) })
+      Object.assign(engine, { noteDropped: () => Effect.fail(new StoreError("disk full")) })
       yield* Effect.flip(it.takeRoom({ session: "ses_1", seen: 2, holding: [] }))
-      Object.assign(engine, { dropped: store })
+      Object.assign(engine, { noteDropped: store })
 
       yield* it.takeRoom({ session: "ses_1", seen: 2, holding: [] })
 
