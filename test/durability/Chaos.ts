@@ -66,7 +66,7 @@ export class Life {
   readonly said: Array<string> = []
   readonly ended: Promise<unknown>
   readonly #listeners: Array<() => void> = []
-  #over = false
+  #hasEnded = false
   #errors = ""
 
   /** `setting` has further flags and variables for Node.js. */
@@ -89,7 +89,7 @@ export class Life {
       this.#wake()
     })
     this.ended = once(this.child, "close").then(() => {
-      this.#over = true
+      this.#hasEnded = true
       this.#wake()
     })
   }
@@ -98,7 +98,7 @@ export class Life {
   async says(line: string, patienceMs = PATIENCE): Promise<boolean> {
     const timeout = AbortSignal.timeout(patienceMs)
     const isSaid = (): boolean => this.said.some((said) => said.startsWith(line))
-    while (!this.#over && !isSaid()) {
+    while (!this.#hasEnded && !isSaid()) {
       await new Promise<void>((resolve, reject) => {
         this.#listeners.push(resolve)
         timeout.addEventListener("abort", () =>

@@ -43,11 +43,11 @@ const endOf = (evidence: StormEvidence, { token }: Begin): Line | undefined =>
 
 /** A body that a kill of its process cut off. */
 const killed = (evidence: StormEvidence): Begin => {
-  const { at, on } = evidence.strikes[0]!
+  const { at, target } = evidence.strikes[0]!
   const found = begins(evidence).find(
     (begin) =>
       !["print-pages", "collect-payment"].includes(begin.fn) &&
-      begin.by === on &&
+      begin.by === target &&
       begin.mono < at &&
       endOf(evidence, begin) === undefined
   )
@@ -66,7 +66,7 @@ const undisturbed = (evidence: StormEvidence): { readonly begin: Begin; readonly
   return assert.fail("nothing ran after the storm")
 }
 
-/** Adds an execution of the same body in another process, from a time on and for so long. */
+/** Adds an execution of the same body in another process, which begins at `from` and takes `ms`. */
 const addExecution = (evidence: StormEvidence, begin: Begin, from: number, ms: number): StormEvidence => {
   const by = begin.by === "survivor.0" ? "victim.1" : "survivor.0"
   const copy = { ...begin, by, mono: from, token: "once-more" }

@@ -23,8 +23,8 @@ export interface Struck {
   readonly strike: Strike
   readonly at: number
   readonly until: number
-  /** The process that was its target. */
-  readonly on: string
+  /** The process that was struck, by its name in the side log. */
+  readonly target: string
   /** Whether bodies were running there. */
   readonly hit: boolean
 }
@@ -99,7 +99,7 @@ class Storm {
   /** Proxies between the victim and the engine: for the victim's requests, or with push the engine's. */
   readonly #wires: ReadonlyArray<Wire>
   readonly #resources: Array<() => void>
-  readonly #over: AbortController
+  readonly #requestAborter: AbortController
   readonly #items: Array<Item> = []
   readonly #acks: Array<Ack> = []
   readonly #refusals: Array<string> = []
@@ -131,11 +131,11 @@ class Storm {
     this.#wires = parts.wires
     this.#down = parts.down
     this.#resources = parts.resources
-    this.#over = new AbortController()
+    this.#requestAborter = new AbortController()
     this.#customer = new Customer({
       client: createClient({ serverUrl: parts.url, timeout: 5000 }),
       patient: true,
-      signal: this.#over.signal
+      signal: this.#requestAborter.signal
     })
     this.#dice = makeDice(~parts.plan.seed)
     fs.writeFileSync(this.#clock, String(parts.plan.shift))
@@ -217,7 +217,7 @@ class Storm {
       resources
     })
     const starting = [storm.#startEngine(), ...Object.values(workers ?? {}).map((worker) => worker.start())]
-    const timer = setTimeout(() => storm.#over.abort(), settings.settleMs)
+    const timer = setTimeout(() => storm.#requestAborter.abort(), settings.settleMs)
     try {
       // a worker retries until its engine listens
       await Promise.all(starting)
@@ -257,7 +257,7 @@ class Storm {
     this.#requestSoon(shares.at(-1) ?? [])
     const calmAt = monotonic()
     const { settleMs } = this.#settings
-    const giveUp = setTimeout(() => this.#over.abort(), settleMs)
+    const giveUp = setTimeout(() => this.#requestAborter.abort(), settleMs)
     await this.#requesting
     clearTimeout(giveUp)
     const isSettled = await until(() => this.#unfinished().length === 0, settleMs - (monotonic() - calmAt))
@@ -299,7 +299,7 @@ class Storm {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#over.abort()
+    this.#requestAborter.abort()
     for (const close of this.#resources) close()
     await Promise.all([this.#engine, ...Object.values(this.#workers ?? {})].map((actor) => actor.kill()))
   }
@@ -335,10 +335,11 @@ class Storm {
   }
 
   /** Bodies that now run in the given processes, by their tokens. */
-  #openIn(bys: ReadonlyArray<string>): ReadonlyMap<string, Extract<Line, { t: "begin" }>> {
+  #runningBodies(processNames: ReadonlyArray<string>): ReadonlyMap<string, Extract<Line, { t: "begin" }>> {
     const open = new Map<string, Extract<Line, { t: "begin" }>>()
     for (const line of readSideLog(this.#log)) {
-      if (line.t === "begin" && line.by !== undefined && bys.includes(line.by)) open.set(line.token, line)
+      if (line.t === "begin" && line.by !== undefined && processNames.includes(line.by))
+        open.set(line.token, line)
       else if (line.t === "end" || line.t === "fail" || line.t === "abort") open.delete(line.token)
     }
     return open
@@ -349,7 +350,7 @@ class Storm {
       strike.fault.startsWith("engine") || strike.fault === "disk-full" || strike.fault === "clock"
     const actor = isAtEngine || this.#workers === undefined ? this.#engine : this.#victim
     const targets = isAtEngine ? [this.#engine, ...Object.values(this.#workers ?? {})] : [actor]
-    const running = () => this.#openIn(targets.map(({ record }) => record.by))
+    const running = () => this.#runningBodies(targets.map(({ record }) => record.by))
     await until(() => running().size >= 4, 3000)
     // another process may have taken all runs
     for (let attempts = 0; attempts < 5 && running().size === 0; attempts++) {
@@ -358,15 +359,15 @@ class Storm {
     }
     // strike at any moment between two lines
     await delay(this.#dice.between(0, 20))
-    const on = actor.record.by
+    const target = actor.record.by
     const held = new Set(Array.from(running().values(), ({ run }) => run))
     const at = monotonic()
-    await this.#carryOut(strike, () => this.#takenOver(on, held, at))
-    this.#strikes.push({ strike, at, until: monotonic(), on, hit: held.size > 0 })
+    await this.#carryOut(strike, () => this.#untilTakenOver(target, held, at))
+    this.#strikes.push({ strike, at, until: monotonic(), target, hit: held.size > 0 })
   }
 
   /** Waits until the runs that a process held have continued elsewhere, or should have. */
-  async #takenOver(by: string, held: ReadonlySet<string>, since: number): Promise<void> {
+  async #untilTakenOver(by: string, held: ReadonlySet<string>, since: number): Promise<void> {
     const deadline = since + Math.max(takeoverMs(this.#plan), 6000) + 1000
     const missing = new Set(held)
     await until(() => {
@@ -464,7 +465,7 @@ class Storm {
     for (const bell of bellsOf(this.#plan.transport)) {
       const item: Item = { op: "emit", key: `bell/${bell}`, name: `bell.${bell}`, data: {} }
       if (isPush(this.#plan.transport)) this.#down.add(bell === "victim" ? "survivor" : "victim")
-      const timer = setTimeout(() => this.#over.abort(), BELL_MS)
+      const timer = setTimeout(() => this.#requestAborter.abort(), BELL_MS)
       // a bell whose event cannot be emitted counts as not answered
       this.#items.push(item)
       await this.#request([item]).catch(() => undefined)

@@ -103,7 +103,7 @@ class NodeStorm {
   readonly #plan: NodePlan
   readonly #settings: NodeStormSettings
   readonly #dice
-  readonly #over = new AbortController()
+  readonly #requestAborter = new AbortController()
   readonly #log: SideLogReader
   readonly #wires: Array<Wire> = []
   readonly #items: Array<Item> = []
@@ -195,8 +195,8 @@ class NodeStorm {
     this.#customer = new Customer({
       client: createClient({ serverUrl: balancer.url, timeout: 5000 }),
       patient: true,
-      signal: this.#over.signal,
-      onError: (error) => this.#sawError(error)
+      signal: this.#requestAborter.signal,
+      onError: (error) => this.#noteError(error)
     })
     this.#apps = await Promise.all(this.#plan.transports.map(freePort))
     this.#workers = this.#plan.transports.map(
@@ -225,7 +225,7 @@ class NodeStorm {
       ...this.#nodes.map((_, index) => () => this.#startNode(index)),
       ...this.#workers.map((worker) => () => worker.start())
     ])
-    const timer = setTimeout(() => this.#over.abort(), START_MS)
+    const timer = setTimeout(() => this.#requestAborter.abort(), START_MS)
     for (const [index, transport] of this.#plan.transports.entries()) {
       if (!isPush(transport)) continue
       await this.#customer.persist(() =>
@@ -246,7 +246,7 @@ class NodeStorm {
       await this.#strike(strike, nth)
     }
     this.#requestSoon(shares.at(-1) ?? [])
-    const giveUp = setTimeout(() => this.#over.abort(), REQUEST_MS)
+    const giveUp = setTimeout(() => this.#requestAborter.abort(), REQUEST_MS)
     await this.#requesting
     clearTimeout(giveUp)
     // on a busy machine the last requests are late, and their runs end late
@@ -310,7 +310,7 @@ class NodeStorm {
   }
 
   async close(): Promise<void> {
-    this.#over.abort()
+    this.#requestAborter.abort()
     await this.#requesting.catch(() => undefined)
     await Promise.all([...this.#nodes, ...this.#workers].map((actor) => actor.kill()))
     this.#balancer?.close()
@@ -339,14 +339,14 @@ class NodeStorm {
         )
       } catch (error) {
         await node.kill()
-        if (monotonic() > deadline || this.#over.signal.aborted) throw error
+        if (monotonic() > deadline || this.#requestAborter.signal.aborted) throw error
         node.record.faults.length = 0
         await delay(500)
       }
     }
   }
 
-  #sawError(error: unknown): void {
+  #noteError(error: unknown): void {
     const { code, message, name, retryable } = Object(error) as Record<string, unknown>
     const isFine =
       (["ConnectionError", "TimeoutError"].includes(String(name)) ||
@@ -368,10 +368,10 @@ class NodeStorm {
   }
 
   /** Counts the bodies that now run in the given processes. */
-  #busy(bys: ReadonlyArray<string>): number {
+  #countRunning(processNames: ReadonlyArray<string>): number {
     const open = new Set<string>()
     for (const line of this.#log.lines) {
-      if (line.t === "begin" && line.by !== undefined && bys.includes(line.by)) open.add(line.token)
+      if (line.t === "begin" && line.by !== undefined && processNames.includes(line.by)) open.add(line.token)
       else if (line.t === "end" || line.t === "fail" || line.t === "abort") open.delete(line.token)
     }
     return open.size
@@ -383,7 +383,7 @@ class NodeStorm {
       "at" in strike && (strike.at === "worker" || this.#plan.isEmbedded)
         ? this.#selected(strike.at === "node" ? this.#nodes : this.#workers, strike.which)
         : [...this.#workers, ...(this.#plan.isEmbedded ? this.#nodes : [])]
-    const isBusy = () => this.#busy(targets.map(({ record }) => record.by)) > 0
+    const isBusy = () => this.#countRunning(targets.map(({ record }) => record.by)) > 0
     await until(isBusy, 3000)
     // other processes may have taken all runs
     for (let attempts = 0; attempts < 5 && !isBusy(); attempts++) {
@@ -480,7 +480,7 @@ class NodeStorm {
   /** Rings each bell; returns those that are not answered. */
   async #ringBells(): Promise<ReadonlyArray<string>> {
     const bells = this.#workers.map((_, index) => `worker-${index}`)
-    const timer = setTimeout(() => this.#over.abort(), BELL_MS)
+    const timer = setTimeout(() => this.#requestAborter.abort(), BELL_MS)
     const items = bells.map((bell): Item => ({
       op: "emit",
       key: `bell/${bell}`,
