@@ -150,9 +150,9 @@ const measureUse = async (mode: Mode, subject: Subject, workloads: ReadonlyArray
 const uncounted = { statements: NaN, roundTrips: NaN, commits: NaN, bytes: NaN, requests: NaN, cpuMs: NaN }
 
 /**
- * What one 3-step run costs an engine: the difference of a measurement with and without these runs. Other runs come first in
- * both measurements, so that modules that are loaded with the first call do not count: our sources are TypeScript, those of the
- * limit are not.
+ * What one 3-step run costs an engine: the difference between a measurement with such runs and one without them. Other
+ * runs come first in both measurements, so that the loading of modules with the first call does not count: it takes
+ * longer for our sources, which are TypeScript, than for those of the limit.
  */
 const usePerRun = async (mode: Mode, subject: Subject): Promise<EngineUse & { readonly cpuMs: number }> => {
   const { use: empty } = await measureUse(mode, subject, ["W1"])

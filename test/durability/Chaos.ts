@@ -60,7 +60,7 @@ export interface Setting {
   readonly env?: Readonly<Record<string, string>>
 }
 
-/** A process that a test starts, kills, and whose printed lines it reads. */
+/** A process that a test starts and kills, and whose printed lines the test reads. */
 export class Life {
   readonly child: ChildProcess
   readonly said: Array<string> = []

@@ -56,7 +56,7 @@ export const answerOf = ({ headers, status, text }: Got, names: Names): Entry =>
   return {
     status,
     ...(type === undefined ? {} : { type }),
-    // every answer has it, except over HTTP/2
+    // recorded only where it is missing: every answer except those over HTTP/2 has this header
     ...(headers.some(([name]) => name === "x-ironflow-channel") ? {} : { channel: "not offered" }),
     ...(others.length === 0
       ? {}

@@ -769,7 +769,8 @@ describe("a connection", () => {
       wire.set({ _tag: "lost" })
       yield* becomes(store, "degraded")
       yield* becomes(store, "ok")
-      // nobody else notices a dead connection of the pool
+      // works because the engine has replaced all connections: until a query is sent on a dead one, only the engine's
+      // check can notice it
       assert.strictEqual(yield* shop.status(job.runId), "running")
     })
   )

@@ -2,7 +2,7 @@
 import { type Dice, type Item, makeDice, makeItems } from "../Plan.ts"
 import { type Fault, faults, impossible, isPush, type Transport } from "./Cells.ts"
 
-/** How long something lasts: so many milliseconds, or until others have taken over or should have. */
+/** How long something lasts: a number of milliseconds, or until others have taken over or should have. */
 export type Lasting = number | "until takeover"
 
 export type Strike =

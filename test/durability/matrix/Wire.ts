@@ -14,7 +14,7 @@ export type Mode =
   | { readonly _tag: "lost" }
   /** Answers in place of the target. */
   | { readonly _tag: "garbage"; readonly kind: Garbage }
-  /** Passes on everything so many milliseconds later. */
+  /** Passes on everything `ms` milliseconds later. */
   | { readonly _tag: "slow"; readonly ms: number }
   /** Flips a bit in one of `oneIn` chunks that go to the target. */
   | { readonly _tag: "flip"; readonly oneIn: number; readonly dice: Dice }

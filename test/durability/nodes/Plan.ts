@@ -8,11 +8,11 @@ export type Which = number | "all"
 
 export type Strike =
   | { readonly fault: "kill"; readonly at: "node" | "worker"; readonly which: Which }
-  /** Freezes it for so long. */
+  /** Freezes it for `ms`. */
   | { readonly fault: "freeze"; readonly at: "node" | "worker"; readonly which: Which; readonly ms: number }
   /** Ends random sessions of Postgres, again and again. */
   | { readonly fault: "terminate"; readonly ms: number }
-  /** Postgres ends in one of its ways, and is down for so long. */
+  /** Postgres ends as `ending` says, and is down for `ms`. */
   | { readonly fault: "restart"; readonly ending: Ending; readonly ms: number }
   /** The connections from a node to Postgres are cut. */
   | { readonly fault: "cut"; readonly which: Which; readonly ms: number }
@@ -39,8 +39,8 @@ export interface NodePlan {
   /** The term of a lease, milliseconds. */
   readonly leaseMs: number
   /**
-   * Of the workers. Unless `isEmbedded`, those with push have the Effect functions of the shop, and the others its async
-   * functions.
+   * The transports of the workers. Unless `isEmbedded`, workers with push have the Effect functions of the shop, and
+   * the others its async functions.
    */
   readonly transports: ReadonlyArray<WorkerOptions["transport"]>
   /** Whether each engine shares a process with a worker, instead of `ironflow serve` and workers of every transport. */

@@ -12,7 +12,7 @@ export interface BankOptions {
   readonly role: "engine" | "worker" | "all"
   readonly port: number
   readonly database: string
-  /** It kills itself so many turns of the event loop after the n-th body of a transaction has returned. */
+  /** It kills itself `turns` turns of the event loop after the `nth` body of a transaction has returned. */
   readonly fate?: { readonly nth: number; readonly turns: number }
 }
 

@@ -37,7 +37,7 @@ const claim = (shop: Shop, group: number, credits: Readonly<Record<string, numbe
     })
   )
 
-/** A failure after which the event is due again in so many milliseconds, at most three times. */
+/** A failure after which the event is due again in `ms` milliseconds, at most three times. */
 const failureDueIn = (ms: number) => ({ redelivery: { firstMs: ms, longestMs: ms, maxRedeliveries: 3 } })
 
 const describeDeliveries = ({ deliveries }: GroupClaim) =>

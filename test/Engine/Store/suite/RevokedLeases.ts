@@ -39,7 +39,7 @@ const ways = {
 }
 
 export const revokedLeasesSuite = (test: ShopTest): void => {
-  /** A run at a worker whose lease lasts one second more. */
+  /** Gives a run to a worker. By default the lease lasts one second longer than the second that passes here. */
   const startHeldRun = (shop: Shop, leaseMs = 2000) =>
     Effect.gen(function* () {
       yield* shop.register(handles("charge"))

@@ -202,7 +202,7 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.strictEqual(shop.lastChanges?.ready, true)
       const [second] = yield* shop.claim({ room: 15 })
       assert.isDefined(second)
-      // a wait in which the run is in no turn is progress too
+      // a wait that ends a turn is progress too
       yield* shop.report(second!, sleep("nap:0", 10), suspend("nap:0"))
       const [third] = yield* shop.claim({ room: 15 })
       yield* shop.pass(10)
