@@ -44,9 +44,7 @@ export const parseDuration = (duration: Duration): number => {
 export const positiveDuration = (duration: Duration, what: string, alsoWrite = ""): number => {
   const ms = typeof duration === "number" ? duration : parseNamed(duration, what, alsoWrite)
   if (Number.isFinite(ms) && ms > 0) return ms
-  throw new ValidationError(
-    `Invalid ${what}: ${show(duration)} is not a positive, finite duration; ${advice(duration)}${alsoWrite}`
-  )
+  throw new ValidationError(`Invalid ${what}: ${show(duration)} is not a positive, finite duration`)
 }
 
 const parseNamed = (duration: string, what: string, alsoWrite: string): number => {

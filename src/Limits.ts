@@ -242,6 +242,19 @@ export const checkLength = (what: string, text: string, limit: number): void => 
 }
 
 /**
+ * Returns the reason that the caller of a method gives, and `""` if there is none. Throws `ValidationError` when it is not
+ * a string, and `LimitExceededError` when it is too long.
+ */
+export const checkReason = (method: string, reason: unknown): string => {
+  if (reason === undefined) return ""
+  if (typeof reason !== "string") {
+    throw new ValidationError(`The reason of ${method}() must be a string, got ${show(reason)}`)
+  }
+  checkLength(`The reason of ${method}()`, reason, reasonLength)
+  return reason
+}
+
+/**
  * Throws `LimitExceededError` when `text` has more than `limitBytes` bytes in UTF-8. `what` names the text, as the
  * start of a sentence (`Result of step "charge"`). Returns the text.
  */

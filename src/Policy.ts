@@ -163,7 +163,7 @@ export const checkCondition = (text: string): string => compileExpression(text, 
 const readPatterns = (text: unknown, what: string, example: string): ReadonlyArray<string> => {
   if (typeof text !== "string" || text.trim() === "") {
     throw new ValidationError(
-      `The ${what} of a policy must be a string of patterns, such as ${example}, got ${show(text)}`
+      `The ${what} of a policy must be a string of patterns with commas between them, such as ${example}, got ${show(text)}`
     )
   }
   if (text.length > PATTERNS_LENGTH) {

@@ -73,7 +73,7 @@ const create = Command.make(
           )
     yield* print(key, () =>
       [
-        `API key ${key.name} (${key.id}), ${environmentOf(key)}, roles ${rolesOf(key)}.`,
+        `API key ${key.name} (${key.id}) for ${key.env_id === "*" ? "" : "environment "}${environmentOf(key)}, roles ${rolesOf(key)}.`,
         // only the first key gets all environments without --all-environments
         ...(key.env_id === "*" && !allEnvironments
           ? [

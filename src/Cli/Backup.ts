@@ -9,10 +9,10 @@ import { formatSize } from "../Size.ts"
 import { fileArgument } from "./FileArgument.ts"
 import { textFlag } from "./TextFlag.ts"
 
-/** Imported here, so that commands that only talk to a server do not load the code that reads databases. */
+/** Loaded when it is used, so that commands that only talk to a server do not load the code that reads databases. */
 const loadBackupFile = Effect.promise(() => import("./BackupFile.ts"))
 
-const contents = ({ bytes, madeAt }: BackupInfo): string =>
+const sizeAndTime = ({ bytes, madeAt }: BackupInfo): string =>
   `${formatSize(bytes)}, ${madeAt === undefined ? "made at an unknown time" : `as it was at ${madeAt}`}`
 
 export const backup = Command.make(
@@ -36,7 +36,7 @@ export const backup = Command.make(
     yield* print(
       info,
       () =>
-        `${file} has everything, ${contents(info)}. Keep this file as safe as the database, and keep IRONFLOW_MASTER_KEY elsewhere: ` +
+        `${file} has the whole database (${sizeAndTime(info)}). Keep this file as safe as the database, and keep IRONFLOW_MASTER_KEY elsewhere: ` +
         "without that key the secrets in the file cannot be read."
     )
   })
@@ -71,7 +71,7 @@ export const restore = Command.make(
     yield* print(
       info,
       () =>
-        `${data} was restored from ${file}: ${contents(info)}. \`ironflow serve --data ${data}\` continues from there.`
+        `${data} was restored from ${file}: ${sizeAndTime(info)}. \`ironflow serve --data ${data}\` continues from there.`
     )
   })
 ).pipe(

@@ -45,7 +45,7 @@ interface ProcessEnd {
   readonly signal: NodeJS.Signals | null
 }
 
-/** Keeps a worker running until it is interrupted, and then stops it. */
+/** Keeps a worker running. When this effect is interrupted, the worker is stopped. */
 export const keepWorker = (options: DevWorkerOptions): Effect.Effect<never> =>
   Effect.gen(function* () {
     let crashes = 0

@@ -46,7 +46,7 @@ const examineServer = Effect.gen(function* () {
     health.status === "ok"
       ? tookMs < SLOW_MS
         ? ok("server", serverText)
-        : warn("server", serverText, "Check whether the machine or the network is busy.")
+        : warn("server", `${serverText} That is slow.`, "Check whether the machine or the network is busy.")
       : fail("server", serverText, "Look at the log of the server."),
     yield* accessCheck(target, status),
     versionCheck(health.version),

@@ -39,9 +39,13 @@ const flags = {
   where: optionalTextFlag(
     "where",
     "CEL",
-    `Events and messages for which this expression is true, as in 'event.data.email == "jane@example.com"'; all of them are searched`
+    `Events and messages for which this expression is true, as in 'event.data.email == "jane@example.com"'; every stored event and message is searched`
   ),
-  event: optionalTextFlag("event", "NAME", "Events, and messages of topics, of this name or pattern"),
+  event: optionalTextFlag(
+    "event",
+    "NAME",
+    "Events and topics with this name, or with names that match this pattern"
+  ),
   entity: optionalTextFlag("entity", "ID", "Events of this entity"),
   entityType: optionalTextFlag("entity-type", "TYPE", "Events of entities of this type"),
   idempotencyKey: optionalTextFlag("idempotency-key", "KEY", "Events and messages with this idempotency key"),
@@ -74,7 +78,7 @@ const flags = {
 const settings = {
   cancel: booleanFlag(
     "cancel",
-    "First cancel the runs to erase that are unfinished; without this flag, nothing is erased if any of them is unfinished"
+    "First cancel those of the matching runs that are unfinished; without this flag, nothing is erased while one of the matching runs is unfinished"
   ),
   compact: booleanFlag(
     "compact",
@@ -142,8 +146,8 @@ const targetOf = (values: TargetFlagValues) =>
   })
 
 /**
- * Whether nothing is left to erase. Also `false` when the server is going to refuse the erasure: the command then
- * starts the erasure all the same, since the server's error says what to do.
+ * Whether nothing is left to erase. `false` also when runs were skipped for another reason, such as that they are
+ * unfinished: the command then starts the erasure all the same, because the server's error says what to do.
  */
 const isNothingLeft = ({ done, skipped }: BulkOperation): boolean =>
   done === 0 && Object.keys(skipped).every((why) => why === "not found" || why === "erased already")
@@ -153,8 +157,8 @@ export const erase = Command.make(
   { ...flags, ...settings, ...bulkFlags },
   Effect.fnUntraced(function* ({ cancel, compact, dryRun, yes, ...values }) {
     const target = yield* targetOf(values)
-    const isNamed = Object.keys(target).length > 0
-    if (!isNamed && !compact) {
+    const hasTarget = Object.keys(target).length > 0
+    if (!hasTarget && !compact) {
       return yield* usageError(
         `Say what to erase, as in --where 'event.data.email == "jane@example.com"', --run, --stream, --key or --config: without any of these, everything would be erased`
       )
@@ -168,7 +172,7 @@ export const erase = Command.make(
             "This command cannot ask whether to erase the data (there is no terminal, or --json was given): add --yes, or count the data first with --dry-run"
           )
         }
-        if (isNamed) {
+        if (hasTarget) {
           const counts = yield* waitWithProgress(
             client,
             yield* client.erase(target, { cancel, dryRun: true }),
@@ -198,14 +202,14 @@ export const erase = Command.make(
         }
         const endedOperation = yield* waitWithProgress(client, started, "erased")
         yield* print(endedOperation, () => resultOf(endedOperation))
-        if (isNamed) yield* failUnlessAllDone(endedOperation)
+        if (hasTarget) yield* failUnlessAllDone(endedOperation)
         else if (endedOperation.status !== "completed") yield* stoppedError(endedOperation)
       })
     )
   })
 ).pipe(
   Command.withDescription(
-    "Erase what belongs to one person: the data of the events, messages and streams that match; of the runs that those events started or that received those events; and the keys and configurations that are named. Ids, times and statuses stay; backups keep the data. The command counts the data first, and asks before it erases unless --yes is given."
+    "Erase what belongs to one person: the data of the events, messages and streams that match, the data of the runs that these events started or that received them, and the keys and configurations that you name. Ids, times and statuses stay; backups keep the data. The command counts the data first, and asks before it erases unless --yes is given."
   ),
   Command.withShortDescription("Erase what belongs to one person"),
   Command.withExamples([

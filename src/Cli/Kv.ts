@@ -1,6 +1,6 @@
 /**
- * `ironflow kv`: shows and changes buckets and keys. A value on the command line is parsed if it is JSON. Any other
- * value is stored as text.
+ * `ironflow kv`: shows and changes buckets and keys. A value is parsed if it is JSON, and is stored as text
+ * otherwise.
  */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -56,7 +56,7 @@ const createBucket = kvCommand("create-bucket", {
   parameters: {
     bucket,
     description: textFlag("description").pipe(Flag.withDescription("What the bucket is for"), Flag.optional),
-    ttl: optionalNumberFlag("ttl", "How many seconds after its last write a key expires"),
+    ttl: optionalNumberFlag("ttl", "A key expires this many seconds after it was last written"),
     maxValueSize: optionalNumberFlag("max-value-size", "Maximum size of one value, in bytes"),
     maxBytes: optionalNumberFlag("max-bytes", "Maximum size of all keys and values, in bytes"),
     history: optionalNumberFlag("history", "Revisions to keep of each key")
@@ -190,7 +190,7 @@ const history = Command.make(
       )
     )
   })
-).pipe(Command.withDescription("Show the revisions of a key that the bucket keeps."))
+).pipe(Command.withDescription("Show those revisions of a key that the bucket still has."))
 
 const watch = Command.make(
   "watch",
@@ -202,7 +202,7 @@ const watch = Command.make(
     ),
     from: Flag.Int("from").pipe(
       Flag.withMetavar("REVISION"),
-      Flag.withDescription("Begin after this revision; 0 begins with all values"),
+      Flag.withDescription("Begin after this revision; with 0, all current values come first"),
       Flag.optional
     )
   },

@@ -319,13 +319,13 @@ const POLL_MS = 1000
 const MAX_REMEMBERED = 10_000
 
 /**
- * Shows the newest matching runs, and then each run that matches later. Runs that are older than the oldest run
- * shown at first are left out.
+ * Shows the newest matching runs, and then each run that matches later. Leaves out runs that are older
+ * than the first page.
  */
 const follow = (client: Client["Service"], filters: ListRunsOptions, limit: number, json: boolean) =>
   Effect.gen(function* () {
     const shownIds = new Set<string>()
-    const show = (runs: ReadonlyArray<Run>) =>
+    const showRuns = (runs: ReadonlyArray<Run>) =>
       Effect.forEach(
         runs.filter(({ id }) => !shownIds.has(id)).toReversed(),
         (run) => {
@@ -336,13 +336,13 @@ const follow = (client: Client["Service"], filters: ListRunsOptions, limit: numb
       )
     const now = yield* Clock.currentTimeMillis
     const { runs: newestRuns } = yield* client.listRuns({ ...filters, limit })
-    yield* show(newestRuns)
+    yield* showRuns(newestRuns)
     const createdFrom = newestRuns.at(-1)?.createdAt ?? filters.createdFrom ?? now
     const options = { ...filters, createdFrom, limit: 1000 }
     return yield* Effect.forever(
       Effect.gen(function* () {
         yield* Effect.sleep(POLL_MS)
-        yield* show(yield* keepTrying(readUnseen(client, options, shownIds)))
+        yield* showRuns(yield* keepTrying(readUnseen(client, options, shownIds)))
         for (const id of shownIds) if (shownIds.size > MAX_REMEMBERED) shownIds.delete(id)
       })
     )

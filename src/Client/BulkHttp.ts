@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import { type IronflowError, TimeoutError, ValidationError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import * as operations from "../Protocol/Bulk.ts"
-import { refuseBlankEraseOptions, startErase } from "../Protocol/Erase.ts"
+import { checkEraseTarget, refuseBlankEraseOptions, startErase } from "../Protocol/Erase.ts"
 import { checkBulkFilterNames } from "../RunFilters.ts"
 import { show, showMs } from "../Show.ts"
 import type { BulkApi } from "./Bulk.ts"
@@ -65,6 +65,7 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
     erase: (target, options = {}) =>
       Effect.flatMap(
         validated(() => {
+          checkEraseTarget(target)
           const { configs, events, keys, runs, streams } = target
           const { cancel, compact, dryRun } = options
           refuseBlankEraseOptions({ configs, events, keys, runs, streams, cancel, compact, dryRun })

@@ -161,7 +161,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
       }),
     update: (name, settings, options) =>
       Effect.flatMap(
-        validated(() => fieldsOf(settings)),
+        validated(() => fieldsOf(settings ?? {})),
         (fields) => change("update", name, options, fields)
       ),
     pause: (name, options = {}) =>

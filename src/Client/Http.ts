@@ -13,7 +13,15 @@ import * as Effect from "effect/Effect"
 import { type IronflowError, LimitExceededError, RunNotFoundError, StepNotFoundError } from "../Errors.ts"
 import { checkEventVersion } from "../Event.ts"
 import { byteLength, encodeJson } from "../Json.ts"
-import { checkCursor, checkIdempotencyKey, checkLimit, checkName, checkStep, writeBytes } from "../Limits.ts"
+import {
+  checkCursor,
+  checkIdempotencyKey,
+  checkLimit,
+  checkName,
+  checkReason,
+  checkStep,
+  writeBytes
+} from "../Limits.ts"
 import { encodeMetadata } from "../Metadata.ts"
 import { reader, snakeKeys } from "../Protocol/Codec.ts"
 import * as events from "../Protocol/Events.ts"
@@ -52,7 +60,7 @@ import { unsupportedFilters, encodeFilters, areFiltersApplied } from "./RunFilte
 import { makeWaitForRun } from "./WaitForRun.ts"
 
 const triggerBody = ({ data, idempotencyKey: key, metadata, name, version }: NamedEmit): string => {
-  const what = `event ${quote(name)}`
+  const what = `event ${quote(checkName("event name", name))}`
   return jsonObject({
     event: JSON.stringify(name),
     data: encodeJson(data, `data of ${what}`) ?? "{}",
@@ -113,7 +121,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     Effect.flatMap(
       validated(() =>
         jsonObject({
-          topic: JSON.stringify(topic),
+          topic: JSON.stringify(checkName("topic", topic)),
           data: encodeJson(data, `message for topic ${quote(topic)}`) ?? "{}",
           ...idempotencyKey(options.idempotencyKey)
         })
@@ -289,7 +297,11 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     explain,
     ...makeBulk(connection),
     waitForRun,
-    cancelRun: (runId, reason = "") => askRun(runs.cancelRun, "cancelRun", runId, { id: runId, reason }),
+    cancelRun: (runId, givenReason) =>
+      Effect.flatMap(
+        validated(() => checkReason("cancelRun", givenReason)),
+        (reason) => askRun(runs.cancelRun, "cancelRun", runId, { id: runId, reason })
+      ),
     retryRun: (runId, fromStep) =>
       callWithStep(runId, fromStep, () =>
         askRun(
@@ -311,29 +323,31 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           notFoundIsText: true
         })
       ),
-    pauseRun: (runId, reason = "") =>
-      Effect.flatMap(
-        ask<object, { readonly run: Run | undefined }>(
-          runs.pauseRun,
-          "pauseRun",
-          {
-            subject: runId,
-            body: snakeKeys({ runId, reason }),
-            whenUnsupported: failUnsupported(`pauseRun(${quote(runId)})`, "cancelRun ends the run")
-          },
-          (answer) => ({ run: Answers.readPaused(answer) })
+    pauseRun: (runId, givenReason) =>
+      validated(() => checkReason("pauseRun", givenReason)).pipe(
+        Effect.flatMap((reason) =>
+          ask<object, { readonly run: Run | undefined }>(
+            runs.pauseRun,
+            "pauseRun",
+            {
+              subject: runId,
+              body: snakeKeys({ runId, reason }),
+              whenUnsupported: failUnsupported(`pauseRun(${quote(runId)})`, "cancelRun ends the run")
+            },
+            (answer) => ({ run: Answers.readPaused(answer) })
+          )
         ),
         // legacy servers only return the status
-        ({ run }) => (run === undefined ? getRun(runId) : Effect.succeed(run))
+        Effect.flatMap(({ run }) => (run === undefined ? getRun(runId) : Effect.succeed(run)))
       ),
-    patchStep: (stepId, output, reason = "") =>
+    patchStep: (stepId, output, reason) =>
       Effect.flatMap(
         validated(() =>
           jsonObject(
             snakeKeys({
               stepId: JSON.stringify(stepId),
               output: encodeJson(output, `output for step ${quote(stepId)}`) ?? "null",
-              reason: JSON.stringify(reason)
+              reason: JSON.stringify(checkReason("patchStep", reason))
             })
           )
         ),

@@ -2,8 +2,8 @@
  * Decides when a turn is over although its handler has not ended: when nothing runs, the handler waits for something,
  * and it shows no activity.
  *
- * This is a guess, since the handler may await something outside of steps. So the turn is checked again after
- * two turns of the event loop, and once more after the linger time of its job, if the job has one. Activity in between
+ * This is a guess, since the handler may await something outside of steps. So the turn is checked again after the event
+ * loop has gone round twice, and once more after the linger time of its job, if the job has one. Activity in between
  * starts the checks anew.
  */
 import { afterEventLoopTurns } from "./Settlement.ts"
@@ -32,7 +32,7 @@ export interface Activity {
 }
 
 /**
- * Judges the turn by its activity, which is `undefined` while code runs or a report is in flight. `"quiet"`: the turn
+ * Judges the turn by `activity`, which is `undefined` while code runs or a report is in flight. `"quiet"`: the turn
  * only waits. `"release"`: the handler wants to begin more than this turn allows, so the run is released. `"busy"`:
  * anything else. With `isRebuilding`, the handler only runs to register its compensations. Such a turn is also quiet
  * when all pending calls of the handler are shelved.

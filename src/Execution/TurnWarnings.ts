@@ -72,7 +72,7 @@ export const lateWarning = (subject: RunLabel, what: string): string =>
   "suspended, so this was ignored; the next turn of the run waits longer before it is suspended. Put what the handler " +
   "awaited into a step"
 
-/** Warns that the code of a step did not stop when asked. */
+/** Warns that the code of a step did not stop after its signal was aborted. */
 export const gaveUpWarning = (runId: string, stepName: string): string =>
-  `Run ${runId}: step "${stepName}" did not stop within ${STOP_GRACE_MS / 1000} s of being aborted; ` +
-  "its result is ignored. Make it listen to its `signal`"
+  `Run ${runId}: step "${stepName}" was aborted and has not stopped within ${STOP_GRACE_MS / 1000} s. Its code may still ` +
+  "be running, and its result is ignored. Make the code listen to its `signal`"

@@ -1,13 +1,15 @@
 /**
- * Tracks events that a wait has received and the handler has not seen, since the wait has lost a race or was
- * interrupted. A wait for an event also accepts earlier events: those after the last event that an earlier wait for the
- * same event and `match` has received. Events that the handler has not seen do not count as received, so a later wait
- * can receive them again.
+ * Tracks events that a wait has received and the handler has not seen, because the wait lost a race or was interrupted.
+ * A wait also accepts events that were emitted before it was called: all events after the last one that a previous wait
+ * for the same event and `match` has received. Events that the handler has not seen do not count as received, so the
+ * next wait can receive them again.
  *
  * A fiber that stops waiting tells the turn. A promise cannot tell whether the handler still waits for it, so an async
- * handler is judged by its calls. The handler has not seen an event when three things hold. It went on without the
- * wait: after the outcome of another step, it made a new call in the same branch. It made no call when the event was
- * delivered. And it has not awaited the promise of the wait since then.
+ * handler is judged by its calls. The handler has not seen an event when all of this holds:
+ *
+ * 1. It went on without the wait, that is, it made a new call in the same branch after the outcome of another step.
+ * 2. It made no call between the delivery of the event and the next delivery.
+ * 3. It has not awaited the promise of the wait since the event was delivered.
  */
 import type { Outcome } from "../Protocol/Worker.ts"
 import { isCode, type StepCall, type StepOp, type StepWork } from "./StepCall.ts"
@@ -71,8 +73,8 @@ export class UnseenEvents {
   }
 
   /**
-   * The earlier waits for the same event and `match` whose events the handler has not seen. Some may have received no
-   * event yet.
+   * The waits for the same event and `match` that were called before `call` and whose events the handler has not seen.
+   * Some may have received no event yet. Used while `call` is the newest wait.
    */
   unseenBefore(call: StepCall, { event, match }: WaitOp): ReadonlyArray<StepCall> {
     return this.#unseenWaits

@@ -1,5 +1,6 @@
 /** Erasing the data of one person: which data to erase, and the call that starts it. */
 import { InvalidStateError, ValidationError } from "../Errors.ts"
+import { isObject } from "../Json.ts"
 import type { RunFilters } from "../RunFilters.ts"
 import { show } from "../Show.ts"
 import { Operation } from "./Bulk.ts"
@@ -63,6 +64,14 @@ interface StartErase {
   readonly dryRun?: boolean
   readonly cancel?: boolean
   readonly compact?: boolean
+}
+
+/** Returns the target of an erasure if it is an object. Throws `ValidationError` otherwise. */
+export const checkEraseTarget = (target: unknown): { readonly [member: string]: unknown } => {
+  if (isObject(target)) return target
+  throw new ValidationError(
+    `erase: say what to erase, as in { events: { where: 'event.data.email == "..."' } }, got ${show(target)}`
+  )
 }
 
 /**

@@ -43,7 +43,7 @@ export const check = (
   }
 }
 
-/** If there are problems, throws a `ValidationError`. Its message names 20 problems, and `validationErrors` all. */
+/** If there are problems, throws a `ValidationError`. Its message names the first 20 problems, and `validationErrors` has all of them. */
 export const throwIfInvalid = (what: string, problems: Problems): void => {
   if (problems.length === 0) return
   throw new ValidationError(`This is not a ${what}: ${problems.slice(0, 20).join("; ")}`, {

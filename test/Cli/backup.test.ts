@@ -61,7 +61,7 @@ describe("ironflow backup and restore", () => {
 
       assert.match(
         made.stdout,
-        /^monday\.db has everything, [\d.]+ \w+, as it was at \d{4}-[^ ]+Z\. Keep this file/,
+        /^monday\.db has the whole database \([\d.]+ \w+, as it was at \d{4}-[^ ]+Z\)\. Keep this file/,
         made.stderr
       )
       assert.deepInclude(fromFile, {

@@ -59,6 +59,46 @@ describe("a call without a required id", () => {
   })
 })
 
+describe("a call whose first argument is missing", () => {
+  const calls: ReadonlyArray<
+    readonly [string, (client: IronflowClient, value: never) => Promise<unknown>, RegExp]
+  > = [
+    ["emit", (client, name) => client.emit(name, {}), /^VALIDATION_ERROR: The event name must be a string/],
+    [
+      "publish",
+      (client, topic) => client.publish(topic, {}),
+      /^VALIDATION_ERROR: The topic must be a string/
+    ],
+    ["erase", (client, target) => client.erase(target), /^VALIDATION_ERROR: erase: say what to erase/],
+    [
+      "consumerGroups.update",
+      (client, settings) => client.consumerGroups.update("nobody", settings),
+      /^CONSUMER_GROUP_NOT_FOUND: /
+    ]
+  ]
+  it.each(calls)("is refused in the same way by both clients: %s", async (_, call, message) => {
+    for (const [, client] of clients)
+      assert.match(await said(Promise.resolve().then(() => call(client, undefined as never))), message)
+  })
+})
+
+describe("a reason that is not a string", () => {
+  it.each([null, 5])("is refused by both clients and changes nothing: %s", async (reason) => {
+    await engine.client.pauseFunction("pay")
+    const {
+      runIds: [id = ""]
+    } = await engine.client.emit("wage.paid", {})
+    paid++
+    for (const [, client] of clients) {
+      assert.match(await said(client.cancelRun(id, reason as never)), /^VALIDATION_ERROR: /)
+      assert.match(await said(client.pauseRun(id, reason as never)), /^VALIDATION_ERROR: /)
+      assert.match(await said(client.patchStep(`${id}:charge:0`, 1, reason as never)), /^VALIDATION_ERROR: /)
+    }
+    assert.strictEqual((await engine.client.getRun(id)).status, "pending")
+    await engine.client.resumeFunction("pay")
+  })
+})
+
 describe("an empty step or version", () => {
   const refusals: ReadonlyArray<
     readonly [string, (client: IronflowClient, id: string) => Promise<unknown>, RegExp]

@@ -447,7 +447,7 @@ describe("fail fast", () => {
       await engine.advance(1)
       await until(() => end.value !== undefined, "the end")
       assert.strictEqual(engine.output, "declined")
-      assert.include(engine.warnings()[0], '"deaf" did not stop within 5 s')
+      assert.include(engine.warnings()[0], '"deaf" was aborted and has not stopped within 5 s')
       probe.release("deaf")
       await settle()
       assert.deepStrictEqual(engine.keys, ["all:1:bad:0", "all:verdict"])

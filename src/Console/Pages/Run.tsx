@@ -180,8 +180,8 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
 }
 
 /**
- * The message of the explanation. For a paused run, the code of the reason is left out, and so is the name of the call
- * that the button Resume makes.
+ * The message of the explanation, without what only helps outside of the console: the code of a pause, and the names of
+ * the calls `resumeRun`, `moveRun` and `resumeFunction`.
  */
 const reasonText = ({ code, message }: Explanation): string =>
   code === "PAUSED"

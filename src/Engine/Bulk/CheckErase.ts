@@ -5,7 +5,7 @@ import { isObject } from "../../Json.ts"
 import { checkBucketName, checkKey } from "../../KvKeys.ts"
 import { bulkIds, checkIdempotencyKey, checkName } from "../../Limits.ts"
 import { checkPattern } from "../../Pattern.ts"
-import { refuseBlankEraseOptions } from "../../Protocol/Erase.ts"
+import { checkEraseTarget, refuseBlankEraseOptions } from "../../Protocol/Erase.ts"
 import { checkBulkFilterNames, momentOf } from "../../RunFilters.ts"
 import { show } from "../../Show.ts"
 import { checkFilters } from "../Runs/CheckFilters.ts"
@@ -23,17 +23,13 @@ const keyMembers = ["bucket", "key", "prefix"] as const
 const flags = ["dryRun", "cancel", "compact"] as const
 
 /** Throws a `ValidationError` or `LimitExceededError` that names what is wrong. */
-export const checkErase = (target: unknown, given: object = {}): CheckedErase => {
-  if (!isObject(target)) {
-    throw new ValidationError(
-      `erase: say what to erase, as in { events: { where: 'event.data.email == "..."' } }, got ${show(target)}`
-    )
-  }
+export const checkErase = (given: unknown, givenOptions: object = {}): CheckedErase => {
+  const target = checkEraseTarget(given)
   refuseUnknown("", target, members)
   refuseBlankEraseOptions(target)
-  refuseBlankEraseOptions(given)
-  refuseUnknown("", given, [...flags, "signal"])
-  const options: { readonly [name: string]: unknown } = { ...given }
+  refuseBlankEraseOptions(givenOptions)
+  refuseUnknown("", givenOptions, [...flags, "signal"])
+  const options: { readonly [name: string]: unknown } = { ...givenOptions }
   for (const name of flags) {
     if (options[name] !== undefined && typeof options[name] !== "boolean") {
       throw new ValidationError(`erase: \`${name}\` must be true or false, got ${show(options[name])}`)

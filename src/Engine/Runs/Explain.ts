@@ -112,8 +112,8 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
     return {
       code: "DAMAGED",
       message:
-        `The engine does not continue the run, because the run is damaged in the database: ${sentence(situation.damage)} Restore the database from a backup; ` +
-        "patching a step, resuming or cancelling the run makes the engine try the run again.",
+        `The engine does not continue the run, because the run is damaged in the database: ${sentence(situation.damage)} Restore the database from a backup. ` +
+        "If the damage is gone, resume the run, patch a step or cancel the run: the engine then looks at the run again.",
       details: { damage: situation.damage }
     }
   }
@@ -191,11 +191,11 @@ const leasedReason = (
       details
     }
   }
-  const rollback = run.status === "compensating" ? "Its compensations run" : "It runs"
+  const whatRuns = run.status === "compensating" ? "Its compensations run" : "It runs"
   return {
     code: "RUNNING",
     message:
-      `${rollback} on worker ${lease.workerId}${details.leaseUntil === undefined ? "" : `, whose lease holds until ${details.leaseUntil}`}.` +
+      `${whatRuns} on worker ${lease.workerId}${details.leaseUntil === undefined ? "" : `, whose lease holds until ${details.leaseUntil}`}.` +
       describeRunning(running) +
       (engine === undefined || takeoverAt === undefined
         ? ""
@@ -378,8 +378,8 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
     return {
       code: "READY",
       message:
-        `Its worker was lost ${losses} times without a completed step in between. Such runs are executed a few at a time, because one of them may be the cause: this run continues ` +
-        "as soon as a worker holds few enough of such runs.",
+        `Its worker was lost ${losses} times without a completed step in between. Such runs are executed a few at a time, because one of them may be what ends the workers. This run continues ` +
+        "as soon as a worker has room for another one of them.",
       details: { losses, ...since }
     }
   }
@@ -416,9 +416,12 @@ const waitingReason = ({ losses, run, waits }: RunSituation, now: number): Reaso
             : wait.matchValue === undefined
               ? ` that satisfies ${wait.match}`
               : wait.matchValue === ""
-                ? ` with the value of its own event at ${wait.match}. That event has no value there, so that no event can match: correct \`match\` in the code`
+                ? ` with the value at ${wait.match} that the event of the run has`
                 : ` whose ${wait.match} is ${wait.matchValue}`) +
           `, until ${at}.` +
+          (wait.matchValue === ""
+            ? " The event of the run has no value there, so no event can match: correct `match` in the code."
+            : "") +
           (wait.isBeingDelivered === true
             ? " Very many runs wait for this event: it has arrived, and is delivered to a few hundred of them at a time."
             : ""),

@@ -39,7 +39,7 @@ export const readCursor = (query: object, cursor: string): Effect.Effect<ListPla
     ? Effect.succeed({ key, event, listedCount, by })
     : Effect.fail(
         new ValidationError(
-          `${subject} belongs to a list with other filters: pass it with the filters of the page that returned it, or begin without a cursor`
+          `${subject} belongs to a list with other filters or of another environment: pass it with the filters and to the environment of the page that returned it, or begin without a cursor`
         )
       )
 }

@@ -246,32 +246,41 @@ const make = (services: WaitServices): RunsService => {
               `The timeout of waitForRun must be a number of milliseconds, at least 0, got ${show(timeout)}`
             )
           ),
-    cancelRun: (runId, reason = "") =>
-      onRun(
-        runId,
-        store.write(
-          RunControl.cancelRun(environment, runId, reason === "" ? "Cancelled by a client" : reason)
-        )
+    cancelRun: (runId, reason) =>
+      Effect.flatMap(
+        validated(() => Limits.checkReason("cancelRun", reason)),
+        (text) =>
+          onRun(
+            runId,
+            store.write(
+              RunControl.cancelRun(environment, runId, text === "" ? "Cancelled by a client" : text)
+            )
+          )
       ),
     retryRun: (runId, fromStep) =>
       onRun(runId, store.write(RunControl.retryRun(environment, runId, fromStep)), fromStep),
     resumeRun: (runId, fromStep) =>
       onRun(runId, store.write(RunControl.resumeRun(environment, runId, fromStep)), fromStep),
-    pauseRun: (runId, reason = "") =>
-      onRun(runId, store.write(RunControl.pauseRun(environment, runId, reason))),
-    patchStep: (stepId, output, reason = "") =>
+    pauseRun: (runId, reason) =>
+      Effect.flatMap(
+        validated(() => Limits.checkReason("pauseRun", reason)),
+        (text) => onRun(runId, store.write(RunControl.pauseRun(environment, runId, text)))
+      ),
+    patchStep: (stepId, output, reason) =>
       Effect.flatMap(
         validated(() => {
           if (typeof stepId !== "string") {
             throw new ValidationError(`The step id must be a string, got ${show(stepId)}`)
           }
-          return Limits.checkSize(
+          const text = Limits.checkSize(
             `Output for step "${stepId}"`,
             encodeJson(output, `output for step "${stepId}"`) ?? "null",
             Limits.stepResultBytes
           )
+          return { text, checkedReason: Limits.checkReason("patchStep", reason) }
         }),
-        (text) => store.write(RunControl.patchStep(environment, stepId, text, reason))
+        ({ text, checkedReason }) =>
+          store.write(RunControl.patchStep(environment, stepId, text, checkedReason))
       )
   })
 

@@ -57,8 +57,9 @@ class Suspects {
 
   /** Notes that a worker holds this suspect. Returns when it will no longer keep other suspects away, in epoch milliseconds. */
   hold(run: number, workerId: string, losses: number, now: number): number {
-    this.#newlyHeld.set(run, { workerId, losses, since: this.#held.get(run)?.since ?? now })
-    return now + TRIAL_MS
+    const since = this.#held.get(run)?.since ?? now
+    this.#newlyHeld.set(run, { workerId, losses, since })
+    return since + TRIAL_MS
   }
 
   /**
@@ -66,7 +67,8 @@ class Suspects {
    * rollback of the transaction does no harm.
    */
   release(run: number): boolean {
-    return this.#newlyHeld.delete(run) || this.#held.delete(run)
+    const wasNew = this.#newlyHeld.delete(run)
+    return this.#held.delete(run) || wasNew
   }
 
   /** Whether the worker may hold one more suspect, with this many losses, beside those that it holds. */
@@ -109,7 +111,7 @@ class Suspects {
   }
 
   *#all(): Iterable<HeldSuspect> {
-    yield* this.#held.values()
+    for (const [run, suspect] of this.#held) if (!this.#newlyHeld.has(run)) yield suspect
     yield* this.#newlyHeld.values()
   }
 }

@@ -1,5 +1,6 @@
 /**
- * Adjusts the database when the clock was set: leases keep their length. If the clock was set back, waits keep their length too.
+ * Adjusts stored times after the clock of the machine was changed: leases keep their length. If the clock was set back, waits keep
+ * their length too.
  */
 import { all, statement, type Program, variant, write, acrossEnvironments } from "../Store/Program.ts"
 import { nextFire, parseSchedule } from "../../Schedule.ts"
@@ -19,9 +20,10 @@ const MOVE_DELIVERIES = statement("ClockMoves.moveDeliveries", "UPDATE deliverie
 })
 
 /**
- * Adjusts times when the clock was set by `ms` while the engine ran. Leases move with the clock in both directions. If the clock
- * was set back, the timeouts of waits, the delays between attempts, and sleeps for a duration move too. If the clock was set
- * forward, they come due by the new clock: the clock of a machine that was asleep also looks as if it was set forward.
+ * Adjusts times after the clock was changed by `ms` while the engine ran. Leases, and the due times of deliveries to consumer
+ * groups, move with the clock in both directions. If the clock was set back, the timeouts of waits, the delays between attempts,
+ * and sleeps for a duration move too. If the clock was set forward, they come due by the new clock, because it may be that the
+ * machine was asleep: then this time has really passed.
  */
 export function* moveWithClock(tx: Transaction, ms: number): Program<void> {
   const { damage } = tx
@@ -88,7 +90,7 @@ function* setBack(tx: Transaction, ms: number): Program<void> {
   yield* write(SET_BACK, now, ms, now, now)
   yield* write(SHORTEN_IDEMPOTENCY_KEYS, now + WINDOW_MS, now + WINDOW_MS)
   // if the clock was set back by a day at most, a schedule keeps its next time: it must not fire twice for the same time. After
-  // a larger change, the schedule would not fire for too long, so its next time is computed again
+  // a larger change, too much time would pass until the schedule fires again, so its next time is computed again
   if (ms <= 24 * 60 * 60 * 1000) return
   for (const row of yield* all(LIST_SCHEDULES)) {
     const next = nextFire(parseSchedule(String(row.cron), String(row.timezone)), now)

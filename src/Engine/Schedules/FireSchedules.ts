@@ -5,7 +5,7 @@
  * with an event trigger for the event's name. Of the fires that fell due while the engine was down, only the last one is made up
  * for.
  *
- * A schedule knows the last run that it started. With an `overlap` other than `"allow"`, a fire that falls due before that run
+ * Each trigger has a row in `schedules`, its schedule. The row names the last run that the trigger started. With an `overlap` other than `"allow"`, a fire that falls due before that run
  * has ended is skipped, or waits until the run has ended and then appends its event. A fire that falls due while the function is
  * paused is skipped.
  */
@@ -101,8 +101,9 @@ export function* environmentsOfSchedules(tx: Transaction, limit: number): Progra
 }
 
 /**
- * Fires schedules of one environment: first the waiting fires that no longer have to wait, then the due schedules. Of each kind,
- * only the first `limit` schedules of all environments are looked at. Returns how many schedules were fired.
+ * Fires schedules: first the waiting fires that no longer have to wait, then the due schedules. Of each kind, looks at the first
+ * `limit` schedules across all environments, and fires those of them that belong to `environment`. Returns how many these were. That
+ * includes due schedules whose fire was skipped or has to wait.
  */
 export function* fireSchedules(tx: Transaction, environment: number, limit: number): Program<number> {
   const now = tx.now()
@@ -126,7 +127,7 @@ export function* fireSchedules(tx: Transaction, environment: number, limit: numb
     limit,
     environment
   )
-  for (const row of dueSchedules) yield* isolateRow(tx, "schedule", Number(row.function), fallDue(tx, row))
+  for (const row of dueSchedules) yield* isolateRow(tx, "schedule", Number(row.function), fireDue(tx, row))
   return freed.length + dueSchedules.length
 }
 
@@ -143,7 +144,7 @@ function* update(row: Row, set: string, ...values: ReadonlyArray<string | number
   )
 }
 
-function* fallDue(tx: Transaction, row: Row): Program<void> {
+function* fireDue(tx: Transaction, row: Row): Program<void> {
   const now = tx.now()
   const schedule = parseSchedule(String(row.cron), String(row.timezone))
   const dueAt = Number(row.next_at)
@@ -175,7 +176,7 @@ function* holdBack(tx: Transaction, row: Row, scheduledAt: number): Program<void
 }
 
 /**
- * Makes the waiting fires of a schedule, oldest first. With an `overlap` other than `"allow"`, makes only the first fire: the
+ * Fires what waits in the queue of a schedule, oldest first. With an `overlap` other than `"allow"`, fires only the first one: the
  * next one has to wait for the run that the first one starts.
  */
 function* fireQueue(tx: Transaction, row: Row): Program<void> {

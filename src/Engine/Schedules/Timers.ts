@@ -21,17 +21,17 @@ export interface Timers {
   readonly start: () => void
 }
 
-/** How often to check whether the clock was set, in milliseconds. */
+/** How often to check whether the clock of the machine was changed, in milliseconds. */
 const WATCH_MS = 10_000
 
-/** The smallest change of the clock that counts as setting the clock, in milliseconds. */
+/** The smallest difference that counts as a change of the clock, in milliseconds. */
 const MIN_JUMP_MS = 1000
 
 /** Wall clock minus monotonic clock, in milliseconds. */
 const clockOffset = (clock: Clock.Clock): number =>
   clock.currentTimeMillisUnsafe() - Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
-/** Fires due work as soon as the layer is built. So listeners for the effects of that work must be added before. */
+/** Fires due work as soon as the layer is built. Whoever listens to the commits of that work must be added to the store before. */
 export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
   Effect.gen(function* () {
     const store = yield* Store
@@ -94,7 +94,7 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
         : Effect.andThen(
             outage.failed(error),
             Effect.sync(() => {
-              // another engine has taken over the database, and fires what is due
+              // with `STORE_LOCKED`, another engine has taken over the database and fires what is due: the timer stays off
               if (error.code !== "STORE_LOCKED") rearm(clock.currentTimeMillisUnsafe() + RETRY_MS)
             })
           )
@@ -107,7 +107,7 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
     }
 
     let offset = clockOffset(clock)
-    // a real timer: a timer of the Effect clock would not notice that this clock was set
+    // `setInterval`, and not a timer of `clock`: that timer would not notice that `clock` itself was changed
     const watch = setInterval(() => {
       const last = offset
       offset = clockOffset(clock)

@@ -5,9 +5,9 @@ import type { Gate, ListenOptions, Wants } from "./Store.ts"
 import type { Interest } from "./Transaction.ts"
 
 export class Listeners {
-  /** Reports that a listener threw. The commit stands all the same, and the callers that wait for the commit wake. */
+  /** Reports that a listener threw. The commit stands all the same, and the callers that wait for it are woken. */
   readonly #reportFailure: (what: string, error: unknown) => void
-  /** Which changes programs have to collect, because a listener of this engine or of another engine wants them. */
+  /** Which changes a transaction has to collect, because a listener of this engine or of another engine wants them. */
   interest: Interest = { runs: false, steps: false, states: false }
   readonly #commitListeners = new Set<{
     readonly listener: (changes: Changes) => void
@@ -93,7 +93,7 @@ export class Listeners {
 
   readonly setGate = (gate: Gate): void => void (this.#gate = gate)
 
-  /** Tells the listeners of a commit, in the order of the calls. While the gate is shut, commits wait until the gate opens. */
+  /** Tells the listeners about a commit. Commits are told in the order of these calls, and wait while the gate is shut. */
   committed(changes: Changes): void {
     if (this.#heldCommits !== undefined) return void this.#heldCommits.push(changes)
     if (this.#gate?.isShut() !== true) return this.#tell(changes)
@@ -147,7 +147,7 @@ export class Listeners {
     this.interest.states = states || this.#wantedElsewhere.states
   }
 
-  /** Calls a listener, and reports what it throws. `what` is what the listener was to do. */
+  /** Calls a listener, and reports what it throws. `what` completes "Could not ..." in the log line. */
   #callGuarded(what: string, run: () => void): void {
     try {
       run()

@@ -1,6 +1,6 @@
 /**
- * What a session has to deliver to its worker. Deliveries are numbered, encoded once in the format of the worker's port, and kept
- * until the worker confirms them, or until they are sent on a stream.
+ * What a session has to deliver to its worker. Deliveries are numbered, encoded once in the format of the worker's connection, and
+ * kept until the worker confirms them, or until they are sent on a stream.
  */
 import type { Delivery } from "../../Protocol/Http/Turns.ts"
 import { endsLease, type Job, type Notice, type WorkerHandlers } from "../../Protocol/Worker.ts"
@@ -23,7 +23,7 @@ interface QueuedDelivery {
 
 export class Deliveries {
   readonly #encode: (delivery: Delivery) => string
-  #waiting: Array<QueuedDelivery> = []
+  #unconfirmed: Array<QueuedDelivery> = []
   #seq = 0
   #onMore: () => void = () => undefined
   /**
@@ -37,7 +37,7 @@ export class Deliveries {
   /** Returns what the worker reports about running steps. */
   running: () => ReadonlyArray<RunningTurn> = () => []
 
-  /** The handlers that the engine calls. They add what the engine dispatches to the waiting deliveries. */
+  /** The handlers that the engine calls. They add what the engine dispatches to the unconfirmed deliveries. */
   readonly handlers: WorkerHandlers = {
     onJob: (job) => this.#add({ seq: ++this.#seq, job }, { jobId: job.jobId, runId: job.runId }),
     onNotice: (notice) => this.#addNotice(notice),
@@ -54,39 +54,39 @@ export class Deliveries {
   }
 
   get isEmpty(): boolean {
-    return this.#waiting.length === 0
+    return this.#unconfirmed.length === 0
   }
 
   /**
-   * The waiting jobs whose leases the worker was last known to have more than `ms` milliseconds ago. The worker may have lost
-   * these leases by now.
+   * The unconfirmed jobs for which more than `ms` milliseconds have passed since the worker was last known to have the lease. The
+   * worker may have lost these leases by now.
    */
   lateJobs(ms: number): ReadonlyArray<string> {
-    if (this.#waiting.length === 0) return []
+    if (this.#unconfirmed.length === 0) return []
     const leasedBefore = this.now() - ms
-    return this.#waiting.flatMap(({ job, leasedAt }) =>
+    return this.#unconfirmed.flatMap(({ job, leasedAt }) =>
       job === undefined || leasedAt >= leasedBefore ? [] : [job.jobId]
     )
   }
 
   /** Notes that the worker had the leases of these jobs at the time `at`. */
   noteLeased(jobIds: ReadonlyArray<string>, at: number): void {
-    for (const delivery of this.#waiting) {
+    for (const delivery of this.#unconfirmed) {
       if (delivery.job !== undefined && jobIds.includes(delivery.job.jobId)) delivery.leasedAt = at
     }
   }
 
   /** Removes the deliveries up to the number `upTo`, which the worker has confirmed. */
   confirm(upTo: number): void {
-    const next = this.#waiting.findIndex(({ seq }) => seq > upTo)
-    if (next !== 0) this.#waiting = next === -1 ? [] : this.#waiting.slice(next)
+    const next = this.#unconfirmed.findIndex(({ seq }) => seq > upTo)
+    if (next !== 0) this.#unconfirmed = next === -1 ? [] : this.#unconfirmed.slice(next)
   }
 
   /** The next deliveries, encoded. They are kept until the worker confirms them. */
   take(): ReadonlyArray<string> {
     const texts: Array<string> = []
     let characters = 0
-    for (const delivery of this.#waiting) {
+    for (const delivery of this.#unconfirmed) {
       characters += delivery.text.length
       if (texts.length === MAX_DELIVERIES || (texts.length > 0 && characters > MAX_CHARACTERS)) break
       delivery.sent = true
@@ -98,13 +98,13 @@ export class Deliveries {
   /** {@link take} for a stream. A stream loses nothing while it lasts, so the deliveries are not kept. */
   takeWithoutKeeping(): ReadonlyArray<string> {
     const texts = this.take()
-    this.#waiting = texts.length === this.#waiting.length ? [] : this.#waiting.slice(texts.length)
+    this.#unconfirmed = texts.length === this.#unconfirmed.length ? [] : this.#unconfirmed.slice(texts.length)
     return texts
   }
 
   /** The jobs that {@link take} has not returned yet. */
   unsent(): ReadonlyArray<Pick<Job, "jobId" | "runId">> {
-    return this.#waiting.flatMap(({ job, sent }) => (job === undefined || sent ? [] : [job]))
+    return this.#unconfirmed.flatMap(({ job, sent }) => (job === undefined || sent ? [] : [job]))
   }
 
   #addNotice(notice: Notice): void {
@@ -114,7 +114,7 @@ export class Deliveries {
   }
 
   #add(delivery: Delivery, job: QueuedDelivery["job"]): void {
-    this.#waiting.push({
+    this.#unconfirmed.push({
       seq: delivery.seq,
       text: this.#encode(delivery),
       job,

@@ -458,7 +458,8 @@ export class RemoteWorkers {
       return Effect.andThen(
         hasDied
           ? Effect.logWarning(
-              `Worker ${worker.workerId} is gone: its runs continue as soon as a worker has their functions`
+              `Worker ${worker.workerId} counts as dead, because its process has ended or nothing was heard of it for too long: ` +
+                "its runs continue on any worker that has their functions"
             )
           : Effect.void,
         worker.end(hasDied)

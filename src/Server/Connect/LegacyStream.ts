@@ -154,10 +154,11 @@ export class LegacyStream {
 
   /** Requests as many jobs from the engine as the worker has room for. */
   #requestJobs(): void {
-    const change = this.#maxJobs - this.#heldJobs.size - this.#requested
-    if (change === 0 || this.#session === undefined) return
-    this.#requested += change
-    this.#session.makeRoom(change)
+    // negative when the worker now takes fewer jobs: then requests are withdrawn
+    const newRoom = this.#maxJobs - this.#heldJobs.size - this.#requested
+    if (newRoom === 0 || this.#session === undefined) return
+    this.#requested += newRoom
+    this.#session.makeRoom(newRoom)
   }
 
   #deliver(job: Job): void {
@@ -464,8 +465,8 @@ const isoOf = (epochMs: unknown): string | undefined => {
 }
 
 /**
- * The `match` of a wait. A path alone compares the awaited event with the event of the run; with a value, the awaited
- * event is compared with the value.
+ * The `match` of a wait. With a path alone, the awaited event must have the same value at this path as the event of the
+ * run. With a path and a value, the awaited event must have this value at the path.
  */
 const matchOf = ({ matchExpression, matchValue }: Data): string | undefined => {
   if (typeof matchExpression !== "string" || matchExpression === "") return undefined

@@ -156,7 +156,7 @@ export const readPageQuery = (query: URLSearchParams, maxItems: number): PageQue
   }
   if (!/^\d{1,9}$/.test(limit) || Number(limit) < 1) {
     throw new ValidationError(
-      `The limit must be an integer, at least 1, got ${JSON.stringify(limit.slice(0, 64))}`
+      `The limit must be an integer from 1 to 999999999, got ${JSON.stringify(limit.slice(0, 64))}`
     )
   }
   if (after.length > Limits.keyLength) {
