@@ -10,9 +10,9 @@ import fs from "node:fs"
 import path from "node:path"
 import { Scratch } from "./Scratch.ts"
 
-const given = process.argv[2]
-if (given === undefined) throw new Error("usage: node .ci/apps.ts <tarball>")
-const tarball = path.resolve(given)
+const tarballArgument = process.argv[2]
+if (tarballArgument === undefined) throw new Error("usage: node .ci/apps.ts <tarball>")
+const tarball = path.resolve(tarballArgument)
 const repository = path.join(import.meta.dirname, "..")
 const { devDependencies, peerDependencies } = JSON.parse(
   fs.readFileSync(path.join(repository, "package.json"), "utf8")
@@ -21,7 +21,7 @@ const { devDependencies, peerDependencies } = JSON.parse(
 const pinned = (name: string): string => `${name}@${devDependencies[name]}`
 
 const begun = performance.now()
-const done = (what: string): void =>
+const reportDone = (what: string): void =>
   console.log(`${what} (${((performance.now() - begun) / 1000).toFixed(0)} s)`)
 
 /** Starts the engine that the apps use. */
@@ -58,7 +58,7 @@ for (const command of commands.filter((line) => line !== "")) {
   if (command === "node main.ts") assert.match(printed, /completed \{ orderId: 'o-1', receipt: 'r-o-1' \}/)
 }
 assert(commands.includes("node main.ts"), "README.md runs its first program")
-done("README.md: the first program")
+reportDone("README.md: the first program")
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Next.js
@@ -102,7 +102,7 @@ const ironflow = (...args: ReadonlyArray<string>): string =>
 ironflow("functions", "register", `${app.match[1]}/api/ironflow`)
 assert.match(ironflow("emit", "guest.arrived", '{"name":"next"}', "--wait", "--json"), /hello next/)
 await app.stop()
-done("Next.js: built, started, ran a function")
+reportDone("Next.js: built, started, ran a function")
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Bundlers and other runtimes
@@ -169,14 +169,14 @@ const problems: ReadonlyArray<string> = JSON.parse(
 )
 assert.deepEqual(problems, [], "bundlers report no problems with the package")
 
-const works = (program: string, args: ReadonlyArray<string>): void => {
+const checkProgram = (program: string, args: ReadonlyArray<string>): void => {
   for (const transport of ["polling", "streaming"]) {
     assert.equal(bundlers.run(program, [...args, url, transport]), "received guest.arrived\n")
   }
 }
 for (const [bundler, bundle] of Object.entries(bundles)) {
-  works(process.execPath, [bundle])
-  done(`${bundler}: a bundled worker and client`)
+  checkProgram(process.execPath, [bundle])
+  reportDone(`${bundler}: a bundled worker and client`)
 }
 
 // ConnectRPC, and the README's first program, on other runtimes too
@@ -192,8 +192,8 @@ for (const [runtime, args] of [
   [bundlers.bin("@oven/bun-linux-x64/bin/bun"), []],
   [bundlers.bin(".bin/deno"), ["run", "-A"]]
 ] as const) {
-  works(runtime, [...args, "main.mjs"])
+  checkProgram(runtime, [...args, "main.mjs"])
   assert.match(bundlers.run(runtime, [...args, "first.ts"]), /completed/)
-  done(`${path.basename(runtime)}: a worker and a client, and an engine in the process`)
+  reportDone(`${path.basename(runtime)}: a worker and a client, and an engine in the process`)
 }
 assert.equal(await server.stop(), 0)

@@ -68,11 +68,15 @@ const lostCalls = (): ReadonlyArray<string> => {
 
 /** The CPU time of a process that runs `source`, in milliseconds. Clock time would depend on the other work of the machine. */
 const startMs = (source: string): number => {
-  const counted = `${source}\nconst { user, system } = process.cpuUsage(); console.log((user + system) / 1000)`
-  const { status, stderr, stdout } = spawnSync(process.execPath, ["--input-type=module", "-e", counted], {
-    cwd: project,
-    encoding: "utf8"
-  })
+  const measuredSource = `${source}\nconst { user, system } = process.cpuUsage(); console.log((user + system) / 1000)`
+  const { status, stderr, stdout } = spawnSync(
+    process.execPath,
+    ["--input-type=module", "-e", measuredSource],
+    {
+      cwd: project,
+      encoding: "utf8"
+    }
+  )
   assert.equal(status, 0, `${source}\n${stderr}`)
   return Number(stdout.trim().split("\n").at(-1))
 }
@@ -84,7 +88,7 @@ const median = (times: ReadonlyArray<number>): number =>
 const importMs = (): ReadonlyMap<string, number> => {
   const sources = ["", ...entries.map((entry) => `await import("${entry}")`)]
   const times = sources.map((): Array<number> => [])
-  // Round by round, so that a busy minute of the machine affects all entry points.
+  // every entry point starts once in each round, so that a busy minute of the machine affects all of them
   for (let round = 0; round < rounds; round++) {
     for (const [i, source] of sources.entries()) times[i]?.push(startMs(source))
   }
@@ -120,14 +124,14 @@ const bundled = async (
 const withoutInside: Plugin = {
   name: "without-inside",
   setup: (it) =>
-    it.onResolve({ filter: /^\.\// }, ({ path: asked, resolveDir }) => {
-      const map = path.join(resolveDir, `${asked}.map`)
+    it.onResolve({ filter: /^\.\// }, ({ path: requestedPath, resolveDir }) => {
+      const map = path.join(resolveDir, `${requestedPath}.map`)
       if (!fs.existsSync(map)) return undefined
       const { sources } = JSON.parse(fs.readFileSync(map, "utf8")) as {
         readonly sources: ReadonlyArray<string>
       }
       const isInside = sources.length > 0 && sources.every((source) => source.includes("node_modules/"))
-      return isInside ? { path: asked, external: true } : undefined
+      return isInside ? { path: requestedPath, external: true } : undefined
     })
 }
 
@@ -326,11 +330,11 @@ const peers = Object.keys(peerDependencies ?? {})
 const packages = [...Object.keys(dependencies), ...peers]
 
 for (const [entry, addedMs] of importMs()) {
-  const own = await bundled(`export * from "${entry}"`, packages)
+  const ownCode = await bundled(`export * from "${entry}"`, packages)
   const all = await bundled(`export * from "${entry}"`, peers)
   console.log(
     `${entry.padEnd(24)} import +${addedMs.toFixed(0)} ms; ` +
-      `bundled ${kilobytes(own.minified)} of ours, gzip ${kilobytes(own.gzipped)}; ` +
+      `bundled ${kilobytes(ownCode.minified)} of ours, gzip ${kilobytes(ownCode.gzipped)}; ` +
       `with dependencies ${kilobytes(all.minified)}, gzip ${kilobytes(all.gzipped)}`
   )
   const budget = budgets[entry.replace(name, ".")]

@@ -57,10 +57,10 @@ const call = ({
   })
 
 /** The engine's processor time for one call, in milliseconds. */
-const costOf = async (asked: RecordedCall): Promise<number> => {
-  for (let i = 0; i < CALLS / 8; i++) await call(asked)
+const costOf = async (recordedCall: RecordedCall): Promise<number> => {
+  for (let i = 0; i < CALLS / 8; i++) await call(recordedCall)
   const before = cpuMs()
-  for (let i = 0; i < CALLS; i++) await call(asked)
+  for (let i = 0; i < CALLS; i++) await call(recordedCall)
   return (cpuMs() - before) / CALLS
 }
 
@@ -168,15 +168,15 @@ try {
     let total = 0
     for (const [what, all] of calls) {
       const perTab = all.length / seconds
-      const asked = all.at(-1)!
-      const [status, bytes] = await call(asked)
-      const { "cache-control": shared, ...headers } = asked.headers
-      const each = await costOf({ ...asked, headers })
-      const again = shared === undefined ? each : await costOf(asked)
-      const many = perTab * tabs
+      const recordedCall = all.at(-1)!
+      const [status, bytes] = await call(recordedCall)
+      const { "cache-control": shared, ...headers } = recordedCall.headers
+      const freshCost = await costOf({ ...recordedCall, headers })
+      const repeatCost = shared === undefined ? freshCost : await costOf(recordedCall)
+      const callsPerSecond = perTab * tabs
       // the engine computes a shared answer at most once a second
-      const anew = shared === undefined ? many : Math.min(many, 1)
-      const percent = (anew * each + (many - anew) * again) / 10
+      const freshPerSecond = shared === undefined ? callsPerSecond : Math.min(callsPerSecond, 1)
+      const percent = (freshPerSecond * freshCost + (callsPerSecond - freshPerSecond) * repeatCost) / 10
       total += percent
       rows.push({
         page: place,
@@ -184,8 +184,8 @@ try {
         status,
         bytes,
         "a second": perTab,
-        "ms each": each.toFixed(2),
-        "ms shared": again.toFixed(2),
+        "ms each": freshCost.toFixed(2),
+        "ms shared": repeatCost.toFixed(2),
         [`% with ${tabs}`]: percent.toFixed(2)
       })
     }

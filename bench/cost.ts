@@ -72,7 +72,7 @@ const readCounters = async () => {
   return { ...traffic, wal: Number(wal?.bytes), engine: (user + system) / 1000, server: serverCpuMs() }
 }
 
-const of = (text: string, count: number): string => `${text} ${Number(count.toPrecision(3))}`
+const rounded = (text: string, count: number): string => `${text} ${Number(count.toPrecision(3))}`
 
 /** Calls `one` `count` times, `together` at a time, and prints the cost of one call. */
 const measure = async (what: string, count: number, together: number, one: () => Promise<unknown>) => {
@@ -90,30 +90,30 @@ const measure = async (what: string, count: number, together: number, one: () =>
   await Promise.all(Array.from({ length: together }, loop))
   const seconds = (performance.now() - began) / 1000
   const after = await readCounters()
-  const each = (field: keyof typeof before): number => (after[field] - before[field]) / count
+  const perCall = (field: keyof typeof before): number => (after[field] - before[field]) / count
   times.sort((a, b) => a - b)
   const figures = [
-    of("p50 ms", times[count >> 1]!),
-    of("p95 ms", times[Math.floor(count * 0.95)]!),
-    of("a second", count / seconds),
-    of("statements", each("statements")),
-    of("round trips", each("roundTrips")),
-    of("commits", each("commits")),
-    of("log bytes", each("wal")),
-    of("CPU ms: engine", each("engine")),
-    of("Postgres", each("server"))
+    rounded("p50 ms", times[count >> 1]!),
+    rounded("p95 ms", times[Math.floor(count * 0.95)]!),
+    rounded("a second", count / seconds),
+    rounded("statements", perCall("statements")),
+    rounded("round trips", perCall("roundTrips")),
+    rounded("commits", perCall("commits")),
+    rounded("log bytes", perCall("wal")),
+    rounded("CPU ms: engine", perCall("engine")),
+    rounded("Postgres", perCall("server"))
   ]
   console.log(`${what.padEnd(32)} ${figures.join(", ")}`)
 }
 
 const proxy = networkMs > 0 ? await startProxy(server.url, { delayMs: networkMs }) : undefined
 if (proxy !== undefined) {
-  const through = new Client({ connectionString: proxy.url })
-  await through.connect()
+  const delayedClient = new Client({ connectionString: proxy.url })
+  await delayedClient.connect()
   const began = performance.now()
-  for (let i = 0; i < 100; i++) await through.query("SELECT 1")
+  for (let i = 0; i < 100; i++) await delayedClient.query("SELECT 1")
   console.log(`a round trip takes ${((performance.now() - began) / 100).toFixed(2)} ms`)
-  await through.end()
+  await delayedClient.end()
 }
 const open = (): Promise<IronflowEngine> =>
   startEngine({

@@ -15,9 +15,9 @@ import { startEngine } from "@ironflow/node/engine"
 import { makeRuns, START } from "./million.ts"
 
 const count = Number(process.argv[2] ?? 1_000_000)
-const given = process.argv[3]
-const folder = given === undefined ? mkdtempSync(join(tmpdir(), "ironflow-finding-")) : undefined
-const filename = given ?? join(folder!, "ironflow.db")
+const fileArgument = process.argv[3]
+const folder = fileArgument === undefined ? mkdtempSync(join(tmpdir(), "ironflow-finding-")) : undefined
+const filename = fileArgument ?? join(folder!, "ironflow.db")
 const open = () => startEngine({ filename, logger: false, keepRuns: "forever" })
 
 if (!existsSync(filename)) {

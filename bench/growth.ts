@@ -43,7 +43,7 @@ const withEngine = async (
   }
 }
 
-const finished = async ({ client }: IronflowEngine, event: string, data: unknown): Promise<void> => {
+const emitAndWait = async ({ client }: IronflowEngine, event: string, data: unknown): Promise<void> => {
   const { runIds } = await client.emit(event, data)
   for (const run of runIds) {
     const { status } = await client.waitForRun(run)
@@ -74,7 +74,7 @@ const timesOf = async (
   return { p50: median(times), worst: Math.max(...times) }
 }
 
-const stored = async (): Promise<void> => {
+const measureHistory = async (): Promise<void> => {
   const one = createFunction({ id: "one", triggers: [{ event: "bench.one" }] }, ({ step }) =>
     step.run("step", async () => ({ ok: true }))
   )
@@ -82,14 +82,14 @@ const stored = async (): Promise<void> => {
     const { client } = engine
     const calls: { readonly [name: string]: (i: number) => Promise<unknown> } = {
       emit: (i) => client.emit("bench.none", { i }),
-      "run of one step": (i) => finished(engine, "bench.one", { i }),
+      "run of one step": (i) => emitAndWait(engine, "bench.one", { i }),
       "list of runs": () => client.listRuns({ limit: 50 }),
       "list of runs that failed": () => client.listRuns({ limit: 50, status: "failed" })
     }
     const first = new Map<string, number>()
     let runs = 0
     for (const wanted of options.runs.split(",").map(Number)) {
-      await inFlight(256, wanted - runs, (i) => finished(engine, "bench.one", { i }))
+      await inFlight(256, wanted - runs, (i) => emitAndWait(engine, "bench.one", { i }))
       runs = Math.max(runs, wanted)
       for (const [name, call] of Object.entries(calls)) {
         await timesOf(100, call)
@@ -113,7 +113,7 @@ const stored = async (): Promise<void> => {
   })
 }
 
-const contended = async (): Promise<void> => {
+const measureKeys = async (): Promise<void> => {
   const count = 4000
   const functionsWith = (keys: boolean) =>
     Array.from({ length: 50 }, (_, n) =>
@@ -129,7 +129,7 @@ const contended = async (): Promise<void> => {
   let first: number | undefined
   for (const keys of [false, true]) {
     await withEngine(functionsWith(keys), async (engine) => {
-      const run = (i: number) => finished(engine, `bench.f${i % 50}`, { customer: `c${i % 7}` })
+      const run = (i: number) => emitAndWait(engine, `bench.f${i % 50}`, { customer: `c${i % 7}` })
       await inFlight(256, count / 4, run)
       const began = performance.now()
       await inFlight(256, count, run)
@@ -146,7 +146,7 @@ const contended = async (): Promise<void> => {
   }
 }
 
-const long = async (): Promise<void> => {
+const measureLongRuns = async (): Promise<void> => {
   const marks: Array<number> = []
   const steps = createFunction({ id: "steps", triggers: [{ event: "bench.steps" }] }, async ({ step }) => {
     for (let i = 0; i < 5000; i++) await step.run(`step-${i}`, async () => void marks.push(performance.now()))
@@ -159,9 +159,9 @@ const long = async (): Promise<void> => {
   })
   await withEngine([steps, sleeps], async (engine) => {
     for (const kind of ["steps", "sleeps"]) {
-      await finished(engine, `bench.${kind}`, {})
+      await emitAndWait(engine, `bench.${kind}`, {})
       marks.length = 0
-      await finished(engine, `bench.${kind}`, {})
+      await emitAndWait(engine, `bench.${kind}`, {})
       const tenth = Math.floor(marks.length / 10)
       const perPiece = (from: number) => (marks[from + tenth - 1]! - marks[from]!) / (tenth - 1)
       const [early, late] = [perPiece(0), perPiece(marks.length - tenth)]
@@ -177,7 +177,11 @@ const long = async (): Promise<void> => {
   })
 }
 
-const workloads: { readonly [name: string]: () => Promise<void> } = { W7: stored, W8: contended, W9: long }
+const workloads: { readonly [name: string]: () => Promise<void> } = {
+  W7: measureHistory,
+  W8: measureKeys,
+  W9: measureLongRuns
+}
 for (const name of options.only.split(",")) {
   const run = workloads[name]
   if (run === undefined)

@@ -138,20 +138,20 @@ const measureIronflow = async (): Promise<Record<string, number>> => {
 }
 
 const limits: Array<Record<string, number>> = []
-const ours: Array<Record<string, number>> = []
+const ironflow: Array<Record<string, number>> = []
 try {
   for (let i = 0; i < ROUNDS; i++) {
     limits.push(await measureLimit())
-    ours.push(await measureIronflow())
+    ironflow.push(await measureIronflow())
   }
 } finally {
   fs.rmSync(folder, { recursive: true, force: true })
 }
 
 for (const metric of ["put", "get", "update", "contended"]) {
-  const of = (results: ReadonlyArray<Record<string, number>>) =>
+  const medianOf = (results: ReadonlyArray<Record<string, number>>) =>
     Math.round(median(results.map((result) => result[metric] ?? Number.NaN)))
-  const [figure, limit] = [of(ours), of(limits)]
+  const [figure, limit] = [medianOf(ironflow), medianOf(limits)]
   const ratio = Number((figure / limit).toPrecision(3))
   console.log(
     process.argv.includes("--json")

@@ -150,9 +150,9 @@ const measureUse = async (mode: Mode, subject: Subject, workloads: ReadonlyArray
 const uncounted = { statements: NaN, roundTrips: NaN, commits: NaN, bytes: NaN, requests: NaN, cpuMs: NaN }
 
 /**
- * What one 3-step run costs an engine: the difference of a measurement with and without these runs. Other runs come first in
- * both measurements, so that modules that are loaded with the first call do not count: our sources are TypeScript, those of the
- * limit are not.
+ * What one 3-step run costs an engine: the difference between a measurement with such runs and one without them. Other
+ * runs come first in both measurements, so that the loading of modules with the first call does not count: it takes
+ * longer for our sources, which are TypeScript, than for those of the limit.
  */
 const usePerRun = async (mode: Mode, subject: Subject): Promise<EngineUse & { readonly cpuMs: number }> => {
   const { use: empty } = await measureUse(mode, subject, ["W1"])
@@ -193,8 +193,9 @@ const compare = async (
   const figures = metrics
     .filter((metric) => workloads.includes(metric.workload))
     .map((metric) => {
-      const of = (subject: Subject) => median(results[subject].map((result) => readFigure(metric, result)))
-      return makeFigure(metric.workload, metric.metric, of("ironflow"), of("limit"))
+      const medianOf = (subject: Subject) =>
+        median(results[subject].map((result) => readFigure(metric, result)))
+      return makeFigure(metric.workload, metric.metric, medianOf("ironflow"), medianOf("limit"))
     })
 
   if (workloads.includes("W3_64") && modes[mode].use.length > 0) {
@@ -247,18 +248,20 @@ const { values: options } = parseArgs({
 })
 
 const known = [...new Set(metrics.map((metric) => metric.workload))]
-const asked = (options.quick ? "W1,W3_64" : options.only).split(",").map((name) => name.trim().toUpperCase())
+const requestedWorkloads = (options.quick ? "W1,W3_64" : options.only)
+  .split(",")
+  .map((name) => name.trim().toUpperCase())
 const workloads = known.filter((workload) =>
-  asked.some((name) => workload === name || workload.startsWith(`${name}_`))
+  requestedWorkloads.some((name) => workload === name || workload.startsWith(`${name}_`))
 )
 const rounds = options.quick ? 1 : Number(options.rounds)
 if (options.runs !== undefined) process.env.N3 = options.runs
-const askedModes = (options.mode ?? (options.quick ? "embedded" : "embedded,server")).split(",")
-const chosen = askedModes.map((name) => name.trim()).filter(isMode)
+const requestedModes = (options.mode ?? (options.quick ? "embedded" : "embedded,server")).split(",")
+const chosen = requestedModes.map((name) => name.trim()).filter(isMode)
 
 const isAcceptable =
   workloads.length > 0 &&
-  chosen.length === askedModes.length &&
+  chosen.length === requestedModes.length &&
   Number.isInteger(rounds) &&
   rounds >= 1 &&
   /^[1-9]\d*$/.test(options.runs ?? "1")

@@ -77,11 +77,11 @@ async function compare(): Promise<void> {
   const nodes: Array<{ readonly child: ChildProcess; readonly send: (request: NodeRequest) => void }> = []
   const open = new Map<number, (answer: Answer) => void>()
   let last = 0
-  const ask = (node: number, asked: Omit<NodeRequest, "id">): Promise<unknown> =>
+  const ask = (node: number, request: Omit<NodeRequest, "id">): Promise<unknown> =>
     new Promise((resolve, reject) => {
       const id = ++last
       open.set(id, ({ error, value }) => (error === undefined ? resolve(value) : reject(new Error(error))))
-      nodes[node]!.send({ ...asked, id })
+      nodes[node]!.send({ ...request, id })
     })
   const startNode = (): Promise<void> =>
     new Promise((resolve, reject) => {

@@ -115,27 +115,27 @@ const catchUp = async (batchSize: number) => {
 
 const raw = limit()
 for (const batchSize of [100, 1000]) {
-  const ours = await catchUp(batchSize)
-  if (JSON.stringify(ours.state) !== JSON.stringify(raw.state)) throw new Error("the two folds differ")
+  const ironflow = await catchUp(batchSize)
+  if (JSON.stringify(ironflow.state) !== JSON.stringify(raw.state)) throw new Error("the two folds differ")
   console.log(
     JSON.stringify({
       workload: "projection catch-up",
       events,
       batchSize,
-      value: Math.round(ours.perSecond),
+      value: Math.round(ironflow.perSecond),
       limit: Math.round(raw.perSecond),
-      ratio: Number((ours.perSecond / raw.perSecond).toFixed(3)),
+      ratio: Number((ironflow.perSecond / raw.perSecond).toFixed(3)),
       cpuUs: {
-        value: Number(ours.cpuUs.toFixed(2)),
+        value: Number(ironflow.cpuUs.toFixed(2)),
         limit: Number(raw.cpuUs.toFixed(2)),
-        ratio: Number((raw.cpuUs / ours.cpuUs).toFixed(3))
+        ratio: Number((raw.cpuUs / ironflow.cpuUs).toFixed(3))
       },
       writerMs: {
         quiet: Number(median(quiet).toFixed(2)),
-        busy: Number(ours.busyMs.toFixed(2)),
-        worst: Number(ours.worstMs.toFixed(1))
+        busy: Number(ironflow.busyMs.toFixed(2)),
+        worst: Number(ironflow.worstMs.toFixed(1))
       },
-      grownMiB: ours.grownMiB
+      grownMiB: ironflow.grownMiB
     })
   )
 }

@@ -142,10 +142,10 @@ const compare = async (rounds: number, asJson: boolean): Promise<void> => {
     for (const name of turns) results[name].push(await measureInProcess(name))
   }
   for (const [metric, label] of Object.entries(labels)) {
-    // the keys of `labels` are those of the figures
-    const of = (name: "limit" | "ironflow") =>
+    // sound, because `labels` has the same keys as the figures
+    const medianOf = (name: "limit" | "ironflow") =>
       median(results[name].map((figures) => figures[metric as keyof Figures]))
-    const [value, limit] = [of("ironflow"), of("limit")]
+    const [value, limit] = [medianOf("ironflow"), medianOf("limit")]
     if (asJson) {
       const figure = {
         workload: "streams",

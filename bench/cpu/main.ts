@@ -1,6 +1,6 @@
 /**
- * `npm run bench -- --cpu`: the CPU time, the garbage and the clock time of a run, for these sources, or for these and others in
- * turns. CPU time can be compared even if other processes make clock time meaningless.
+ * `npm run bench -- --cpu`: the CPU time, the garbage and the clock time of a run, with these sources, or with these
+ * and those of another folder in turns. CPU time can be compared even if other processes make clock time meaningless.
  */
 import { spawn } from "node:child_process"
 import path from "node:path"
@@ -96,11 +96,11 @@ export const compareCpu = async (options: CpuOptions): Promise<void> => {
       }
       console.log(`${mode}, ${workload}, medians of ${options.rounds}`)
       for (const name of rounds[0]?.[0]?.keys() ?? []) {
-        const of = (tree: number) => rounds.map((round) => round[tree]?.get(name) ?? NaN)
-        const cells = [name.padEnd(32), median(of(0)).toFixed(3).padStart(10)]
+        const figuresOfTree = (tree: number) => rounds.map((round) => round[tree]?.get(name) ?? NaN)
+        const cells = [name.padEnd(32), median(figuresOfTree(0)).toFixed(3).padStart(10)]
         if (trees.length > 1) {
           const ratios = rounds.map((round) => (round[0]?.get(name) ?? NaN) / (round[1]?.get(name) ?? NaN))
-          cells.push(median(of(1)).toFixed(3).padStart(10), `${median(ratios).toFixed(3)} x`)
+          cells.push(median(figuresOfTree(1)).toFixed(3).padStart(10), `${median(ratios).toFixed(3)} x`)
         }
         console.log(cells.join("  "))
       }

@@ -49,7 +49,7 @@ export const begin = async (profile: Profiled): Promise<void> => {
 
 export const end = async (): Promise<Cost> => {
   const { system, user } = process.cpuUsage(began)
-  const cost = { cpuMs: (system + user) / 1000, ...ofCollections(gc.stop()) }
+  const cost = { cpuMs: (system + user) / 1000, ...collectionFigures(gc.stop()) }
   if (profiled === "time") {
     return { ...cost, shares: sharesOfTime((await session.post("Profiler.stop")).profile) }
   }
@@ -62,7 +62,7 @@ export const end = async (): Promise<Cost> => {
 type HeapStatistics = GCProfilerResult["statistics"][number]["afterGC"]
 
 /** The allocated bytes are the growth of the heap from the end of one collection to the beginning of the next. */
-const ofCollections = ({
+const collectionFigures = ({
   statistics
 }: GCProfilerResult): Pick<Cost, "gcMs" | "allocatedBytes" | "promotedBytes"> => {
   let allocatedBytes = 0

@@ -37,14 +37,14 @@ interface Subject {
   readonly close: () => Promise<void>
 }
 
-const embedded = async (): Promise<Subject> => {
+const startEmbedded = async (): Promise<Subject> => {
   const { startEngine } = await load("src/engine.ts")
   const { functions } = await load("bench/functions.ts")
   const engine = await startEngine({ filename, functions, maxConcurrentJobs: 512, logger: false })
   return { client: engine.client, processes: [], close: () => engine.close() }
 }
 
-const served = async (transport: string): Promise<Subject> => {
+const startServed = async (transport: string): Promise<Subject> => {
   const processes: Array<{ readonly name: string; readonly child: ChildProcess }> = []
   const start = (name: string, env: Record<string, string>): Promise<string> => {
     const probe = path.join(import.meta.dirname, "probe.ts")
@@ -83,7 +83,7 @@ const ask = async (child: ChildProcess, message: "end" | { readonly begin: Profi
 }
 
 const { client, close, processes } =
-  MODE === "embedded" ? await embedded() : await served(MODE === "server" ? "polling" : MODE)
+  MODE === "embedded" ? await startEmbedded() : await startServed(MODE === "server" ? "polling" : MODE)
 const work = (n: number) =>
   pool(n, inFlight, async () => resultOfRun(client, await startRun(client, kind, input())))
 
@@ -93,8 +93,8 @@ const profiled = PROFILE === "time" || PROFILE === "allocations" ? PROFILE : "no
 for (const { child } of processes) await ask(child, { begin: profiled })
 await begin(profiled)
 await work(runs)
-const own = await end()
-const costs: Record<string, Cost> = { [processes.length === 0 ? "all" : "client"]: own }
+const ownCost = await end()
+const costs: Record<string, Cost> = { [processes.length === 0 ? "all" : "client"]: ownCost }
 for (const { child, name } of processes) costs[name] = await ask(child, "end")
 const ms = performance.now() - beganAt
 await close()

@@ -103,19 +103,19 @@ const p99 = async (url: string, hello: string | undefined, send: (at: number) =>
 }
 
 const text = "x".repeat(100)
-const oursUrl = `${engine.url?.replace("http", "ws")}/ws`
-const late = { bare: [] as Array<number>, ours: [] as Array<number> }
+const engineUrl = `${engine.url?.replace("http", "ws")}/ws`
+const delays = { bare: [] as Array<number>, ours: [] as Array<number> }
 for (let round = 0; round < 3; round++) {
-  late.bare.push(
+  delays.bare.push(
     await p99(bareUrl, undefined, (at) => {
       const frame = Buffer.from(JSON.stringify({ type: "event", topic: "news", data: { text, at } }))
       for (const socket of bare.clients) socket.send(frame, { binary: false })
     })
   )
-  late.ours.push(await p99(oursUrl, hello, (at) => void engine.client.publish("news", { text, at })))
+  delays.ours.push(await p99(engineUrl, hello, (at) => void engine.client.publish("news", { text, at })))
 }
 console.log(
-  `100 subscribers, 50 messages a second: p99 ${median(late.ours).toFixed(1)} ms after publish was called, bare ws ${median(late.bare).toFixed(1)} ms`
+  `100 subscribers, 50 messages a second: p99 ${median(delays.ours).toFixed(1)} ms after publish was called, bare ws ${median(delays.bare).toFixed(1)} ms`
 )
 bare.close()
 await engine.close()
@@ -166,17 +166,17 @@ try {
   )
   for (const socket of idle) socket.terminate()
 
-  // this many events first fill the buffers for a subscriber that does not read: after that it costs nothing more
+  // so many events fill the buffers of a subscriber that does not read; further events cost no more because of it
   const fill = 3000
-  const counted = 1000
+  const eventCount = 1000
   const samples = { alone: [] as Array<number>, beside: [] as Array<number> }
   const ratios = { rate: [] as Array<number>, cpu: [] as Array<number> }
   const grown = { rss: 0, heap: 0 }
   const measure = async () => {
     const start = await use()
-    const rate = await emit(counted)
+    const rate = await emit(eventCount)
     const end = await use()
-    return { rate, cpu: (end.cpuMs - start.cpuMs) / counted, end }
+    return { rate, cpu: (end.cpuMs - start.cpuMs) / eventCount, end }
   }
   // the log and the process grow with each emit, so the same number is emitted with and without such a subscriber
   const measureAlone = async () => {
@@ -191,7 +191,7 @@ try {
     unread.terminate()
     return beside
   }
-  const least = await use()
+  const initialUse = await use()
   for (let round = 0; round < 4; round++) {
     const first = round % 2 === 0 ? undefined : await measureBeside()
     const alone = await measureAlone()
@@ -200,8 +200,8 @@ try {
     samples.beside.push(beside.rate)
     ratios.rate.push(beside.rate / alone.rate)
     ratios.cpu.push(beside.cpu / alone.cpu)
-    grown.rss = Math.max(grown.rss, beside.end.rss - least.rss)
-    grown.heap = Math.max(grown.heap, beside.end.heap - least.heap)
+    grown.rss = Math.max(grown.rss, beside.end.rss - initialUse.rss)
+    grown.heap = Math.max(grown.heap, beside.end.heap - initialUse.heap)
   }
   console.log(
     `emit of 4 kB: ${Math.round(median(samples.alone))}/s, beside a subscriber that never reads ${Math.round(median(samples.beside))}/s: ratio ${median(ratios.rate).toFixed(2)}, CPU time ${median(ratios.cpu).toFixed(2)}; RSS grew by ${megabytes(grown.rss)}, heap by ${megabytes(grown.heap)}`

@@ -42,10 +42,10 @@ describe("an engine in the process", () => {
       assert.strictEqual(info.bytes, statSync(at("backup.db")).size)
       assert.instanceOf(await failureOf(engine.backup(at("backup.db"))), ValidationError)
       assert.instanceOf(await failureOf(engine.backup("")), ValidationError)
-      const onto = await failureOf(
+      const refusal = await failureOf(
         restoreBackup({ backup: at("backup.db"), filename: database.filename, replace: true })
       )
-      assert.strictEqual(onto.code, "STORE_LOCKED")
+      assert.strictEqual(refusal.code, "STORE_LOCKED")
     }
 
     await restoreBackup({ backup: at("backup.db"), filename: at("elsewhere.db") })

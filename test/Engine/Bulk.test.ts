@@ -280,9 +280,9 @@ for (const [via, clientOf] of connections) {
       const worker = createWorker({ serverUrl: engine.url ?? "", functions: [packOf("2")], logger: false })
       const working = worker.start()
       await worker.ready()
-      const to = async (version: string | undefined, runs: object = filter) =>
+      const moveTo = async (version: string | undefined, runs: object = filter) =>
         done(clientOf(), clientOf().bulk("move", runs, version === undefined ? {} : { version }))
-      const unknown = await to("0.9")
+      const unknown = await moveTo("0.9")
       assert.deepStrictEqual(countsOf(unknown), {
         done: 0,
         matched: 3,
@@ -290,11 +290,11 @@ for (const [via, clientOf] of connections) {
         status: "completed"
       })
       assert.strictEqual(unknown.version, "0.9")
-      const latest = await to(undefined, { ids: [...ids, ...order.ids] })
+      const latest = await moveTo(undefined, { ids: [...ids, ...order.ids] })
       assert.deepStrictEqual(latest.skipped, { cancelled: 1, "not pinned": 1 })
       assert.strictEqual(latest.done, 2)
-      assert.deepStrictEqual((await to("2")).skipped, { cancelled: 1, "there already": 2 })
-      assert.strictEqual((await to("1", { ids: [ids[1]!] })).done, 1)
+      assert.deepStrictEqual((await moveTo("2")).skipped, { cancelled: 1, "there already": 2 })
+      assert.strictEqual((await moveTo("1", { ids: [ids[1]!] })).done, 1)
       await engine.client.emit("packed", {})
       const outputs = await Promise.all(
         ids.slice(0, 2).map(async (id) => (await engine.client.waitForRun(id)).output)

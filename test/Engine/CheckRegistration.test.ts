@@ -10,7 +10,7 @@ const functions = (count: number, description: string): ReadonlyArray<FunctionRe
   )
 
 describe("the functions of a worker", () => {
-  it("are counted in bytes: six times 200 KB in half as many characters are too large", () => {
+  it("are measured in bytes, not in characters", () => {
     checkRegistrations(functions(6, "e".repeat(100_000)))
 
     assert.throws(
@@ -19,7 +19,7 @@ describe("the functions of a worker", () => {
     )
   })
 
-  it("are too many with the limit, and with what to do", () => {
+  it("are refused when they are too many, with the limit and with what to do", () => {
     assert.throws(
       () => checkRegistrations(functions(1001, "")),
       "The list of functions of one worker or push endpoint is too large: 1001 functions, and the limit is 1000 functions. Split the functions over several workers or push endpoints"

@@ -85,7 +85,7 @@ it.effect("a group shows its members, and explains why it receives nothing", () 
   Effect.gen(function* () {
     const groups = yield* ConsumerGroups
     yield* publish(0)
-    const why = Effect.map(groups.get("printers"), ({ message }) => message)
+    const reason = Effect.map(groups.get("printers"), ({ message }) => message)
     const created = yield* groups.create({ ...news, metadata: { team: "media" }, maxInflight: 2 })
     assert.deepStrictEqual(created, {
       id: created.id,
@@ -116,7 +116,7 @@ it.effect("a group shows its members, and explains why it receives nothing", () 
     })
 
     yield* publish(1)
-    assert.strictEqual(yield* why, "No member is connected; 1 event waits.")
+    assert.strictEqual(yield* reason, "No member is connected; 1 event waits.")
 
     const member = yield* join()
     yield* publish(2, 3)
@@ -138,15 +138,15 @@ it.effect("a group shows its members, and explains why it receives nothing", () 
     member.say({ type: "ack", eventId, ackType: "nak", redeliverDelay: 1000 })
     yield* turns
     assert.strictEqual(
-      yield* why,
+      yield* reason,
       'Up to date, with 1 member connected. 1 event that failed is delivered again, the first at 1970-01-01T00:00:01.000Z. The newest event that matches "topic:news" is news at position 4, of 1970-01-01T00:00:00.000Z.'
     )
 
     yield* groups.update("printers", { filter: "event.data.i > 100" })
-    assert.match(yield* why, /position 4, which the filter event\.data\.i > 100 leaves out\.$/)
+    assert.match(yield* reason, /position 4, which the filter event\.data\.i > 100 leaves out\.$/)
     member.wire.onClose(1006, "")
     yield* turns
-    assert.match(yield* why, /^No member is connected; 1 event waits\.$/)
+    assert.match(yield* reason, /^No member is connected; 1 event waits\.$/)
   }).pipe(Effect.provide(live))
 )
 

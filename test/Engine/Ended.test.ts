@@ -69,7 +69,7 @@ it.effect("an engine that has ended listens to nothing", () =>
   Effect.gen(function* () {
     const store = yield* SqliteStore.make({ filename: ":memory:" })
     const listening = { onCommit: 0, onReady: 0, onLost: 0 }
-    const counted = (what: keyof typeof listening, stop: () => void) => {
+    const countListener = (what: keyof typeof listening, stop: () => void) => {
       listening[what]++
       return () => {
         listening[what]--
@@ -80,9 +80,9 @@ it.effect("an engine that has ended listens to nothing", () =>
     const engine = yield* engineOver(
       {
         ...store,
-        onCommit: (...args) => counted("onCommit", store.onCommit(...args)),
-        onReady: (listener) => counted("onReady", store.onReady(listener)),
-        onLost: (listener) => counted("onLost", store.onLost(listener))
+        onCommit: (...args) => countListener("onCommit", store.onCommit(...args)),
+        onReady: (listener) => countListener("onReady", store.onReady(listener)),
+        onLost: (listener) => countListener("onLost", store.onLost(listener))
       },
       scope
     )

@@ -177,7 +177,7 @@ describe("dispatch", () => {
     Effect.gen(function* () {
       const client = yield* Client
       const worker = yield* connect("worker-1", [handles("charge")])
-      // its first claim, for runs that may already be ready
+      // lets the worker make its first claim, for runs that may already be ready
       yield* quiet
       spy.heard()
 
@@ -853,7 +853,7 @@ describe("the client", () => {
     [
       "emit of data that refers to itself",
       (client) => client.emit("order.placed", cyclic),
-      /data of event "order.placed"/
+      /Data of event "order.placed"/
     ],
     ["emit of too much data", (client) => client.emit("order.placed", { big }), /1048576/],
     ["emit with a version of zero", (client) => client.emit("order.placed", {}, { version: 0 }), /version/],
@@ -908,7 +908,7 @@ describe("the client", () => {
     [
       "patchStep with data that refers to itself",
       (client) => client.patchStep("run_1:charge:0", cyclic),
-      /output for step/
+      /Output for step/
     ],
     ["patchStep with too much data", (client) => client.patchStep("run_1:charge:0", big.repeat(5)), /4194304/]
   ]

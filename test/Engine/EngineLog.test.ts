@@ -20,7 +20,7 @@ interface Line {
   readonly fields: LogFields | undefined
 }
 
-const recording = () => {
+const makeRecorder = () => {
   const lines: Array<Line> = []
   const line =
     (level: keyof Logger): Logger[keyof Logger] =>
@@ -37,7 +37,7 @@ const SECRET = "tok-4711-secret"
 const PAYLOAD = "payload-of-the-order"
 
 it("each failed attempt and each failed run has a line, and success has none", async () => {
-  const { lines, logger } = recording()
+  const { lines, logger } = makeRecorder()
   const fn = createFunction(
     { id: "charge", triggers, retry: { maxAttempts: 2, initialDelayMs: 10 } },
     async ({ event, step }) => {
@@ -58,7 +58,7 @@ it("each failed attempt and each failed run has a line, and success has none", a
   const { runIds } = await engine.client.emit("order.placed", { secret: PAYLOAD })
   await engine.client.waitForRun(runIds[0]!)
 
-  const of = { run: runIds[0], function: "charge", environment: "default" }
+  const runFields = { run: runIds[0], function: "charge", environment: "default" }
   const worker = expect.any(String)
   expect(lines.filter(({ fields }) => fields?.run !== undefined)).toEqual([
     {
@@ -66,19 +66,19 @@ it("each failed attempt and each failed run has a line, and success has none", a
       message: expect.stringMatching(
         /attempt 1 of step "pay" failed, and the next attempt is due at .*: Error: declined$/
       ),
-      fields: { ...of, worker, step: "pay", attempt: 1 }
+      fields: { ...runFields, worker, step: "pay", attempt: 1 }
     },
     {
       level: "error",
       message: expect.stringMatching(
         /attempt 2 of step "pay" failed, and the step is not tried again: Error: declined$/
       ),
-      fields: { ...of, worker, step: "pay", attempt: 2 }
+      fields: { ...runFields, worker, step: "pay", attempt: 2 }
     },
     {
       level: "error",
       message: expect.stringMatching(/has failed: StepError: declined$/),
-      fields: { ...of, worker, code: "STEP_FAILED" }
+      fields: { ...runFields, worker, code: "STEP_FAILED" }
     }
   ])
   const all = JSON.stringify(lines)
@@ -87,7 +87,7 @@ it("each failed attempt and each failed run has a line, and success has none", a
 })
 
 it("the line of a typed error without a message has its name and fields, as explain and the command have", async () => {
-  const { lines, logger } = recording()
+  const { lines, logger } = makeRecorder()
   class Declined extends Schema.TaggedError<Declined>()("Declined", { reason: Schema.String }) {}
   const fn = IronflowFunction.make(
     { id: "charge", triggers, retry: { maxAttempts: 1 } },
@@ -111,7 +111,7 @@ it("the line of a typed error without a message has its name and fields, as expl
 })
 
 it("a run that is retried, paused or cancelled has a line, and so has a change of a function or key", async () => {
-  const { lines, logger } = recording()
+  const { lines, logger } = makeRecorder()
   let fails = true
   const fn = createFunction(
     { id: "charge", triggers, retry: { maxAttempts: 3, initialDelayMs: 10 } },
@@ -147,7 +147,7 @@ it("a run that is retried, paused or cancelled has a line, and so has a change o
 })
 
 it("a worker that connects or leaves has a line", async () => {
-  const { lines, logger } = recording()
+  const { lines, logger } = makeRecorder()
   await using engine = await startEngine({ filename: ":memory:", logger, listen: { port: 0 } })
   const worker = createWorker({
     serverUrl: engine.url!,
@@ -159,8 +159,8 @@ it("a worker that connects or leaves has a line", async () => {
   await worker.ready()
   await worker.stop()
 
-  const said = lines.filter(({ fields }) => fields?.worker === "till-1")
-  expect(said).toEqual([
+  const workerLines = lines.filter(({ fields }) => fields?.worker === "till-1")
+  expect(workerLines).toEqual([
     {
       level: "info",
       message: expect.stringMatching(
@@ -177,30 +177,30 @@ it("a worker that connects or leaves has a line", async () => {
 })
 
 it("a worker that registers twice for one reconnect has one line, and one more after it has left", async () => {
-  const { lines, logger } = recording()
+  const { lines, logger } = makeRecorder()
   await using engine = await startEngine({ filename: ":memory:", logger, listen: { port: 0 } })
   const worker = new RawTurnWorker(engine.url!, { id: "till-1" })
-  const connected = () =>
+  const connectedLines = () =>
     lines.filter(
       ({ level, message }) => level === "info" && message.startsWith("Worker till-1 has connected")
     )
 
   await worker.register()
-  // the answer did not arrive
+  // registers again, as if the answer had not arrived
   await worker.register()
-  expect(connected()).toHaveLength(1)
+  expect(connectedLines()).toHaveLength(1)
 
-  // another process, and that one again
+  // another worker connects, and then the first one once more
   await new RawTurnWorker(engine.url!, { id: "till-2" }).register()
   await engine.client.listWorkers()
   expect(lines.filter(({ message }) => /^Worker till-. has connected/.test(message))).toHaveLength(2)
   await worker.deregister()
   await worker.register()
-  expect(connected()).toHaveLength(2)
+  expect(connectedLines()).toHaveLength(2)
 })
 
 it("a lost lease has a line", async () => {
-  const { lines, logger } = recording()
+  const { lines, logger } = makeRecorder()
   await using engine = await startEngine({
     filename: ":memory:",
     logger,
@@ -260,7 +260,7 @@ const linesAbout = (
       listener({ accessLog: [], functions: [], runFailures: [], ...changes } as unknown as Changes)
       return () => undefined
     }
-    // the log only listens
+    // the log uses no other method of the store
     return { onCommit } as StoreService
   })
   return Effect.runPromise(
@@ -272,14 +272,16 @@ const linesAbout = (
 }
 
 it("the line about one function of an environment has it in its fields, whatever happens in other environments", async () => {
-  const changed = (environment: string, id: string): FunctionChange => ({
+  const newFunction = (environment: string, id: string): FunctionChange => ({
     environment,
     changed: "new",
     // the log looks at the id only
     registration: { id } as FunctionChange["registration"]
   })
 
-  const lines = await linesAbout({ functions: [changed("test", "refund"), changed("production", "charge")] })
+  const lines = await linesAbout({
+    functions: [newFunction("test", "refund"), newFunction("production", "charge")]
+  })
 
   expect(lines).toEqual([
     { message: "Functions in environment test: refund (new)", fn: "refund" },

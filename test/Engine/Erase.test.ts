@@ -116,9 +116,12 @@ for (const [via, clientOf] of connections) {
     it("counts in a dry run, and changes nothing", async () => {
       const email = someone()
       const { eventId } = await signUp(email)
-      const counted = await done(clientOf(), clientOf().erase(targetOf(email), { dryRun: true }))
-      assert.deepStrictEqual([counted.status, counted.action, counted.dryRun], ["completed", "erase", true])
-      assert.deepStrictEqual(counted.kinds, { runs: 2, events: 1 })
+      const dryRunResult = await done(clientOf(), clientOf().erase(targetOf(email), { dryRun: true }))
+      assert.deepStrictEqual(
+        [dryRunResult.status, dryRunResult.action, dryRunResult.dryRun],
+        ["completed", "erase", true]
+      )
+      assert.deepStrictEqual(dryRunResult.kinds, { runs: 2, events: 1 })
       const { events } = await engine.client.listEvents({ idempotencyKey: `sign-up ${email}` })
       assert.deepStrictEqual(
         events.map(({ id }) => id),
@@ -129,7 +132,7 @@ for (const [via, clientOf] of connections) {
     it("removes the data from events, from everything derived from them, and from the files", async () => {
       const email = someone()
       const other = someone()
-      const mine = await signUp(email, { breaks: true })
+      const user = await signUp(email, { breaks: true })
       const otherUser = await signUp(other)
       await vi.waitFor(async () => {
         const { runs } = await engine.client.listRuns({ functionId: "welcome/on-failure" })
@@ -149,15 +152,15 @@ for (const [via, clientOf] of connections) {
       assert.deepStrictEqual(filesWith(email), [])
       assert.isNotEmpty(filesWith(other))
 
-      const run = await clientOf().getRun(mine.runId)
+      const run = await clientOf().getRun(user.runId)
       assert.strictEqual(run.status, "failed")
       assert.isTrue(isErased(run.input))
       assert.isString(run.erasedAt)
       assert.strictEqual(run.error?.message, "Erased")
-      for (const step of await clientOf().getRunSteps(mine.runId))
+      for (const step of await clientOf().getRunSteps(user.runId))
         assert.isTrue(isErased(step.output), JSON.stringify(step))
       const event = (await clientOf().listEvents({ name: "user.signed-up", limit: 1000 })).events.find(
-        ({ id }) => id === mine.eventId
+        ({ id }) => id === user.eventId
       )
       assert.isTrue(isErased(event?.data))
       assert.isUndefined(event?.metadata)
@@ -391,8 +394,8 @@ it(
     many = await open()
     try {
       const target: EraseTarget = { events: { idempotencyKey: "told" } }
-      const counted = await done(many.client, many.client.erase(target, { dryRun: true }))
-      assert.deepStrictEqual(counted.kinds, { events: 1, runs: 4501 })
+      const dryRunResult = await done(many.client, many.client.erase(target, { dryRun: true }))
+      assert.deepStrictEqual(dryRunResult.kinds, { events: 1, runs: 4501 })
       const erased = await done(many.client, many.client.erase(target))
       assert.strictEqual(erased.status, "completed", erased.error)
       assert.deepStrictEqual(erased.kinds, { events: 1, runs: 4501 })

@@ -16,7 +16,7 @@ import { RunRetention } from "../../src/Engine/Runs/RunSweep.ts"
 import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
 import { untilQuiet } from "./Quiet.ts"
 
-const keeping = (age: Duration.Duration, bytes: number) =>
+const layerKeeping = (age: Duration.Duration, bytes: number) =>
   Engine.layerClientIn("default").pipe(
     Layer.provideMerge(Engine.layer),
     Layer.provide(SqliteStore.layer({ filename: ":memory:" })),
@@ -62,7 +62,7 @@ describe("events", () => {
       assert.deepStrictEqual(yield* names, ["old", "newest"])
       yield* hours(4)
       assert.deepStrictEqual(yield* names, ["newest"])
-    }).pipe(Effect.provide(keeping(Duration.hours(3), Number.POSITIVE_INFINITY)))
+    }).pipe(Effect.provide(layerKeeping(Duration.hours(3), Number.POSITIVE_INFINITY)))
   )
 
   it.effect("are deleted when they are too old, except events of entity streams and messages", () =>
@@ -80,7 +80,7 @@ describe("events", () => {
       assert.deepStrictEqual(yield* names, ["order.placed", "young", "newest"])
       assert.strictEqual((yield* streams.read("order-1", {})).events.length, 1)
       assert.strictEqual((yield* client.getTopicStats("news")).messageCount, 1)
-    }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
+    }).pipe(Effect.provide(layerKeeping(Duration.days(1), Number.POSITIVE_INFINITY)))
   )
 
   it.effect("are deleted oldest first when all together are too large, and the newest one stays", () =>
@@ -92,7 +92,7 @@ describe("events", () => {
       yield* client.emit("large", { text: "x".repeat(10_000) })
       yield* hours(1)
       assert.deepStrictEqual(yield* names, ["large"])
-    }).pipe(Effect.provide(keeping(Duration.infinity, 3500)))
+    }).pipe(Effect.provide(layerKeeping(Duration.infinity, 3500)))
   )
 
   it.effect(
@@ -114,7 +114,7 @@ describe("events", () => {
         // the run is deleted two hours after its end, and then its event
         yield* hours(4)
         assert.deepStrictEqual(yield* names, ["order.placed"])
-      }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
+      }).pipe(Effect.provide(layerKeeping(Duration.days(1), Number.POSITIVE_INFINITY)))
   )
 
   it.effect("are deleted in the same sweep as their runs", () =>
@@ -130,7 +130,7 @@ describe("events", () => {
       assert.deepStrictEqual(yield* names, ["order.placed", "order.placed"])
       yield* hours(1)
       assert.deepStrictEqual(yield* names, ["order.placed"])
-    }).pipe(Effect.provide(keeping(Duration.hours(1), Number.POSITIVE_INFINITY)))
+    }).pipe(Effect.provide(layerKeeping(Duration.hours(1), Number.POSITIVE_INFINITY)))
   )
 
   it.effect(
@@ -164,7 +164,7 @@ describe("events", () => {
           (yield* projections.status("totals")).message,
           "Some events up to 1970-01-01T00:00:00.000Z have been deleted"
         )
-      }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
+      }).pipe(Effect.provide(layerKeeping(Duration.days(1), Number.POSITIVE_INFINITY)))
   )
 
   it.effect("are kept until every consumer group has received them", () =>
@@ -179,7 +179,7 @@ describe("events", () => {
       yield* groups.delete("printers")
       yield* hours(2)
       assert.deepStrictEqual(yield* names, ["order.paid"])
-    }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
+    }).pipe(Effect.provide(layerKeeping(Duration.days(1), Number.POSITIVE_INFINITY)))
   )
 
   it.effect("are all kept by default", () =>
@@ -188,7 +188,7 @@ describe("events", () => {
       yield* (yield* Client).emit("newest", {})
       yield* hours(30)
       assert.deepStrictEqual(yield* names, ["old", "newest"])
-    }).pipe(Effect.provide(keeping(Duration.infinity, Number.POSITIVE_INFINITY)))
+    }).pipe(Effect.provide(layerKeeping(Duration.infinity, Number.POSITIVE_INFINITY)))
   )
 })
 

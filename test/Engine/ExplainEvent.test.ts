@@ -158,7 +158,7 @@ it("a deleted run is not mistaken for a run that never existed", async () => {
   assert.deepInclude(functions[0], { functionId: "started", code: "RUN_GONE" })
 })
 
-it("an event of a function's own schedule is its own, also when its run was deleted", async () => {
+it("an event of a function's schedule still counts as its own when the run of the event was deleted", async () => {
   await using engine = await startEngine({
     filename: ":memory:",
     logger: false,

@@ -186,7 +186,7 @@ describe("an expression that would take long", () => {
     )
   })
 
-  it("among hundreds for one event, shares a small time limit with them, and warnings say so", async () => {
+  it("shares a small limit with hundreds of others for one event, and warnings say that it was stopped", async () => {
     const { engine, serverUrl, warnings } = await start()
     // each uses all of its small budget, and together their text exceeds the cache of compiled expressions
     const expensive = (i: number): string =>

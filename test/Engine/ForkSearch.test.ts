@@ -18,7 +18,7 @@ const BEFORE = 10_500
 const AFTER = 2_000
 const HOUR_MS = 3_600_000
 
-it("finds all runs up to a time by the event, when only a fork is newer", async () => {
+it("a search by event finds all runs up to a time, although a fork of one of them is newer", async () => {
   const filename = join(folder, "upTo.db")
   const first = await startEngine({ filename, functions: [ship], logger: false })
   const runIds: Array<string> = []
@@ -47,7 +47,7 @@ it("finds all runs up to a time by the event, when only a fork is newer", async 
   )
 })
 
-it("finds the fork of an old run by the event, when only runs since a later time are searched", async () => {
+it("a search by event finds the fork of an old run among the runs since a later time", async () => {
   const filename = join(folder, "since.db")
   const first = await startEngine({ filename, functions: [ship], logger: false })
   const { runIds } = await first.client.emit("order.placed", { id: "o-1" })

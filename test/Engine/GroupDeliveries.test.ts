@@ -607,8 +607,8 @@ it.effect(
       yield* groups.retryDeadLetter("printers", letters[1]!.position)
       yield* turns
       assert.deepStrictEqual(seen, [2])
-      const gone = yield* Effect.flip(groups.retryDeadLetter("printers", letters[1]!.position))
-      assert.strictEqual(gone.code, "INVALID_STATE")
+      const error = yield* Effect.flip(groups.retryDeadLetter("printers", letters[1]!.position))
+      assert.strictEqual(error.code, "INVALID_STATE")
       assert.strictEqual(yield* groups.retryDeadLetters("printers"), 1)
       yield* turns
       assert.deepStrictEqual(seen, [2, 1])

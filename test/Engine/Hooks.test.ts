@@ -173,8 +173,8 @@ describe("a hook", () => {
 
     const { runIds } = await engine.client.emit("order.placed", {})
     await until(() => {
-      const said = lines.find((line) => line.includes("was not told of"))
-      expect(said).toMatch(
+      const line = lines.find((line) => line.includes("was not told of"))
+      expect(line).toMatch(
         new RegExp(
           `^error .*127\\.0\\.0\\.1:\\d+ was not told of run\\.failed of run ${runIds[0]} of function "charge": 3 attempts failed, the last one because it answered 503`
         )

@@ -12,7 +12,7 @@ import { MessageRetention } from "../../src/Engine/PubSub/MessageSweep.ts"
 import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
 import { untilQuiet } from "./Quiet.ts"
 
-const keeping = (age: Duration.Duration, topicBytes: number) =>
+const layerKeeping = (age: Duration.Duration, topicBytes: number) =>
   Engine.layerClientIn("default").pipe(
     Layer.provideMerge(Engine.layer),
     Layer.provide(SqliteStore.layer({ filename: ":memory:" })),
@@ -50,7 +50,7 @@ it.effect("messages of all topics are deleted when they are too old, and events 
       ["jobs", 0],
       ["news", 1]
     ])
-  }).pipe(Effect.provide(keeping(Duration.days(1), 1e9)))
+  }).pipe(Effect.provide(layerKeeping(Duration.days(1), 1e9)))
 )
 
 it.effect("the oldest messages of a topic are deleted when it is too large, and others stay", () =>
@@ -64,7 +64,7 @@ it.effect("the oldest messages of a topic are deleted when it is too large, and 
       ["jobs", 1],
       ["news", 4]
     ])
-  }).pipe(Effect.provide(keeping(Duration.infinity, 500)))
+  }).pipe(Effect.provide(layerKeeping(Duration.infinity, 500)))
 )
 
 it.each([

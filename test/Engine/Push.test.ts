@@ -75,9 +75,9 @@ const description = JSON.stringify({
 const describing =
   (turn: (job: any, response: http.ServerResponse, request: http.IncomingMessage) => unknown): Listener =>
   (request, response, body) => {
-    const asked = JSON.parse(body)
-    if (asked.type === "describe") return response.end(description)
-    return turn(asked.job, response, request)
+    const question = JSON.parse(body)
+    if (question.type === "describe") return response.end(description)
+    return turn(question.job, response, request)
   }
 
 const complete = (response: http.ServerResponse, output = '"done"') =>
@@ -122,7 +122,7 @@ const registerFunction = async (engine: IronflowEngine, url: string, id: string,
 }
 
 describe("registering", () => {
-  it("signs the exact bytes that it sends, and names the environment", async () => {
+  it("makes the engine send a signed request with the exact bytes, which names the environment", async () => {
     const seen: Array<{ readonly body: string; readonly headers: http.IncomingHttpHeaders }> = []
     const server = await endpoint((request, response, body) => {
       seen.push({ body, headers: request.headers })
@@ -423,10 +423,10 @@ describe("an endpoint", () => {
     let busy = true
     const turns: Array<number> = []
     const server = await endpoint((_request, response, body) => {
-      const asked = JSON.parse(body)
-      if (asked.type !== "describe") turns.push(asked.job.attempt)
+      const question = JSON.parse(body)
+      if (question.type !== "describe") turns.push(question.job.attempt)
       if (busy && turns.length > 0) return response.writeHead(503).end()
-      return asked.type === "describe" ? response.end(description) : complete(response)
+      return question.type === "describe" ? response.end(description) : complete(response)
     })
     const engine = await startWith()
     await register(engine, server.url)
@@ -513,7 +513,7 @@ describe("an endpoint", () => {
   })
 
   describe("whose run is taken from it", () => {
-    /** An endpoint behind a network, in a turn that ends only when its request is aborted. */
+    /** Starts a turn that ends only when its request is aborted, at an endpoint whose network the test can freeze. */
     const startTurn = async () => {
       const happened: Array<string> = []
       const server = await endpoint(
@@ -631,13 +631,13 @@ describe("an endpoint", () => {
     const foreign: Array<unknown> = []
     const probed = vi.fn()
     const server = await endpoint((_request, response, body) => {
-      const asked = JSON.parse(body)
-      if (asked.type === undefined) foreign.push(asked)
-      if (asked.type === "describe" && page !== "none") probed(page)
+      const question = JSON.parse(body)
+      if (question.type === undefined) foreign.push(question)
+      if (question.type === "describe" && page !== "none") probed(page)
       if (page === "busy") return response.writeHead(503).end()
       if (page === "html") return response.end("<html>Back in a minute</html>")
       if (page === "method") return response.writeHead(400).end("?")
-      if (asked.type === "describe") return response.end(description)
+      if (question.type === "describe") return response.end(description)
       turns++
       return complete(response)
     })
@@ -672,12 +672,12 @@ describe("an endpoint", () => {
   it("of another package gets a failed invocation as a step whose error is a JSON string", async () => {
     const segments: Array<any> = []
     const server = await endpoint((_request, response, body) => {
-      const asked = JSON.parse(body)
-      if (asked.type === "describe") return response.writeHead(400).end("{}")
-      segments.push(asked)
-      const id = asked.run_id
+      const question = JSON.parse(body)
+      if (question.type === "describe") return response.writeHead(400).end("{}")
+      segments.push(question)
+      const id = question.run_id
       response.setHeader("content-type", "application/json")
-      if (asked.function_id === "charge") {
+      if (question.function_id === "charge") {
         return response.end(
           JSON.stringify({
             status: "failed",
@@ -688,7 +688,7 @@ describe("an endpoint", () => {
       }
       return response.end(
         JSON.stringify(
-          asked.steps.length === 0
+          question.steps.length === 0
             ? {
                 status: "yielded",
                 steps: [],
@@ -748,7 +748,7 @@ describe("an endpoint", () => {
     }
     const known = questions
     expect(await ended(engine, await place(engine))).toMatchObject({ output: "o-1", attempt: 1 })
-    // it has run segments, so the engine does not ask again what it is
+    // the endpoint has run segments, so the engine does not ask for its description again
     expect(questions).toBe(known)
   })
 
@@ -760,14 +760,14 @@ describe("an endpoint", () => {
       )
       const handler = serve({ functions: [order], logger: false, skipVerification: true })
       const failed = vi.fn()
-      const asked: Array<string> = []
+      const requestTypes: Array<string> = []
       let isWell = false
       const server = await endpoint(async (_request, response, body) => {
         if (!isWell) {
           failed()
           return response.writeHead(status).end("Back in a moment")
         }
-        asked.push(JSON.parse(body).type)
+        requestTypes.push(JSON.parse(body).type)
         const answer = await handler(new Request("http://app/api/ironflow", { method: "POST", body }))
         return response.writeHead(answer.status).end(await answer.text())
       })
@@ -778,7 +778,7 @@ describe("an endpoint", () => {
 
       expect(await ended(engine, await place(engine))).toMatchObject({ output: [1, 2], attempt: 1 })
       expect(await ended(engine, await place(engine))).toMatchObject({ output: [1, 2], attempt: 1 })
-      expect(asked).toEqual(["describe", "turn", "turn"])
+      expect(requestTypes).toEqual(["describe", "turn", "turn"])
     }
   )
 
@@ -792,11 +792,11 @@ describe("an endpoint", () => {
       return "done"
     })
     const handler = serve({ functions: [order], logger: false, skipVerification: true })
-    const asked: Array<string> = []
+    const requestTypes: Array<string> = []
     const server = await endpoint(async (_request, response, body) => {
       const type = JSON.parse(body).type ?? "segment"
-      asked.push(type)
-      if (type === "describe" && !asked.includes("segment")) return response.writeHead(500).end("{}")
+      requestTypes.push(type)
+      if (type === "describe" && !requestTypes.includes("segment")) return response.writeHead(500).end("{}")
       const answer = await handler(new Request("http://app/api/ironflow", { method: "POST", body }))
       return response.writeHead(answer.status).end(await answer.text())
     })
@@ -805,7 +805,7 @@ describe("an endpoint", () => {
 
     expect(await ended(engine, await place(engine))).toMatchObject({ output: "done", attempt: 1 })
     expect(ran).toEqual(["charge", "ship"])
-    expect(asked.filter((type) => type !== "describe")).toEqual(["segment", "turn", "turn"])
+    expect(requestTypes.filter((type) => type !== "describe")).toEqual(["segment", "turn", "turn"])
   })
 
   it("that may be of this package gets no segment when only a whole turn can deliver the outcome, and the run does not fail", async () => {
@@ -841,7 +841,7 @@ describe("an endpoint", () => {
     failed.mockClear()
 
     const second = await startWith({}, join(folder, "orders.db"))
-    // one call is its probe, and the engine asks again before the turn of the ended wait
+    // the calls are a probe, and questions for the description before the turn that follows the wait
     await vi.waitFor(() => expect(failed.mock.calls.length).toBeGreaterThanOrEqual(3), 10_000)
     isWell = true
 
@@ -986,7 +986,7 @@ describe("an invalid answer", () => {
     expect(run.error?.message).toMatch(/Nesting of .* more than 100 levels/)
   })
 
-  it("to a request for its description is explained in the error", async () => {
+  it("to a request for the description is explained in the error", async () => {
     const odd = description.replace('"turns":1', '"turns":{"toString":1}')
     const server = await endpoint((_request, response) => response.end(odd))
     const engine = await startWith()
@@ -1078,10 +1078,10 @@ describe("a report during a turn", () => {
     await engine.client.pauseRun(runId)
     const reported = await update({ ops: [charged] })
     await update({ ops: [], late: { stepName: "charge", lingerMs: 1 } })
-    const asked = await update({ ops: [], waitMs: 1 })
+    const answer = await update({ ops: [], waitMs: 1 })
 
     expect(reported).toMatchObject({ ack: { _tag: "Accepted", paused: true }, notices: [] })
-    expect(asked.notices).toMatchObject([{ _tag: "Paused" }])
+    expect(answer.notices).toMatchObject([{ _tag: "Paused" }])
   })
 
   it("is kept when a pause is requested, and a handler that does not know pauses is called back", async () => {
@@ -1095,10 +1095,10 @@ describe("a report during a turn", () => {
       await vi.waitFor(() => expect(jobs.at(-1)?.runId).toBe(runId))
 
       await engine.client.pauseRun(runId)
-      const asked = await update({ ops: [], ...(pauses ? { pauses } : {}) })
+      const answer = await update({ ops: [], ...(pauses ? { pauses } : {}) })
       const reported = await update({ ops: [charged], ...(pauses ? { pauses } : {}) })
 
-      expect(asked.notices).toMatchObject(pauses ? [{ _tag: "Paused" }] : [])
+      expect(answer.notices).toMatchObject(pauses ? [{ _tag: "Paused" }] : [])
       expect(reported.ack).toMatchObject(
         pauses ? { _tag: "Accepted", paused: true } : { _tag: "Refused", reason: "LEASE_LOST" }
       )

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
 
 const RUNS = 100_000
 const LARGE = 24
-/** The number of runs of a function that are older than most others: more than are counted. */
+/** The number of runs of one function, all older than most other runs: more than a list counts exactly. */
 const OLD = 12_000
 
 let folder: string

@@ -165,7 +165,7 @@ describe("the kept log of a run", () => {
     )
   })
 
-  it("has long messages and data cut off, and data that is not JSON as text", async () => {
+  it("cuts off long messages and long data, and shows data that is not JSON as text", async () => {
     const cyclic: { self?: unknown } = {}
     cyclic.self = cyclic
     let deep: unknown = "end"
@@ -188,8 +188,8 @@ describe("the kept log of a run", () => {
     expect(lines[4]!.message).toBe("half \ud83d")
   })
 
-  // the checks of the port would refuse the whole report, with the results of its steps
-  it("has data that is too deep as text, however many brackets its strings have", async () => {
+  // data with so many levels would make the server refuse the whole report, with the results of its steps
+  it("shows data with too many levels as text, however many brackets its strings have", async () => {
     let deep: unknown = "end"
     for (let i = 0; i < 150; i++) deep = [deep]
     let allowed: unknown = "end"
@@ -241,7 +241,7 @@ describe("the kept log of a run", () => {
     ])
   })
 
-  it("has lines below the level of the console too, except debug", async () => {
+  it("also has lines below the level of the console, except debug lines", async () => {
     vi.stubEnv("IRONFLOW_LOG_LEVEL", "error")
     vi.stubEnv("IRONFLOW_DEBUG", "")
     const fn = createFunction({ id: "order", triggers }, async ({ logger }) => {

@@ -30,7 +30,7 @@ const flaky = Layer.effect(
   }))
 )
 
-it.effect("it is handed out again a second later, and not paused", () =>
+it.effect("a run whose secrets cannot be read is handed out again a second later, and not paused", () =>
   Effect.gen(function* () {
     const engine = yield* Engine.Engine
     const client = yield* Client

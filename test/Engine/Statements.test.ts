@@ -1,4 +1,4 @@
-/** The statements for a run, without failure listeners and traces: none could be left out. */
+/** The statements for a run that has neither failure listeners nor traces: none of them could be left out. */
 import { StatementSync } from "node:sqlite"
 import { createFunction } from "@ironflow/node"
 import { createTestEngine } from "@ironflow/node/test"

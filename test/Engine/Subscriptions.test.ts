@@ -166,7 +166,7 @@ it.effect("a member that joins as the last member leaves gets that member's even
     for (let between = 0; between < 6; between++) {
       assert.deepStrictEqual(last.seen(), [1, 2], `after ${between}`)
       last.wire.onClose(1006, "")
-      // after so many turns the engine has given back a part of the events of the last member
+      // within these few turns of the event loop, the engine gives back only a part of the events of the last member
       for (let i = 0; i < between; i++)
         yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
       last = join()

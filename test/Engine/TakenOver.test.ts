@@ -36,11 +36,11 @@ const transports = [
 
 let folder: string
 let filename: string
-let said: Array<string>
-const log = (message: string): void => void said.push(message)
+let logged: Array<string>
+const log = (message: string): void => void logged.push(message)
 const logger = { debug: () => undefined, info: () => undefined, warn: log, error: log }
 beforeEach(() => {
-  said = []
+  logged = []
   folder = mkdtempSync(join(tmpdir(), "ironflow-taken-"))
   filename = join(folder, "ironflow.db")
 })
@@ -108,8 +108,8 @@ describe("an engine whose database was taken over", () => {
       const run = await second.client.waitForRun(runIds[0]!)
 
       assert.include(["LEASE_LOST", "interrupted"], codeOf(reason))
-      assert.isTrue(said.some((line) => line.includes("was taken over by another engine")))
-      assert.isTrue(said.some((line) => line.includes("1 turn of this engine is aborted: another engine")))
+      assert.isTrue(logged.some((line) => line.includes("was taken over by another engine")))
+      assert.isTrue(logged.some((line) => line.includes("1 turn of this engine is aborted: another engine")))
       assert.strictEqual(await first.client.health(), "down")
       assert.strictEqual(await second.client.health(), "ok")
       assert.deepInclude(run, { status: "completed", output: "by the second" })

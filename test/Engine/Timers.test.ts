@@ -9,10 +9,10 @@ import { StoreOutage } from "../../src/Engine/Store/StoreOutage.ts"
 import * as Timers from "../../src/Engine/Schedules/Timers.ts"
 
 it.effect("timers that cannot be fired are retried every second, and the problem is logged once", () => {
-  const said: Array<string> = []
-  const logger = Logger.make(({ logLevel, message }) => void said.push(`${logLevel} ${String(message)}`))
+  const logged: Array<string> = []
+  const logger = Logger.make(({ logLevel, message }) => void logged.push(`${logLevel} ${String(message)}`))
   return Effect.gen(function* () {
-    let asked = 0
+    let callCount = 0
     const full = new StoreError("Cannot fire timers: the disk is full", {
       code: "STORE_UNAVAILABLE",
       retryable: true
@@ -22,8 +22,8 @@ it.effect("timers that cannot be fired are retried every second, and the problem
       read: () => Effect.succeed(["default"]),
       write: ({ name }: { readonly name: string }) =>
         Effect.suspend((): Effect.Effect<number, StoreError> => {
-          if (name === "nextDueAt") asked++
-          const isFull = name === "nextDueAt" ? asked <= 3 : asked < 3
+          if (name === "nextDueAt") callCount++
+          const isFull = name === "nextDueAt" ? callCount <= 3 : callCount < 3
           return isFull
             ? Effect.fail(full)
             : Effect.succeed(name === "nextDueAt" ? Number.POSITIVE_INFINITY : 0)
@@ -34,8 +34,8 @@ it.effect("timers that cannot be fired are retried every second, and the problem
     timers.start()
     yield* TestClock.adjust("10 seconds")
 
-    assert.strictEqual(asked, 4)
-    assert.deepStrictEqual(said, [
+    assert.strictEqual(callCount, 4)
+    assert.deepStrictEqual(logged, [
       "Warn Timers cannot be fired: Cannot fire timers: the disk is full. Trying again every second",
       "Info Timers can be fired again"
     ])
@@ -43,22 +43,25 @@ it.effect("timers that cannot be fired are retried every second, and the problem
 })
 
 it.effect("a store that stays away is an error after five seconds, which is logged once", () => {
-  const said: Array<string> = []
-  const logger = Logger.make(({ logLevel, message }) => void said.push(`${logLevel} ${String(message)}`))
+  const logged: Array<string> = []
+  const logger = Logger.make(({ logLevel, message }) => void logged.push(`${logLevel} ${String(message)}`))
   return Effect.gen(function* () {
-    const away = new StoreError("Cannot reach Postgres", { code: "STORE_UNAVAILABLE", retryable: true })
+    const unreachable = new StoreError("Cannot reach Postgres", {
+      code: "STORE_UNAVAILABLE",
+      retryable: true
+    })
     const outage = new StoreOutage("Timers cannot be fired", "Timers can be fired again")
 
     for (let second = 0; second < 20; second++) {
-      yield* outage.failed(away)
+      yield* outage.failed(unreachable)
       yield* TestClock.adjust("1 second")
     }
     yield* outage.succeeded()
-    yield* outage.failed(away)
+    yield* outage.failed(unreachable)
     yield* outage.succeeded()
 
     const warning = "Warn Timers cannot be fired: Cannot reach Postgres. Trying again every second"
-    assert.deepStrictEqual(said, [
+    assert.deepStrictEqual(logged, [
       warning,
       "Error Timers cannot be fired, for 5 s by now: Cannot reach Postgres. Trying again every second",
       "Info Timers can be fired again",

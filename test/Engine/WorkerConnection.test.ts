@@ -128,7 +128,7 @@ describe("a worker that is told to drop a job", () => {
     Effect.gen(function* () {
       const { deliveries, dropped, it } = toldToDrop()
       deliveries.handlers.onNotice(cancelled)
-      // sent before the job arrived, then between the job and the notice
+      // the worker sent the first before the job arrived, and the second between the job and the notice
       yield* it.takeRoom({ session: "ses_1", seen: 0, holding: [] })
       yield* it.takeRoom({ session: "ses_1", seen: 1, holding: ["job_1"] })
       // the worker has seen the notice, and still waits for the answer to a report
@@ -179,9 +179,9 @@ describe("a worker that is told to drop a job", () => {
       const { deliveries, dropped, engine, it } = toldToDrop()
       deliveries.handlers.onNotice(cancelled)
       const { noteDropped: store } = engine
-      Object.assign(engine, { dropped: () => Effect.fail(new StoreError("disk full")) })
+      Object.assign(engine, { noteDropped: () => Effect.fail(new StoreError("disk full")) })
       yield* Effect.flip(it.takeRoom({ session: "ses_1", seen: 2, holding: [] }))
-      Object.assign(engine, { dropped: store })
+      Object.assign(engine, { noteDropped: store })
 
       yield* it.takeRoom({ session: "ses_1", seen: 2, holding: [] })
 
@@ -221,7 +221,7 @@ describe("workers that share a connection", () => {
 
 describe("a job that waited long for its delivery", () => {
   /** A worker with a lease of 15 seconds, a clock, and an engine that says which jobs are lost meanwhile. */
-  const late = (gone: ReadonlyArray<string>, stream?: StreamSignals) => {
+  const longWaiting = (gone: ReadonlyArray<string>, stream?: StreamSignals) => {
     const extended: Array<ReadonlyArray<string>> = []
     let nowMs = 0
     const engine: RemoteSession = {
@@ -246,7 +246,7 @@ describe("a job that waited long for its delivery", () => {
 
   it.effect("is extended before a poll delivers it, and comes with a notice when it was lost", () =>
     Effect.gen(function* () {
-      const { extended, give, it, pass } = late(["job_2"])
+      const { extended, give, it, pass } = longWaiting(["job_2"])
       give("job_1")
       give("job_2")
       pass(6000)
@@ -263,7 +263,7 @@ describe("a job that waited long for its delivery", () => {
 
   it.effect("is not extended when it is delivered soon", () =>
     Effect.gen(function* () {
-      const { extended, give, it, pass } = late([])
+      const { extended, give, it, pass } = longWaiting([])
       give("job_1")
       pass(4000)
       const { deliveries } = yield* it.poll(poll, watchedConnection(new PassThrough()))
@@ -274,7 +274,7 @@ describe("a job that waited long for its delivery", () => {
   it.live("waits for the answer before a stream delivers it", () =>
     Effect.gen(function* () {
       const woken = yield* Deferred.make<void>()
-      const { extended, give, it, pass } = late(["job_1"], {
+      const { extended, give, it, pass } = longWaiting(["job_1"], {
         wake: () => {
           if (extended.length > 0) Deferred.doneUnsafe(woken, Effect.void)
         },

@@ -60,13 +60,13 @@ export interface Setting {
   readonly env?: Readonly<Record<string, string>>
 }
 
-/** A process that a test starts, kills, and whose printed lines it reads. */
+/** A process that a test starts and kills, and whose printed lines the test reads. */
 export class Life {
   readonly child: ChildProcess
   readonly said: Array<string> = []
   readonly ended: Promise<unknown>
   readonly #listeners: Array<() => void> = []
-  #over = false
+  #hasEnded = false
   #errors = ""
 
   /** `setting` has further flags and variables for Node.js. */
@@ -89,19 +89,21 @@ export class Life {
       this.#wake()
     })
     this.ended = once(this.child, "close").then(() => {
-      this.#over = true
+      this.#hasEnded = true
       this.#wake()
     })
   }
 
   /** Waits until it has printed a line that begins with `line` (`true`), or has ended without one (`false`). */
   async says(line: string, patienceMs = PATIENCE): Promise<boolean> {
-    const late = AbortSignal.timeout(patienceMs)
+    const timeout = AbortSignal.timeout(patienceMs)
     const isSaid = (): boolean => this.said.some((said) => said.startsWith(line))
-    while (!this.#over && !isSaid()) {
+    while (!this.#hasEnded && !isSaid()) {
       await new Promise<void>((resolve, reject) => {
         this.#listeners.push(resolve)
-        late.addEventListener("abort", () => reject(new TimedOut(this.#describe(`has not said "${line}"`))))
+        timeout.addEventListener("abort", () =>
+          reject(new TimedOut(this.#describe(`has not said "${line}"`)))
+        )
       })
     }
     return isSaid()
@@ -135,8 +137,8 @@ export class Life {
 }
 
 /**
- * The process of an engine whose worker is another process. It is killed and frozen too, and starts again on the same
- * port.
+ * The process of an engine whose worker is another process. The test kills and freezes it too, and starts it again on
+ * the same port.
  */
 export class EngineProcess {
   readonly #database: string
@@ -177,11 +179,11 @@ export class EngineProcess {
 
   /** Kills or freezes it once, or one to three times in a long run, or until the returned value is disposed. */
   disturb(dice: Dice): AsyncDisposable {
-    let over = false
+    let isOver = false
     const disturbing = (async () => {
       for (let strikes = dice.between(1, either(1, 3)); strikes > 0; strikes--) {
         await delay(dice.between(100, 900))
-        if (over) return
+        if (isOver) return
         if (dice.next() < 0.6) {
           await this.kill()
           await this.start()
@@ -194,7 +196,7 @@ export class EngineProcess {
     })()
     return {
       [Symbol.asyncDispose]: async () => {
-        over = true
+        isOver = true
         await disturbing
       }
     }

@@ -100,8 +100,8 @@ type Begin = Extract<Line, { t: "begin" }>
 const isOf = (fn: string, key: string) => {
   return (line: Line): line is Begin => line.t === "begin" && line.fn === fn && line.key === key
 }
-/** Adds the last execution of a step once more. */
-const again =
+/** Adds another execution of a step after its last one. */
+const addExecution =
   (fn: string, key: string) =>
   (lines: ReadonlyArray<Line>): ReadonlyArray<Line> => {
     const begin = lines.findLast(isOf(fn, key))!
@@ -109,12 +109,12 @@ const again =
     return [...lines, { ...begin, token }, { ...begin, t: "end", token }]
   }
 /** Changes the first line that fits. */
-const changed =
+const changeFirst =
   (fits: (line: Line) => boolean, change: (line: Begin) => Line) =>
   (lines: ReadonlyArray<Line>): ReadonlyArray<Line> => {
     const i = lines.findIndex(fits)
     assert.notStrictEqual(i, -1)
-    // callers checkOnce for such lines only
+    // callers look for such lines only
     return lines.with(i, change(lines[i] as Begin))
   }
 
@@ -176,7 +176,11 @@ const cases: ReadonlyArray<readonly [what: string, law: string, tampering: Tampe
     "a run ends as its function says",
     { sql: `DELETE FROM steps WHERE run = ${runOf("process-order")} AND step_key = 'settle:0'` }
   ],
-  ["a step that ran twice", "a recorded step never runs again", { lines: again("process-order", "ship:0") }],
+  [
+    "a step that ran twice",
+    "a recorded step never runs again",
+    { lines: addExecution("process-order", "ship:0") }
+  ],
   [
     "a step that ran twice and was recorded the second time",
     "a recorded result never changes",
@@ -187,7 +191,7 @@ const cases: ReadonlyArray<readonly [what: string, law: string, tampering: Tampe
   [
     "a compensation that ran twice",
     "a recorded step never runs again",
-    { lines: again("book-trip-effect", "compensate:car:0") }
+    { lines: addExecution("book-trip-effect", "compensate:car:0") }
   ],
   [
     "a result that changed",
@@ -205,7 +209,7 @@ const cases: ReadonlyArray<readonly [what: string, law: string, tampering: Tampe
     "a handler that saw another result the second time",
     "a step begins when all that its handler has seen is stored",
     {
-      lines: changed(isOf("process-order", "ship:0"), (line) => ({
+      lines: changeFirst(isOf("process-order", "ship:0"), (line) => ({
         ...line,
         seen: { ...line.seen, "charge:0": "another" }
       }))
@@ -224,18 +228,18 @@ const cases: ReadonlyArray<readonly [what: string, law: string, tampering: Tampe
   [
     "an attempt too many",
     "attempts count failures and nothing else",
-    { lines: changed(isOf("send-text", "text:0"), (line) => ({ ...line, attempt: 4 })) }
+    { lines: changeFirst(isOf("send-text", "text:0"), (line) => ({ ...line, attempt: 4 })) }
   ],
   [
     "a kill that was counted as an attempt",
     "attempts count failures and nothing else",
-    { lines: changed(isOf("send-text-effect", "file:0"), (line) => ({ ...line, attempt: 2 })) }
+    { lines: changeFirst(isOf("send-text-effect", "file:0"), (line) => ({ ...line, attempt: 2 })) }
   ],
   [
     "a failure that was not counted",
     "a step runs again only when it has failed or its process died",
     {
-      lines: changed(
+      lines: changeFirst(
         (line) => isOf("send-text", "text:0")(line) && line.attempt === 2,
         (line) => ({ ...line, attempt: 1 })
       )
@@ -261,7 +265,9 @@ const cases: ReadonlyArray<readonly [what: string, law: string, tampering: Tampe
   [
     "a compensation without a failure",
     "compensations run once, in reverse order, after the failure",
-    { lines: changed(isOf("process-order", "ship:0"), (line) => ({ ...line, key: "compensate:charge:0" })) }
+    {
+      lines: changeFirst(isOf("process-order", "ship:0"), (line) => ({ ...line, key: "compensate:charge:0" }))
+    }
   ],
   [
     "a sleep that was too short",
@@ -272,7 +278,7 @@ const cases: ReadonlyArray<readonly [what: string, law: string, tampering: Tampe
     "a retry that came too soon",
     "nothing is early",
     {
-      lines: changed(
+      lines: changeFirst(
         (line) => isOf("send-text", "text:0")(line) && line.attempt === 2,
         (line) => ({ ...line, at: 0 })
       )

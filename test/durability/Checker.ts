@@ -103,7 +103,7 @@ export const judge = (evidence: Evidence, except: ReadonlySet<Law> = new Set()):
 const allExecutions = (it: Case): ReadonlyArray<Execution> =>
   Array.from(it.executions.values()).flatMap((byKey) => Array.from(byKey.values()).flat())
 
-const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)
+const areEqual = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)
 const sorted = (values: Iterable<string>): ReadonlyArray<string> => Array.from(values).toSorted()
 const tokenOf = (step: StepRow | undefined): string | undefined =>
   step === undefined || step.failed
@@ -130,7 +130,7 @@ const laws = {
     for (const ack of it.acks) {
       const earlier = first.get(ack.key)
       if (earlier === undefined) first.set(ack.key, ack)
-      else if (ack.op !== "cancel" && !same(earlier, ack)) {
+      else if (ack.op !== "cancel" && !areEqual(earlier, ack)) {
         yield `${ack.key} was acknowledged as ${JSON.stringify(earlier)} and later as ${JSON.stringify(ack)}`
       }
     }
@@ -142,7 +142,7 @@ const laws = {
       const rows = byKey.get(item.key) ?? []
       if (rows.length !== 1) yield `${item.key} is in the log ${rows.length} times`
       const [row] = rows
-      if (row !== undefined && !same(row.data, item.data)) yield `${item.key} has other data in the log`
+      if (row !== undefined && !areEqual(row.data, item.data)) yield `${item.key} has other data in the log`
       if (row !== undefined && ack !== undefined && "eventId" in ack && ack.eventId !== row.id) {
         yield `${item.key} was acknowledged as ${ack.eventId} and is in the log as ${row.id}`
       }
@@ -173,11 +173,11 @@ const laws = {
       for (const event of tables.events) {
         const wanted = event.kind === "event" ? functionsFor(event.name, event.data) : []
         const runs = at.get(event.position) ?? []
-        if (!same(sorted(runs.map(({ fn }) => fn)), sorted(wanted))) {
+        if (!areEqual(sorted(runs.map(({ fn }) => fn)), sorted(wanted))) {
           yield `${event.name} ${event.id} should have started ${wanted.join(", ")} and has runs of ${runs.map(({ fn }) => fn).join(", ")}`
         }
         const acked = runIds.get(event.id)
-        if (acked !== undefined && !same(sorted(acked), sorted(runs.map(({ id }) => id)))) {
+        if (acked !== undefined && !areEqual(sorted(acked), sorted(runs.map(({ id }) => id)))) {
           yield `${event.name} ${event.id} was acknowledged with other runs than it has`
         }
       }
@@ -203,7 +203,7 @@ const laws = {
       if (wanted.error !== undefined && run.error?.message.includes(wanted.error) !== true) {
         yield `${nameOf(run)} should have failed with "${wanted.error}" and has "${run.error?.message}"`
       }
-      if (!same(sorted(run.steps.keys()), sorted(Object.keys(wanted.steps)))) {
+      if (!areEqual(sorted(run.steps.keys()), sorted(Object.keys(wanted.steps)))) {
         yield `${nameOf(run)} should have the steps ${sorted(Object.keys(wanted.steps)).join(", ")} and has ${sorted(run.steps.keys()).join(", ")}`
       }
       for (const [key, { attempt, failed = false }] of Object.entries(wanted.steps)) {
@@ -257,7 +257,7 @@ const laws = {
       for (const run of tables.runs.values()) {
         for (const step of run.steps.values()) {
           const now = stepOf(it, run.id, step.key)
-          if (!same(now, step)) {
+          if (!areEqual(now, step)) {
             yield `${nameOf(run)}: ${step.key} was ${JSON.stringify(step)} and became ${JSON.stringify(now)}`
           }
         }
@@ -368,14 +368,14 @@ const laws = {
       const inOrder = ran.map(({ key }) => key).filter((key) => key.startsWith("compensate:"))
       // a repeated compensation runs again before the next one begins
       const once = inOrder.filter((key, i) => key !== inOrder[i - 1])
-      if (!same(once, wanted)) {
+      if (!areEqual(once, wanted)) {
         yield `${nameOf(run)} should compensate ${wanted.join(", ")} and did ${inOrder.join(", ")}`
       }
       const recorded = Array.from(run.steps.values())
         .toSorted((a, b) => a.seq - b.seq)
         .filter(({ kind }) => kind === "compensate")
         .map(({ key }) => key)
-      if (!same(recorded, wanted)) {
+      if (!areEqual(recorded, wanted)) {
         yield `${nameOf(run)} should have recorded ${wanted.join(", ")} and has ${recorded.join(", ")}`
       }
       for (const { begin, key } of ran) {
@@ -460,12 +460,12 @@ const laws = {
       const token = tokenOf(run.steps.get("prepare:0"))
       for (const fn of ["make-invoice", "notify"]) {
         const step = run.steps.get(`${fn}:0`)
-        const own = children.filter((child) => child.fn === fn && child.data.by === run.id)
-        for (const { id } of own) claimed.add(id)
-        const [child] = own
+        const ownChildren = children.filter((child) => child.fn === fn && child.data.by === run.id)
+        for (const { id } of ownChildren) claimed.add(id)
+        const [child] = ownChildren
         if (step === undefined) continue
-        if (own.length !== 1 || child === undefined) {
-          yield `${nameOf(run)}: ${step.key} has ${own.length} children`
+        if (ownChildren.length !== 1 || child === undefined) {
+          yield `${nameOf(run)}: ${step.key} has ${ownChildren.length} children`
           continue
         }
         if (child.data.token !== token)
@@ -476,7 +476,7 @@ const laws = {
         if (fn === "make-invoice" && (child.parent !== run.key || child.parentStep !== step.key)) {
           yield `${nameOf(child)} does not know its parent`
         }
-        if (fn === "make-invoice" && !step.failed && !same(step.value, child.output)) {
+        if (fn === "make-invoice" && !step.failed && !areEqual(step.value, child.output)) {
           yield `${nameOf(run)}: ${step.key} has another result than its child`
         }
       }
@@ -487,8 +487,8 @@ const laws = {
   /** A publish step publishes one message, with the result that the handler had seen. */
   *"a message is published once"(it: Case): Complaints {
     const messages = it.events.filter(({ kind, name }) => kind === "message" && name === "news")
-    const of = (message: EventRow): string => `${message.data.run}/${message.data.edition}`
-    const byStep = groupBy(messages, of)
+    const stepOf = (message: EventRow): string => `${message.data.run}/${message.data.edition}`
+    const byStep = groupBy(messages, stepOf)
     for (const run of it.runs.values()) {
       if (run.fn !== "announce-news") continue
       for (let edition = 0; edition < 2; edition++) {
@@ -512,8 +512,8 @@ const laws = {
   },
 
   /**
-   * A transaction's writes are stored once if its step is recorded, and else not at all. They have the result that the
-   * handler had seen.
+   * A transaction's writes are stored once if its step is recorded, and otherwise not at all. They have the result that
+   * the handler had seen.
    */
   *"a transaction is carried out once"(it: Case): Complaints {
     const bookings = groupBy(
@@ -573,7 +573,7 @@ const laws = {
       for (const run of tables.runs.values()) {
         if (!["completed", "failed", "cancelled"].includes(run.status)) continue
         const now = it.runs.get(run.id)
-        if (now?.status !== run.status || !same(now.output, run.output)) {
+        if (now?.status !== run.status || !areEqual(now.output, run.output)) {
           yield `${nameOf(run)} had ended as ${run.status} and is ${now?.status}`
         }
         const again = allExecutionsOf(it, run.id).find(({ begin }) => begin >= tables.lineCount)

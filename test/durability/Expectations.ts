@@ -88,7 +88,7 @@ export const expectationOf = (fn: string, data: EventData): Expectation => {
         "ship:0": ok
       })
     case "collect-payment": {
-      // a wait whose event comes has no end, the others have a short timeout
+      // the timeout of a wait whose event comes is so long that it never passes; the others are short
       const timeouts = [Number(data.firstTimeout), Number(data.secondTimeout)]
       const paid = timeouts.filter((ms) => ms > 10_000).length
       return completed({

@@ -40,11 +40,11 @@ export type Place =
 export type Fate =
   /** It kills itself, `turns` turns of the event loop after the place. */
   | { readonly _tag: "At"; readonly place: Place; readonly nth: number; readonly turns: number }
-  /** It is killed from outside, so many milliseconds after it was started or was ready. */
+  /** It is killed from outside, `ms` milliseconds after it was started, or after it was ready. */
   | { readonly _tag: "After"; readonly from: "start" | "ready"; readonly ms: number }
   /**
-   * It is frozen so many milliseconds after it was ready, continues when another process has tried to take its place,
-   * and is killed `restMs` milliseconds later.
+   * It is frozen `ms` milliseconds after it was ready, continues when another process has tried to take its place, and
+   * is killed `restMs` milliseconds later.
    */
   | { readonly _tag: "Frozen"; readonly ms: number; readonly restMs: number }
 

@@ -281,7 +281,7 @@ export const makeFunctions = (log: SideLog) => {
     }
   )
 
-  /** Sleeps in the body of a step past its timeout. */
+  /** A function with a step whose body takes longer than the timeout of the step. */
   const takeNap = createFunction(
     { id: "take-nap", triggers: [{ event: "nap.requested" }], retry },
     async (context) => {
@@ -292,7 +292,7 @@ export const makeFunctions = (log: SideLog) => {
           "nap",
           async (execution) => {
             const entry = diary.begin(execution)
-            // at once: on a busy machine anything else may take longer than the timeout
+            // ends at once, because on a busy machine anything else may take longer than the timeout
             if (execution.attempt > event.data.naps) return entry.end()
             await new Promise((resolve) => execution.signal.addEventListener("abort", resolve))
             entry.fail()

@@ -21,7 +21,10 @@ export interface LifeOptions {
   readonly life: number
   readonly database: string
   readonly sideLog: string
-  /** The items to request in this life: the plan so far, without most of what has been acknowledged. */
+  /**
+   * The items to request in this life: those of the plan up to this life, without most of those that have been
+   * acknowledged.
+   */
   readonly items: ReadonlyArray<Item>
   /** Runs of the events emitted so far, for cancellations. */
   readonly runIds: Readonly<Record<string, ReadonlyArray<string>>>
@@ -48,11 +51,11 @@ let visits = 0
 /** Kills the process here if its plan says so. */
 const visit = (place: Place): void => {
   if (fate?._tag !== "At" || fate.place !== place || ++visits !== fate.nth) return
-  const after = (turns: number): void => {
+  const dieAfter = (turns: number): void => {
     if (turns === 0) die()
-    setImmediate(() => after(turns - 1))
+    setImmediate(() => dieAfter(turns - 1))
   }
-  after(fate.turns)
+  dieAfter(fate.turns)
 }
 
 const placeOf = (line: NewLine): Place | undefined => {

@@ -23,8 +23,8 @@ afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
 const PATIENCE_MS = 90_000
 
 const until = async (what: string, condition: () => boolean | Promise<boolean>): Promise<void> => {
-  for (const late = Date.now() + PATIENCE_MS; !(await condition()); await delay(100)) {
-    if (Date.now() > late) throw new Error(`Timed out waiting until ${what}`)
+  for (const deadline = Date.now() + PATIENCE_MS; !(await condition()); await delay(100)) {
+    if (Date.now() > deadline) throw new Error(`Timed out waiting until ${what}`)
   }
 }
 
@@ -100,7 +100,7 @@ describe("a Postgres whose disk is full", () => {
         let n = 0
         const write = async (): Promise<void> => {
           const key = `p-${n++}`
-          for (const late = Date.now() + PATIENCE_MS; ; await delay(200)) {
+          for (const deadline = Date.now() + PATIENCE_MS; ; await delay(200)) {
             try {
               const { eventId } = await client.emit(
                 "page.written",
@@ -111,7 +111,7 @@ describe("a Postgres whose disk is full", () => {
               return
             } catch (error) {
               errors.push(error)
-              if (Date.now() > late) throw error
+              if (Date.now() > deadline) throw error
               if (errors.length >= 3 && balancer.probes[0]?.at(-1)?.health === "degraded") await makeRoom()
             }
           }

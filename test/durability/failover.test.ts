@@ -28,21 +28,21 @@ afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
 const PATIENCE_MS = 90_000
 
 const until = async (what: string, condition: () => boolean | Promise<boolean>): Promise<void> => {
-  for (const late = Date.now() + PATIENCE_MS; !(await condition()); await delay(50)) {
-    if (Date.now() > late) throw new Error(`Timed out waiting until ${what}`)
+  for (const deadline = Date.now() + PATIENCE_MS; !(await condition()); await delay(50)) {
+    if (Date.now() > deadline) throw new Error(`Timed out waiting until ${what}`)
   }
 }
 
 /** Repeats a request while the engine cannot answer it. Its errors have to say that they can be retried. */
 const persist = async <A>(ask: () => Promise<A>): Promise<A> => {
-  for (const late = Date.now() + PATIENCE_MS; ; await delay(50)) {
+  for (const deadline = Date.now() + PATIENCE_MS; ; await delay(50)) {
     try {
       return await ask()
     } catch (error) {
       const { code, name, retryable } = Object(error)
       const mayRetry =
         ["ConnectionError", "TimeoutError"].includes(name) || retryable === true || code === "CLOSING"
-      if (!mayRetry || Date.now() > late) throw error
+      if (!mayRetry || Date.now() > deadline) throw error
     }
   }
 }
@@ -167,11 +167,11 @@ const emitAll = (client: IronflowClient, from: number, to: number) =>
 
 /** Waits until all runs have ended. Fails with the reasons of those that have not. */
 const allEnd = async (client: IronflowClient, sql: Cluster["sql"]): Promise<void> => {
-  const left = () => sql("SELECT * FROM runs WHERE ended_at IS NULL")
-  await until("all runs end", async () => (await left()).length === 0).catch(async (error: unknown) => {
-    const some = (await left()).slice(0, 3)
-    const why = await Promise.all(some.map(({ id }) => client.explain(String(id))))
-    throw new Error(JSON.stringify({ some, why }), { cause: error })
+  const unfinished = () => sql("SELECT * FROM runs WHERE ended_at IS NULL")
+  await until("all runs end", async () => (await unfinished()).length === 0).catch(async (error: unknown) => {
+    const runs = (await unfinished()).slice(0, 3)
+    const explanations = await Promise.all(runs.map(({ id }) => client.explain(String(id))))
+    throw new Error(JSON.stringify({ runs, explanations }), { cause: error })
   })
 }
 

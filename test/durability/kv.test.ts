@@ -189,8 +189,8 @@ describe.each(seeds(1, 10))("keys, seed %d", (seed) => {
 
       await using client = createClient({ serverUrl: engine.url })
       /**
-       * The revisions that a watcher receives, which reconnects after each kill. The bucket keeps all revisions of
-       * these keys.
+       * The revisions that a watcher receives. It reconnects after each kill. The bucket keeps all revisions of these
+       * keys.
        */
       const received: Array<number> = []
       await using watcher = client
@@ -289,22 +289,24 @@ const judge = (
 
   const lasting = acks.filter(({ bucket }) => bucket === "lasting")
   for (const key of new Set(lasting.map((ack) => ack.key))) {
-    const own = lasting.filter((ack) => ack.key === key)
+    const acksOfKey = lasting.filter((ack) => ack.key === key)
     const stored = rows
       .filter((row) => row.bucket === "lasting" && row.key === key)
       .map(({ revision }) => revision)
     const oldest = Math.min(...stored)
     // history may drop only what is older than the newest 64 revisions
-    for (const { revision } of own)
+    for (const { revision } of acksOfKey)
       if (!stored.includes(revision) && (stored.length < 64 || revision > oldest))
         violations.push(`acknowledged revision ${revision} of ${key} is lost`)
   }
 
   // a write that was answered before another was requested has the lower revision
   for (const name of ["lasting", "fleeting"]) {
-    const own = acks.filter(({ bucket }) => bucket === name).toSorted((a, b) => a.revision - b.revision)
+    const acksOfBucket = acks
+      .filter(({ bucket }) => bucket === name)
+      .toSorted((a, b) => a.revision - b.revision)
     let latestRequest = 0
-    for (const ack of own) {
+    for (const ack of acksOfBucket) {
       if (ack.answeredAt < latestRequest)
         violations.push(`revision ${ack.revision} of ${name} goes back in time`)
       latestRequest = Math.max(latestRequest, ack.requestedAt)
@@ -313,7 +315,7 @@ const judge = (
 
   for (const read of reads) {
     const ack = winners.get(`fleeting ${read.revision}`)
-    // it was written before it was acknowledged, so that it has expired a TTL after that
+    // the write came before its acknowledgement, so one TTL after the acknowledgement the value has expired
     if (ack !== undefined && read.requestedAt > ack.answeredAt + TTL_MS)
       violations.push(
         `revision ${read.revision} was read ${read.requestedAt - ack.answeredAt}ms after it was written`

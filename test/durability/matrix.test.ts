@@ -65,16 +65,16 @@ describe.concurrent("a storm", () => {
     it(`over ${transport} leaves nothing waiting after ${what}`, { timeout: 300_000 }, async () => {
       const lane = nth % lanes.length
       const before = lanes[lane]
-      const over = createDeferred<void>()
-      lanes[lane] = over.promise
+      const ended = createDeferred<void>()
+      lanes[lane] = ended.promise
       await before
-      using _ = { [Symbol.dispose]: () => over.resolve() }
+      using _ = { [Symbol.dispose]: () => ended.resolve() }
       // a test that is repeated gets another folder
-      const own = fs.mkdtempSync(path.join(folder, `${transport}-`))
+      const stormFolder = fs.mkdtempSync(path.join(folder, `${transport}-`))
       const plan = withStrikes(transport, strikes[0].fault, strikes, { seed, leaseMs, slackMs, size: 10 })
 
       const { figures, violations } = judgeStorm(
-        await runStorm(plan, { folder: own, cache, settleMs: 60_000 })
+        await runStorm(plan, { folder: stormFolder, cache, settleMs: 60_000 })
       )
 
       assert.deepStrictEqual(violations, [], `seed ${seed}: ${JSON.stringify(figures)}`)

@@ -46,7 +46,7 @@ describe.concurrent("three engines on one Postgres", () => {
       `${how ?? "with workers elsewhere"} lose nothing and repeat nothing after ${what}`,
       { timeout: 400_000 },
       async () => {
-        const own = fs.mkdtempSync(path.join(folder, "storm-"))
+        const stormFolder = fs.mkdtempSync(path.join(folder, "storm-"))
         const plan = withStrikes(strikes, {
           seed: seed * 10 + nth,
           size: 6,
@@ -56,7 +56,7 @@ describe.concurrent("three engines on one Postgres", () => {
         })
 
         const { figures, violations } = judgeNodes(
-          await runNodeStorm(plan, { folder: own, cache, settleMs: 60_000 })
+          await runNodeStorm(plan, { folder: stormFolder, cache, settleMs: 60_000 })
         )
 
         assert.deepStrictEqual(violations, [], `seed ${plan.seed}: ${JSON.stringify(figures)}`)

@@ -108,10 +108,10 @@ const runSchedule = async (seed: number, home: string) => {
         children.add(engine.child)
         await engine.ready
       } else if (kind <= 3) {
-        const which = strikeDice.between(0, 1)
-        await kill(workers[which]!.child)
+        const index = strikeDice.between(0, 1)
+        await kill(workers[index]!.child)
         kills++
-        workers[which] = await startWorker()
+        workers[index] = await startWorker()
       } else {
         await client.projections.rebuild(strikeDice.pick(["one", "per-customer"])).then(
           () => rebuilds++,

@@ -59,8 +59,8 @@ describe("subscribers in a storm", () => {
   const without = (lines: ReadonlyArray<ClientLine>, ...gone: ReadonlyArray<ClientLine | undefined>) =>
     lines.filter((line) => !gone.includes(line))
   /**
-   * The delivery and the ack of the event that a subscriber of this name acked soonest: in so short a time no strike has made
-   * it uncertain how long the connection held the event.
+   * The delivery and the ack of the event that a subscriber of this name acked soonest. In so short a time no strike
+   * came in between, so it is certain that the connection still held the event.
    */
   const ackedBy = (lines: ReadonlyArray<ClientLine>, name: string) => {
     const acks = lines.flatMap((ack, index) => {
@@ -72,7 +72,7 @@ describe("subscribers in a storm", () => {
     })
     return acks.reduce((one, other) => (other.at - other.got.at < one.at - one.got.at ? other : one))
   }
-  const again = (lines: ReadonlyArray<ClientLine>, name: string) => {
+  const repeatDelivery = (lines: ReadonlyArray<ClientLine>, name: string) => {
     const { at, got, index } = ackedBy(lines, name)
     return lines.toSpliced(index + 1, 0, { ...got, at: at + 0.001 })
   }
@@ -84,16 +84,16 @@ describe("subscribers in a storm", () => {
     [
       "a gap across the death of its process",
       (lines) => {
-        const mine = lines.filter((line) => line.who === "resumer.0" && line.t === "got")
-        return without(lines, mine[Math.floor(mine.length / 2)])
+        const received = lines.filter((line) => line.who === "resumer.0" && line.t === "got")
+        return without(lines, received[Math.floor(received.length / 2)])
       },
       /^resumer\.0 got .*: a gap/
     ],
     [
       "a late beginning",
       (lines) => {
-        const late = gotBy(lines, "news.1").slice(0, -1)
-        return without(lines, ...late.map(({ line }) => line))
+        const lateLines = gotBy(lines, "news.1").slice(0, -1)
+        return without(lines, ...lateLines.map(({ line }) => line))
       },
       /^news\.1 began with .* and missed/
     ],
@@ -120,12 +120,12 @@ describe("subscribers in a storm", () => {
     ],
     [
       "an acked event again",
-      (lines) => again(lines, "careful"),
+      (lines) => repeatDelivery(lines, "careful"),
       /^careful\.. got .* again, which it had acked/
     ],
     [
       "an acked message of a group again",
-      (lines) => again(lines, "packer"),
+      (lines) => repeatDelivery(lines, "packer"),
       /^group packers: packer\.. got .* again, which had been acked/
     ],
     [

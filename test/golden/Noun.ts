@@ -56,7 +56,7 @@ export const answerOf = ({ headers, status, text }: Got, names: Names): Entry =>
   return {
     status,
     ...(type === undefined ? {} : { type }),
-    // every answer has it, except over HTTP/2
+    // recorded only where it is missing: every answer except those over HTTP/2 has this header
     ...(headers.some(([name]) => name === "x-ironflow-channel") ? {} : { channel: "not offered" }),
     ...(others.length === 0
       ? {}
@@ -65,13 +65,13 @@ export const answerOf = ({ headers, status, text }: Got, names: Names): Entry =>
   }
 }
 
-const shown = (body: unknown, names: Names): unknown =>
+const shownBody = (body: unknown, names: Names): unknown =>
   typeof body === "string" ? readable(names.in(body)) : JSON.parse(names.in(JSON.stringify(body)))
 
 export const requestOf = ({ body, headers, method, path }: Sent, names: Names): Entry => ({
   request: names.in(`${method} ${path}`),
   ...(headers === undefined ? {} : { headers: JSON.parse(names.in(JSON.stringify(headers))) }),
-  ...(body === undefined ? {} : { body: shown(body, names) })
+  ...(body === undefined ? {} : { body: shownBody(body, names) })
 })
 
 /** All exchanges of a call. An answer that equals an earlier one only refers to it. */

@@ -35,7 +35,7 @@ export interface Sent {
 
 export interface Got {
   readonly status: number
-  /** In their order, without those that Node.js adds. */
+  /** The headers in their order, without those that Node.js adds. */
   readonly headers: ReadonlyArray<readonly [name: string, value: string]>
   readonly text: string
 }

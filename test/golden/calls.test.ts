@@ -6,9 +6,9 @@ import { nouns } from "./nouns/All.ts"
 import { Transcript } from "./Transcript.ts"
 
 it("every call has its transcript", () => {
-  const here = Object.values(nouns).flatMap((noun) => Object.keys(noun.calls))
+  const covered = Object.values(nouns).flatMap((noun) => Object.keys(noun.calls))
 
-  assert.sameMembers(here, Object.keys(callSpecs))
+  assert.sameMembers(covered, Object.keys(callSpecs))
 })
 
 describe.each(Object.entries(nouns))("%s", (name, noun) => {

@@ -62,26 +62,26 @@ const inOtherCase = (answered: Answer = json(200, {})): Answer =>
         text: JSON.stringify(otherCase(JSON.parse(answered.text), ["data", "state", "output", "input"]))
       }
 
-const shown = (asked: Request, names: Names): Entry => ({
-  request: names.in(`${asked.method} ${asked.path}`),
-  headers: JSON.parse(names.in(JSON.stringify(asked.headers))),
-  ...(asked.body.length === 0
+const requestEntry = (request: Request, names: Names): Entry => ({
+  request: names.in(`${request.method} ${request.path}`),
+  headers: JSON.parse(names.in(JSON.stringify(request.headers))),
+  ...(request.body.length === 0
     ? {}
     : {
-        body: asked.body.some((byte) => byte === 0)
-          ? `bytes: ${asked.body.toString("hex")}`
-          : readable(names.in(asked.body.toString()))
+        body: request.body.some((byte) => byte === 0)
+          ? `bytes: ${request.body.toString("hex")}`
+          : readable(names.in(request.body.toString()))
       })
 })
 
-const said = (value: unknown): unknown =>
+const readableValue = (value: unknown): unknown =>
   value === undefined
     ? "undefined"
     : value instanceof Uint8Array
       ? `bytes: ${Buffer.from(value).toString("hex")}`
       : value
 
-const failed = (error: unknown): Entry => {
+const errorEntry = (error: unknown): Entry => {
   if (!(error instanceof IronflowError)) return { error: String(error) }
   const {
     code,
@@ -125,16 +125,16 @@ describe.each(Object.entries(areas))("%s", (area, { calls, noun }) => {
     })
     const outcome = async (known: Names): Promise<Entry> => {
       const entry = await call(client, given).then(
-        (result): Entry => ({ result: said(result) }),
-        (error: unknown) => failed(error)
+        (result): Entry => ({ result: readableValue(result) }),
+        (error: unknown) => errorEntry(error)
       )
       return JSON.parse(known.in(JSON.stringify(entry)))
     }
 
-    const asked: Array<Request> = []
+    const requests: Array<Request> = []
     const answers: Array<Answer> = []
     server.answer = async (it) => {
-      asked.push(it)
+      requests.push(it)
       const { headers, path, method, body } = it
       const { "content-type": type } = headers
       const {
@@ -152,7 +152,7 @@ describe.each(Object.entries(areas))("%s", (area, { calls, noun }) => {
       return answer
     }
     const ordinary = await outcome(names)
-    const entries: Array<Entry> = [{ requests: asked.map((it) => shown(it, names)), ...ordinary }]
+    const entries: Array<Entry> = [{ requests: requests.map((it) => requestEntry(it, names)), ...ordinary }]
 
     const seen = new Map([[JSON.stringify(ordinary), "ordinary"]])
     const understand = async (title: string, answer: (i: number) => Answer) => {

@@ -21,7 +21,7 @@ const calls = callsFor({
   role: id("role"),
   policy: id("policy")
 })
-/** In the order of the recording, where an answer may refer to an earlier one. */
+/** The recorded answers. The tests keep their order, because an answer may refer to an earlier one. */
 const recorded: ReadonlyArray<{ readonly case: string }> = doors["another method"]
 const placeOf = (name: string): number => {
   const place = recorded.findIndex((entry) => entry.case === name)
@@ -141,15 +141,15 @@ describe("the port", () => {
   ])
   afterAll(() => transcript.finish())
 
-  const all = async (section: string, asked: Readonly<Record<string, Sent>>): Promise<void> => {
+  const checkAll = async (section: string, requests: Readonly<Record<string, Sent>>): Promise<void> => {
     await using rig = await Rig.start()
     const entries: Array<Entry> = []
-    for (const [title, sent] of Object.entries(asked)) entries.push(await exchange(rig, title, sent))
+    for (const [title, sent] of Object.entries(requests)) entries.push(await exchange(rig, title, sent))
     transcript.check(section, entries)
   }
 
   it("answers as recorded to another method", async () => {
-    const asked: Record<string, Sent> = {}
+    const requests: Record<string, Sent> = {}
     for (const name of names) {
       const { may: _, ...call } = calls[name]
       const { path } = sentOf(name, call)
@@ -159,13 +159,13 @@ describe("the port", () => {
           .map((other) => callSpecs[other].method as string)
       )
       const method = ["GET", "PUT", "DELETE"].find((method) => !known.has(method)) ?? "PATCH"
-      asked[name] = { method, path }
+      requests[name] = { method, path }
     }
-    await all("another method", asked)
+    await checkAll("another method", requests)
   })
 
   it("answers as recorded to a path that does not exist", () =>
-    all("no such path", {
+    checkAll("no such path", {
       root: { method: "GET", path: "/" },
       nothing: { method: "GET", path: "/api/v1/nothing" },
       "another version": { method: "GET", path: "/api/v2/runs" },
@@ -186,7 +186,7 @@ describe("the port", () => {
 
   it("answers as recorded to browsers", () => {
     const origin = "https://app.example.com"
-    return all("browsers", {
+    return checkAll("browsers", {
       "a page of elsewhere": { method: "GET", path: "/api/v1/runs", headers: { origin } },
       "a page of elsewhere that asks first": {
         method: "OPTIONS",
@@ -217,7 +217,8 @@ describe("the port", () => {
     for (const [name, { method, path }] of Object.entries(descriptions)) {
       const got = await rig.send({ method, path })
       const { body: _, ...answer } = answerOf(got, new Names())
-      // a document is a file of the sources, and the numbers of metrics differ each time
+      // the text of a document is not recorded, since it is a file of the sources; nor are numbers of metrics, which
+      // differ
       const lines =
         name === "metrics" ? got.text.split("\n").filter((line) => line.startsWith("#")) : undefined
       entries.push({ case: name, request: `${method} ${path}`, answer, lines })
@@ -226,12 +227,12 @@ describe("the port", () => {
   })
 
   it("answers as recorded to requests for sockets that are no upgrades", () => {
-    const asked: Record<string, Sent> = {}
+    const requests: Record<string, Sent> = {}
     for (const [name, { path }] of Object.entries(sockets)) {
       const at = path.replace(/:\w+/, "prices")
-      asked[name] = { method: "GET", path: at }
-      asked[`${name}, posted`] = { method: "POST", path: at, body: {} }
+      requests[name] = { method: "GET", path: at }
+      requests[`${name}, posted`] = { method: "POST", path: at, body: {} }
     }
-    return all("sockets", asked)
+    return checkAll("sockets", requests)
   })
 })

@@ -51,10 +51,10 @@ const session = (
 }
 
 it("every socket and every stream has a session", () => {
-  const here = new Set<string>(Object.values(sessions).flat())
+  const covered = new Set<string>(Object.values(sessions).flat())
   const streams = Object.entries(callSpecs).filter(([, spec]) => "streams" in spec)
 
-  assert.sameMembers([...here], [...Object.keys(sockets), ...streams.map(([name]) => name)])
+  assert.sameMembers([...covered], [...Object.keys(sockets), ...streams.map(([name]) => name)])
 })
 
 const emit = (rig: Rig, event: string, data: unknown, more: object = {}) =>
@@ -514,13 +514,13 @@ describe("workers", () => {
         raw.send(bytes)
       },
       next: async () => {
-        const late = new Promise<never>((_, reject) =>
+        const timeout = new Promise<never>((_, reject) =>
           setTimeout(
             () => reject(new Error(`Nothing more comes after ${JSON.stringify(entries.slice(-4))}`)),
             10_000
           ).unref()
         )
-        const engineMessage = fromBinary(EngineMessageSchema, await Promise.race([raw.bytes(), late]))
+        const engineMessage = fromBinary(EngineMessageSchema, await Promise.race([raw.bytes(), timeout]))
         entries.push({
           came: JSON.parse(names.in(JSON.stringify(toJson(EngineMessageSchema, engineMessage))))
         })
@@ -613,7 +613,7 @@ describe("push", () => {
   /** A handler that records its requests, and gives the configured answers. */
   const handler = async (rig: Rig, names: Names, answers: ReadonlyArray<(asked: Asked) => object>) => {
     const entries: Array<Entry> = []
-    const asked = new Inbox<Asked>()
+    const requests = new Inbox<Asked>()
     let i = 0
     const server = await rig.listen((request) => {
       const {
@@ -630,11 +630,11 @@ describe("push", () => {
         body: JSON.parse(names.in(JSON.stringify(request.body))),
         answered: JSON.parse(names.in(JSON.stringify(body)))
       })
-      asked.put(request)
+      requests.put(request)
       return { body }
     })
     const url = `${server.url}/handler`
-    return { entries, asked, url }
+    return { entries, asked: requests, url }
   }
   const fn = registrationOf("", [{ id: "send-mail", event: "mail.due" }]).functions
   const ended = async (rig: Rig, id: string) => {

@@ -10,7 +10,7 @@ interface Pooler {
 }
 
 /** The parameters of a startup message, without one of them. */
-const without = (message: Buffer, name: string): Buffer => {
+const withoutParameter = (message: Buffer, name: string): Buffer => {
   const parts = message.subarray(8).toString().split("\0")
   const kept: Array<string> = []
   for (let i = 0; i + 1 < parts.length && parts[i] !== ""; i += 2) {
@@ -52,7 +52,7 @@ export const startPooler = async (target: string, behaviour: "refuses" | "ignore
         client.end(refusal("unsupported startup parameter: options"))
         return
       }
-      postgres.write(without(startup, "options"))
+      postgres.write(withoutParameter(startup, "options"))
       client.on("data", (chunk: Buffer) => postgres.write(chunk))
     })
     postgres.on("data", (chunk: Buffer) => client.write(chunk))
@@ -63,11 +63,11 @@ export const startPooler = async (target: string, behaviour: "refuses" | "ignore
       resolve(typeof address === "object" && address !== null ? address.port : 0)
     })
   })
-  const to = new URL(target)
-  to.port = String(port)
-  to.hostname = "127.0.0.1"
+  const url = new URL(target)
+  url.port = String(port)
+  url.hostname = "127.0.0.1"
   return {
-    url: to.href,
+    url: url.href,
     close: () =>
       new Promise((resolve) => {
         for (const socket of sockets) socket.destroy()

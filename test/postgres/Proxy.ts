@@ -31,7 +31,7 @@ export const startProxy = async (
   { answerBytes = Number.POSITIVE_INFINITY, delayMs = 0 }: ProxyOptions = {}
 ): Promise<Proxy> => {
   const real = new URL(target)
-  const to = new URL(target)
+  const proxied = new URL(target)
   const sockets = new Set<Socket>()
   let next: "after" | "before" | undefined
   let isFrozen = false
@@ -80,10 +80,10 @@ export const startProxy = async (
   const cut = (): void => {
     for (const socket of sockets) socket.destroy()
   }
-  to.port = String(port)
-  to.hostname = "127.0.0.1"
+  proxied.port = String(port)
+  proxied.hostname = "127.0.0.1"
   return {
-    url: to.href,
+    url: proxied.href,
     cut,
     cutAfterCommit: () => (next = "after"),
     cutBeforeCommit: () => (next = "before"),

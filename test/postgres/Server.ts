@@ -125,7 +125,7 @@ export interface PostgresServer {
 
 /**
  * How a server ends: `fast` does not wait for clients, `immediate` leaves its log to be replayed, `killed` leaves its
- * processes behind, which end when they notice.
+ * processes behind, which end when they notice that it is gone.
  */
 export type Ending = "fast" | "immediate" | "killed"
 
@@ -244,13 +244,13 @@ export class OwnServer {
     await server?.stop(ending)
   }
 
-  /** Starts it again. After a kill that fails until the last process of the killed server has ended. */
+  /** Starts the server again. If it was killed, a start fails until its last process has ended, and is repeated. */
   async up(): Promise<void> {
-    for (const late = Date.now() + MOST_MS; this.#server === undefined;) {
+    for (const deadline = Date.now() + MOST_MS; this.#server === undefined;) {
       try {
         this.#server = await startServer(this.folder, this.#options)
       } catch (error) {
-        if (Date.now() > late) throw error
+        if (Date.now() > deadline) throw error
         await sleep(200)
       }
     }
@@ -286,8 +286,8 @@ export const SHARED = "IRONFLOW_TEST_POSTGRES"
 
 /** The URL of the shared server, which is started on first use. */
 export const sharedUrl = async (): Promise<string> => {
-  const given = process.env.IRONFLOW_TEST_DATABASE_URL
-  if (given !== undefined && given !== "") return given
+  const externalUrl = process.env.IRONFLOW_TEST_DATABASE_URL
+  if (externalUrl !== undefined && externalUrl !== "") return externalUrl
   const folder = process.env[SHARED]
   if (folder === undefined)
     throw new Error(`${SHARED} is not set: the tests are run by vitest, whose setup sets it`)

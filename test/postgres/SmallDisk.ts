@@ -27,7 +27,7 @@ export interface SmallDisk {
 
 export const makeSmallDisk = async (megabytes: number): Promise<SmallDisk> => {
   const mountPoint = mkdtempSync(join(openFolder(), "ironflow-disk-"))
-  // the path goes through this process, so that the user of the server has to own it too
+  // the path goes through this process, so the process has to belong to the user of the server
   const stay = isRoot ? "setpriv --reuid=65534 --regid=65534 --clear-groups cat" : "cat"
   const script = `mount -t tmpfs -o size=${megabytes}m,mode=777 tmpfs "$0" && echo ready && exec ${stay}`
   const holder = spawn("unshare", [...unshare, "sh", "-c", script, mountPoint], {

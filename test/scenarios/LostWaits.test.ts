@@ -98,7 +98,7 @@ describe("a wait that has lost a race", () => {
         yield* world.start()
         for (let day = 0; day < 3; day++) {
           yield* world.settle
-          // a lost sleep of an hour wakes the run, too
+          // the sleep of an hour wakes the run too, although it has lost its race
           yield* world.advance("1 hour")
           yield* world.settle
           yield* world.advance("22 hours")

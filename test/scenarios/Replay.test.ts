@@ -460,7 +460,7 @@ describe("replay", () => {
           "outer",
           Step.run("inner", Effect.succeed(1)).pipe(
             Effect.match({ onFailure: (error) => error.name, onSuccess: () => "ran" }),
-            // the type of a body allows no steps; the service that a body gets refuses them
+            // the type of a body allows no steps, so this cast is needed to test that a body's service refuses them
             (nested) => nested as Effect.Effect<string>
           )
         )

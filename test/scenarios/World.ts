@@ -306,7 +306,7 @@ const transportOf = ({ connection, engine }: OpenEngine) =>
             if (!connection.cut) session.makeRoom(n)
           },
           report: (reports) => (connection.cut ? Effect.never : session.report(reports)),
-          late: (late) => (connection.cut ? Effect.never : session.late(late))
+          late: (call) => (connection.cut ? Effect.never : session.late(call))
         })
       )
   })

@@ -117,7 +117,7 @@ export class Pressed implements AsyncDisposable {
     return new Vitals(this.server.pid).worked()
   }
 
-  /** Waits until the witness has checked the server so many more times; a third of that in a short run. */
+  /** Waits until the witness has checked the server `checks` more times, or a third of that in a short run. */
   async awaitChecks(checks = 40): Promise<void> {
     let left = Math.ceil(checks / either(3, 1))
     await new Promise<void>((resolve) => {

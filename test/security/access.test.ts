@@ -15,7 +15,7 @@ import { registrationOf } from "../wire/RawTurnWorker.ts"
 import { BOOTSTRAP, type OpenSocket, Keys } from "./Keys.ts"
 
 const open: Array<AsyncDisposable> = []
-const started = async (keys: Promise<Keys>): Promise<Keys> => {
+const opened = async (keys: Promise<Keys>): Promise<Keys> => {
   const made = await keys
   open.push(made)
   return made
@@ -100,7 +100,7 @@ describe.each([
   ] as const
 
   it.each(effects)("%s when its key was deleted meanwhile", async (_name, path, body, list, mark) => {
-    const keys = await started(Keys.start())
+    const keys = await opened(Keys.start())
     const { id, key } = await keys.makeKey({ role_ids: ["role_admin"] })
     const begun = await begin(keys.server.url, path, body, key)
 
@@ -111,7 +111,7 @@ describe.each([
   })
 
   it.each(effects)("%s when its key has lost the right meanwhile", async (_name, path, body, list, mark) => {
-    const keys = await started(Keys.start())
+    const keys = await opened(Keys.start())
     const role = await keys.makeRole()
     const policy = await keys.makePolicy({ actions: "*" })
     await keys.assign(role, policy)
@@ -127,7 +127,7 @@ describe.each([
   it.each(effects)(
     "%s when it has no key and the first key was made meanwhile",
     async (_name, path, body, list, mark) => {
-      const keys = await started(Keys.open())
+      const keys = await opened(Keys.open())
       const begun = await begin(keys.server.url, path, body, "")
 
       const first = await keys.makeKey({ name: "first" }, { key: "" })
@@ -141,7 +141,7 @@ describe.each([
 describe("long calls", () => {
   let keys: Keys
   beforeEach(async () => {
-    keys = await started(Keys.start())
+    keys = await opened(Keys.start())
   })
 
   /** A key whose only policy can be removed. */
@@ -388,7 +388,7 @@ describe.each([
   ["a channel", overChannel]
 ] as const)("over %s a call that ends its own access is answered nevertheless", (_, line) => {
   it("when it makes the first key, which gets all rights, whatever was requested", async () => {
-    const keys = await started(Keys.open())
+    const keys = await opened(Keys.open())
     const { call } = await line(keys, "")
 
     const { body, status } = await call("POST", "/api/v1/apikeys", {
@@ -405,7 +405,7 @@ describe.each([
   })
 
   it("when it rotates the key of the call", async () => {
-    const keys = await started(Keys.start())
+    const keys = await opened(Keys.start())
     const { id, key } = await keys.makeKey({ role_ids: ["role_admin"] })
     const { call } = await line(keys, key)
 
@@ -418,7 +418,7 @@ describe.each([
   })
 
   it("when it deletes the key of the call", async () => {
-    const keys = await started(Keys.start())
+    const keys = await opened(Keys.start())
     const { id, key } = await keys.makeKey({ role_ids: ["role_admin"] })
     const { call } = await line(keys, key)
 
@@ -427,7 +427,7 @@ describe.each([
   })
 
   it("when it takes the policy from its own role", async () => {
-    const keys = await started(Keys.start())
+    const keys = await opened(Keys.start())
     const role = await keys.makeRole({ actions: "role:read" })
     const policy = await keys.makePolicy({ actions: "*" })
     await keys.assign(role, policy)
@@ -441,7 +441,7 @@ describe.each([
 })
 
 it("a channel without a key closes after the answers to the call that made the first key and to concurrent calls", async () => {
-  const keys = await started(Keys.open())
+  const keys = await opened(Keys.open())
   const { call, closed } = await overChannel(keys, "")
 
   // the event comes first, so that it is admitted before there is a key
@@ -455,7 +455,7 @@ it("a channel without a key closes after the answers to the call that made the f
 })
 
 it("a first key that expires is refused", async () => {
-  const keys = await started(Keys.open())
+  const keys = await opened(Keys.open())
   const withoutKey = { key: "" }
 
   const refused = await keys.send("POST", "/api/v1/apikeys", { name: "ci", expires_in: "1h" }, withoutKey)
@@ -473,7 +473,7 @@ it("a first key that expires is refused", async () => {
 })
 
 it("of several first keys that are made at once, all but one are refused", async () => {
-  const keys = await started(Keys.open())
+  const keys = await opened(Keys.open())
   const { frames, socket } = await keys.socket("/api/v1/channel", "")
   const text = JSON.stringify({ name: "first" })
 
@@ -491,7 +491,7 @@ it("of several first keys that are made at once, all but one are refused", async
 
 describe("a client without a key that makes the first one", () => {
   it("uses it from then on, also after a rotation, until it deletes it", async () => {
-    const keys = await started(Keys.open())
+    const keys = await opened(Keys.open())
     await using client = createClient({ serverUrl: keys.server.url })
     // enough calls that the client opens a channel
     for (let i = 0; i < 6; i++) await client.listRuns()
@@ -516,7 +516,7 @@ describe("a client without a key that makes the first one", () => {
   })
 
   it("uses it from then on in the Effect API too", async () => {
-    const keys = await started(Keys.open())
+    const keys = await opened(Keys.open())
     const layer = ClientHttp.layer({ serverUrl: keys.server.url }).pipe(Layer.provide(FetchHttpClient.layer))
 
     const [made, runs] = await Effect.runPromise(
@@ -536,7 +536,7 @@ describe("a client without a key that makes the first one", () => {
   })
 
   it("continues its subscriptions", async () => {
-    const keys = await started(Keys.open())
+    const keys = await opened(Keys.open())
     await using client = createClient({ serverUrl: keys.server.url })
     await client.kv().createBucket({ name: "orders" })
     const bucket = client.kv().bucket("orders")
@@ -554,7 +554,7 @@ describe("a client without a key that makes the first one", () => {
   })
 
   it("keeps its key if it was created with one", async () => {
-    const keys = await started(Keys.start())
+    const keys = await opened(Keys.start())
     await using client = createClient({ serverUrl: keys.server.url, apiKey: BOOTSTRAP })
     await client.apiKeys.create({ name: "other", envId: "*", role_ids: [] })
     assert.deepStrictEqual((await client.listRuns()).runs, [])

@@ -61,11 +61,12 @@ const getsEvent: Way = async (key) => {
 }
 
 /** Whether a call is carried out. */
-const does =
+const carriesOut =
   (method: string, path: string, body?: object): Way =>
   async (key) =>
     (await keys.send(method, path, body, { key })).status < 300
-const doesRpc = (method: string, body: object): Way => does("POST", `/ironflow.v1.${method}`, body)
+const carriesOutRpc = (method: string, body: object): Way =>
+  carriesOut("POST", `/ironflow.v1.${method}`, body)
 
 /** Whether a socket is opened. */
 const opens =
@@ -109,14 +110,14 @@ const subscribes =
 
 /** The same over a ConnectRPC stream, of a pattern or of an existing group. The stream ends if it is refused. */
 const streams =
-  (asked: { readonly pattern: string } | { readonly group: string }, happen: () => Promise<unknown>): Way =>
+  (request: { readonly pattern: string } | { readonly group: string }, happen: () => Promise<unknown>): Way =>
   async (key) => {
     const options = { headers: { authorization: `Bearer ${key}` } }
     const { url } = keys.server
     using events =
-      "pattern" in asked
-        ? await RawEvents.open(url, asked, options)
-        : await joins(asked.group, (message) =>
+      "pattern" in request
+        ? await RawEvents.open(url, request, options)
+        : await joins(request.group, (message) =>
             RawEvents.open(url, message, { ...options, method: "JoinConsumerGroup" })
           )
     await happen()
@@ -137,16 +138,16 @@ const groups = (group: { readonly name: string; readonly pattern: string }): Eff
       return way(key)
     }
   return {
-    "creating a group": does("POST", path, group),
-    CreateConsumerGroup: doesRpc("PubSubService/CreateConsumerGroup", group),
-    "an existing group": whenCreated(does("GET", `${path}/${group.name}`)),
-    GetConsumerGroup: whenCreated(doesRpc("PubSubService/GetConsumerGroup", { name: group.name })),
+    "creating a group": carriesOut("POST", path, group),
+    CreateConsumerGroup: carriesOutRpc("PubSubService/CreateConsumerGroup", group),
+    "an existing group": whenCreated(carriesOut("GET", `${path}/${group.name}`)),
+    GetConsumerGroup: whenCreated(carriesOutRpc("PubSubService/GetConsumerGroup", { name: group.name })),
     "the list of groups": whenCreated(get(path)),
     ListConsumerGroups: whenCreated(rpc("PubSubService/ListConsumerGroups")),
-    "pausing a group": whenCreated(does("POST", `${path}/${group.name}/pause`, {})),
-    "the dead letters of a group": whenCreated(does("GET", `${path}/${group.name}/dead-letters`)),
+    "pausing a group": whenCreated(carriesOut("POST", `${path}/${group.name}/pause`, {})),
+    "the dead letters of a group": whenCreated(carriesOut("GET", `${path}/${group.name}/dead-letters`)),
     "the number of dead letters that are retried": whenCreated(
-      does("POST", `${path}/${group.name}/dead-letters/retry`, {})
+      carriesOut("POST", `${path}/${group.name}/dead-letters/retry`, {})
     )
   }
 }
@@ -185,7 +186,7 @@ const registersPolling =
   (fn: Fn): Way =>
   (key) => {
     const id = nextWorker()
-    return does("POST", `/api/v1/workers/${id}/register`, turnsBody(id, fn))(key)
+    return carriesOut("POST", `/api/v1/workers/${id}/register`, turnsBody(id, fn))(key)
   }
 
 const registersRpc =
@@ -205,7 +206,7 @@ const registersLegacy =
   async (key) => {
     await register(fn)
     const body = { function_ids: [fn.id], hostname: "h" }
-    return does("POST", `/api/v1/workers/${nextWorker()}/register`, body)(key)
+    return carriesOut("POST", `/api/v1/workers/${nextWorker()}/register`, body)(key)
   }
 
 const registersStream =
@@ -232,7 +233,7 @@ const register = (fn: Fn) =>
   )
 
 const registering = (fn: Fn): { readonly [name: string]: Way } => ({
-  RegisterFunction: doesRpc("IronflowService/RegisterFunction", {
+  RegisterFunction: carriesOutRpc("IronflowService/RegisterFunction", {
     id: fn.id,
     triggers: fn.event === undefined ? [] : [{ event: fn.event }],
     secrets: fn.secrets ?? []
@@ -267,8 +268,8 @@ const reports =
     )
     if (acks[0]._tag === "Accepted") return true
     // nothing is lost: the run is paused, and an operator can resume it
-    const why = await keys.ok(keys.send("GET", `/api/v1/runs/${runIds[0]}/explain`))
-    assert.deepStrictEqual([why.code, why.details.code], ["PAUSED", "UNAUTHORIZED"])
+    const explanation = await keys.ok(keys.send("GET", `/api/v1/runs/${runIds[0]}/explain`))
+    assert.deepStrictEqual([explanation.code, explanation.details.code], ["PAUSED", "UNAUTHORIZED"])
     return false
   }
 
@@ -370,7 +371,7 @@ const waitOp = {
 
 const projection = { name: "wages", events: ["salary.*"], mode: "managed" }
 
-const claimed = async (workerId: string, key?: string) =>
+const claimProjection = async (workerId: string, key?: string) =>
   keys.send(
     "POST",
     "/api/v1/projections/wages/owner/claim",
@@ -414,7 +415,7 @@ const effects: ReadonlyArray<Effect> = [
     ways: {
       listSecrets: async (key) =>
         (await keys.send("GET", "/api/v1/secrets", undefined, { key })).text.includes("PROD"),
-      getSecret: does("GET", "/api/v1/secrets/PROD_KEY"),
+      getSecret: carriesOut("GET", "/api/v1/secrets/PROD_KEY"),
       "all events": async (key) => {
         let named = ""
         await subscribes("system.>", async () => {
@@ -460,15 +461,15 @@ const effects: ReadonlyArray<Effect> = [
       "a stream of an entity": streams({ pattern: "entity:person.p-1.>" }, salary),
       "joining a group": streams({ group: "events:>" }, salary),
       ...groups({ name: MARK, pattern: "events:>" }),
-      RegisterProjection: doesRpc("ProjectionService/RegisterProjection", projection),
+      RegisterProjection: carriesOutRpc("ProjectionService/RegisterProjection", projection),
       "a poll of an existing projection": async (key) => {
         await keys.ok(keys.rpc("ProjectionService/RegisterProjection", projection))
         return rpc("ProjectionService/PollProjectionEvents", { name: "wages" })(key)
       },
-      "claiming a projection": async (key) => (await claimed("w-claims", key)).status < 300,
+      "claiming a projection": async (key) => (await claimProjection("w-claims", key)).status < 300,
       "reading with the claim of another owner": async (key) => {
         await keys.send("DELETE", "/api/v1/projections/wages")
-        const { lease } = await keys.ok(claimed("w-other"))
+        const { lease } = await keys.ok(claimProjection("w-other"))
         const body = { token: lease.token, generation: lease.generation, limit: 10 }
         return ask("POST", "/api/v1/projections/wages/owner/read", body)(key)
       },
@@ -532,31 +533,31 @@ const effects: ReadonlyArray<Effect> = [
     effect: "emitting",
     denied: { actions: "emit:event", resources: "event:salary.*" },
     ways: {
-      Trigger: doesRpc("IronflowService/Trigger", { event: "salary.paid", data: {} }),
-      Emit: doesRpc("IronflowService/Emit", { event: "salary.paid", data: {} }),
-      "PubSub Emit": doesRpc("PubSubService/Emit", { event: "salary.paid", data: {} }),
-      TriggerSync: doesRpc("IronflowService/TriggerSync", { event: "salary.paid", data: {} }),
-      TriggerBatch: doesRpc("IronflowService/TriggerBatch", {
+      Trigger: carriesOutRpc("IronflowService/Trigger", { event: "salary.paid", data: {} }),
+      Emit: carriesOutRpc("IronflowService/Emit", { event: "salary.paid", data: {} }),
+      "PubSub Emit": carriesOutRpc("PubSubService/Emit", { event: "salary.paid", data: {} }),
+      TriggerSync: carriesOutRpc("IronflowService/TriggerSync", { event: "salary.paid", data: {} }),
+      TriggerBatch: carriesOutRpc("IronflowService/TriggerBatch", {
         events: [
           { event: "order.placed", data: {} },
           { event: "salary.paid", data: {} }
         ]
       }),
-      "POST events": does("POST", "/api/v1/events", { name: "salary.paid", data: {} }),
-      AppendEvent: doesRpc("EntityStreamService/AppendEvent", {
+      "POST events": carriesOut("POST", "/api/v1/events", { name: "salary.paid", data: {} }),
+      AppendEvent: carriesOutRpc("EntityStreamService/AppendEvent", {
         entityId: "p-2",
         entityType: "person",
         eventName: "salary.paid",
         data: {},
         expectedVersion: "-1"
       }),
-      AppendEvents: doesRpc("EntityStreamService/AppendEvents", {
+      AppendEvents: carriesOutRpc("EntityStreamService/AppendEvents", {
         entityId: "p-3",
         entityType: "person",
         events: [{ eventName: "salary.paid", data: {} }],
         expectedVersion: "-1"
       }),
-      "a schedule of a function": doesRpc("IronflowService/RegisterFunction", {
+      "a schedule of a function": carriesOutRpc("IronflowService/RegisterFunction", {
         id: "clock",
         triggers: [{ event: "salary.paid", cron: "* * * * *" }]
       }),
@@ -576,7 +577,7 @@ const effects: ReadonlyArray<Effect> = [
     effect: "publishing",
     denied: { actions: "publish:message", resources: "topic:news" },
     ways: {
-      Publish: doesRpc("PubSubService/Publish", { topic: "news", data: {} }),
+      Publish: carriesOutRpc("PubSubService/Publish", { topic: "news", data: {} }),
       "step.publish": reports({ _tag: "Publish", stepKey: "p:0", name: "p", topic: "news", data: "{}" })
     }
   },
@@ -585,7 +586,7 @@ const effects: ReadonlyArray<Effect> = [
     denied: { actions: "stream:append", resources: "stream:p-*" },
     ways: {
       AppendEvent: async (key) =>
-        doesRpc("EntityStreamService/AppendEvent", {
+        carriesOutRpc("EntityStreamService/AppendEvent", {
           entityId: "p-5",
           entityType: "person",
           eventName: "order.placed",
@@ -611,10 +612,12 @@ const effects: ReadonlyArray<Effect> = [
       await keys.ok(keys.send("PUT", "/api/v1/kv/buckets/orders/keys/a", 1))
     },
     ways: {
-      deleteKey: does("DELETE", "/api/v1/kv/buckets/orders/keys/a"),
-      writeKeys: does("POST", "/api/v1/kv/buckets/orders/write", { writes: [{ op: "delete", key: "a" }] }),
+      deleteKey: carriesOut("DELETE", "/api/v1/kv/buckets/orders/keys/a"),
+      writeKeys: carriesOut("POST", "/api/v1/kv/buckets/orders/write", {
+        writes: [{ op: "delete", key: "a" }]
+      }),
       "tx.kv": reports(tx({ _tag: "kv", bucket: "orders", key: "a" })),
-      deleteBucket: does("DELETE", "/api/v1/kv/buckets/orders")
+      deleteBucket: carriesOut("DELETE", "/api/v1/kv/buckets/orders")
     }
   },
   {
@@ -622,8 +625,8 @@ const effects: ReadonlyArray<Effect> = [
     denied: { actions: "kv:write", resources: "bucket:orders" },
     given: () => keys.send("POST", "/api/v1/kv/buckets", { name: "orders" }),
     ways: {
-      putKey: does("PUT", "/api/v1/kv/buckets/orders/keys/a", { a: 1 }),
-      writeKeys: does("POST", "/api/v1/kv/buckets/orders/write", {
+      putKey: carriesOut("PUT", "/api/v1/kv/buckets/orders/keys/a", { a: 1 }),
+      writeKeys: carriesOut("POST", "/api/v1/kv/buckets/orders/write", {
         writes: [{ op: "put", key: "a", value: "MQ==", contentType: "application/json" }]
       }),
       "tx.kv": reports(tx({ _tag: "kv", bucket: "orders", key: "a", value: { type: "json", data: "1" } }))
@@ -640,14 +643,14 @@ const effects: ReadonlyArray<Effect> = [
       ...Object.fromEntries(
         ["GetRun", "GetRunSteps"].map((method) => [
           method,
-          async (key: string) => doesRpc(`IronflowService/${method}`, { runId: await runId() })(key)
+          async (key: string) => carriesOutRpc(`IronflowService/${method}`, { runId: await runId() })(key)
         ])
       ),
-      ListRuns: doesRpc("IronflowService/ListRuns", {}),
+      ListRuns: carriesOutRpc("IronflowService/ListRuns", {}),
       ...Object.fromEntries(
         ["steps", "audit", "explain", "wait?timeout=0"].map((what) => [
           what,
-          async (key: string) => does("GET", `/api/v1/runs/${await runId()}/${what}`)(key)
+          async (key: string) => carriesOut("GET", `/api/v1/runs/${await runId()}/${what}`)(key)
         ])
       ),
       "the history of a stream": async (key) =>
@@ -678,8 +681,8 @@ const effects: ReadonlyArray<Effect> = [
           const id = await runId()
           await keys.send("POST", "/ironflow.v1.IronflowService/CancelRun", { id })
           return method === ""
-            ? does("POST", "/api/v1/runs/resume", { run_id: id })(key)
-            : doesRpc(method, { id })(key)
+            ? carriesOut("POST", "/api/v1/runs/resume", { run_id: id })(key)
+            : carriesOutRpc(method, { id })(key)
         }
       ])
     )
@@ -690,8 +693,8 @@ const effects: ReadonlyArray<Effect> = [
     given: () => keys.ok(keys.send("POST", "/api/v1/kv/buckets", { name: MARK })),
     ways: {
       listBuckets: get("/api/v1/kv/buckets"),
-      getBucket: does("GET", `/api/v1/kv/buckets/${MARK}`),
-      listKeys: does("GET", `/api/v1/kv/buckets/${MARK}/keys`),
+      getBucket: carriesOut("GET", `/api/v1/kv/buckets/${MARK}`),
+      listKeys: carriesOut("GET", `/api/v1/kv/buckets/${MARK}/keys`),
       "a watch": opens(`/api/v1/kv/buckets/${MARK}/watch`)
     }
   },
@@ -702,7 +705,7 @@ const effects: ReadonlyArray<Effect> = [
     ways: {
       ListStreams: rpc("EntityStreamService/ListStreams"),
       restStreams: get("/api/v1/streams"),
-      GetStreamInfo: doesRpc("EntityStreamService/GetStreamInfo", { entityId: MARK })
+      GetStreamInfo: carriesOutRpc("EntityStreamService/GetStreamInfo", { entityId: MARK })
     }
   },
   {
@@ -711,7 +714,7 @@ const effects: ReadonlyArray<Effect> = [
     given: () => keys.ok(keys.rpc("PubSubService/Publish", { topic: MARK, data: {} })),
     ways: {
       ListTopics: rpc("PubSubService/ListTopics"),
-      GetTopicStats: doesRpc("PubSubService/GetTopicStats", { topic: MARK })
+      GetTopicStats: carriesOutRpc("PubSubService/GetTopicStats", { topic: MARK })
     }
   },
   {
@@ -741,7 +744,7 @@ const effects: ReadonlyArray<Effect> = [
     ways: {
       ListFunctions: rpc("IronflowService/ListFunctions"),
       restFunctions: get("/api/v1/functions"),
-      GetFunction: doesRpc("IronflowService/GetFunction", { id: MARK }),
+      GetFunction: carriesOutRpc("IronflowService/GetFunction", { id: MARK }),
       restWorkers: async (key) => {
         const id = nextWorker()
         const body = { function_ids: [MARK], hostname: "h" }
@@ -780,7 +783,7 @@ const effects: ReadonlyArray<Effect> = [
     ways: {
       listProjections: get("/api/v1/projections"),
       ListProjections: rpc("ProjectionService/ListProjections"),
-      status: does("GET", `/api/v1/projections/${MARK}/status`)
+      status: carriesOut("GET", `/api/v1/projections/${MARK}/status`)
     }
   },
   {
@@ -788,7 +791,7 @@ const effects: ReadonlyArray<Effect> = [
     denied: { actions: "projection:read", resources: "projection:wages" },
     given: async () => {
       await keys.send("DELETE", "/api/v1/projections/wages")
-      const { lease } = await keys.ok(claimed("w-fails"))
+      const { lease } = await keys.ok(claimProjection("w-fails"))
       const error = { name: "Error", message: MARK }
       await keys.ok(
         keys.send("POST", "/api/v1/projections/wages/owner/save", {
@@ -824,7 +827,7 @@ const effects: ReadonlyArray<Effect> = [
     ways: {
       restListConsumerGroups: get("/api/v1/consumer-groups"),
       ListConsumerGroups: rpc("PubSubService/ListConsumerGroups"),
-      get: does("GET", `/api/v1/consumer-groups/${MARK}`)
+      get: carriesOut("GET", `/api/v1/consumer-groups/${MARK}`)
     }
   },
   ...(["apikey", "org", "role", "policy"] as const).map((kind): Effect => {
@@ -869,7 +872,7 @@ describe.each(effects)("$effect", ({ denied, given, ways }) => {
   })
 })
 
-/** The item whose name is the mark, as a resource: its id is known only after it was made. */
+/** The resource of the item whose name is the mark. The id in it is known only once the item exists. */
 const idsOf = async ({ actions }: PolicyOf): Promise<string> => {
   const kind = actions.split(":")[0]!
   const path = { apikey: "apikeys", org: "orgs", role: "roles", policy: "policies" }[kind]!
@@ -1041,7 +1044,7 @@ it("a list of runs hides damaged runs that are denied, and a damaged log does no
 })
 
 const noLists: ReadonlyArray<CallSpec> = [
-  // needs a field to count by: it is in `finding.test.ts`
+  // needs a field to count by, and is tested in `finding.test.ts`
   callSpecs.countRuns,
   callSpecs.getEvent,
   callSpecs.explainEvent,
@@ -1053,7 +1056,7 @@ const noLists: ReadonlyArray<CallSpec> = [
 it("every list omits denied items, and is refused if all items are denied or none is allowed", async () => {
   const lists = Object.values(callSpecs).flatMap((row) => {
     const rule = accessTo(row)
-    // one event is no list: it is one of the ways above. Bulk operations are in `bulk.test.ts`
+    // a call for one event is no list, and is one of the ways above; bulk operations are tested in `bulk.test.ts`
     return typeof rule !== "string" && rule.resource.from === "each" && !noLists.includes(row)
       ? [{ ...row, kind: rule.resource.kind, action: rule.action }]
       : []

@@ -21,7 +21,7 @@ const keyOfAll = async (...policies: ReadonlyArray<PolicyOf>): Promise<string> =
 
 /** Starts a legacy worker in `production`, with a job for it. */
 const work = async (key: string) => {
-  const as = { key, ...production }
+  const caller = { key, ...production }
   await keys.ok(
     keys.rpc(
       "IronflowService/RegisterFunction",
@@ -29,7 +29,7 @@ const work = async (key: string) => {
       production
     )
   )
-  await keys.ok(keys.send("POST", "/api/v1/workers/w-1/register", { function_ids: ["ship"] }, as))
+  await keys.ok(keys.send("POST", "/api/v1/workers/w-1/register", { function_ids: ["ship"] }, caller))
   await keys.ok(
     keys.rpc("IronflowService/Trigger", { event: "order.placed", data: { secret: 1 } }, production)
   )
@@ -100,8 +100,11 @@ describe("an action that is denied in one environment", () => {
     await work(worker)
     assert.strictEqual((await take(elsewhere, production)).status, 403)
     assert.strictEqual((await take(elsewhere, staging)).status, 403)
-    const gone = await keys.send("DELETE", "/api/v1/workers/w-1", undefined, { key: elsewhere, ...staging })
-    assert.strictEqual(gone.status, 403)
+    const deletion = await keys.send("DELETE", "/api/v1/workers/w-1", undefined, {
+      key: elsewhere,
+      ...staging
+    })
+    assert.strictEqual(deletion.status, 403)
     const { job_id: jobId } = await keys.ok(take(worker, staging))
     const path = `/api/v1/workers/w-1/jobs/${encodeURIComponent(jobId)}`
     for (const end of ["", "/ack"]) {
@@ -115,10 +118,10 @@ describe("an action that is denied in one environment", () => {
     }
   })
 
-  it("cannot be the extension of a lease, whatever environment and run the call names", async () => {
+  it("cannot be done by extending a lease, whatever environment and run the call names", async () => {
     const worker = await keyOfAll({ actions: "worker:run, subscription:read" })
     const elsewhere = await keys.keyThat({ actions: "worker:*" })
-    const some = await keyOfAll(
+    const limited = await keyOfAll(
       { actions: "worker:*" },
       { effect: "deny", actions: "worker:run", condition: inProduction }
     )
@@ -143,7 +146,7 @@ describe("an action that is denied in one environment", () => {
     const ack = (id: string, as: object) =>
       keys.send("PUT", `/api/v1/workers/w-9/jobs/${encodeURIComponent(id)}/ack`, undefined, as)
     assert.strictEqual((await ack(jobId, { key: elsewhere })).status, 409)
-    assert.strictEqual((await ack(`${lease}~run_of_nobody`, { key: some, ...staging })).status, 409)
+    assert.strictEqual((await ack(`${lease}~run_of_nobody`, { key: limited, ...staging })).status, 409)
     const progress = await keys.send(
       "PUT",
       `/api/v1/workers/w-9/jobs/${encodeURIComponent(jobId)}`,

@@ -91,13 +91,16 @@ describe("a key makes keys", () => {
     })
     const create = (input: object) =>
       keys.send("POST", "/api/v1/apikeys", { name: "made", ...input }, { key })
-    const own = (await keys.ok(keys.send("GET", `/api/v1/apikeys/${ending}`))).expires_at
+    const ownExpiry = (await keys.ok(keys.send("GET", `/api/v1/apikeys/${ending}`))).expires_at
 
-    assert.strictEqual((await keys.ok(create({}))).expires_at, own)
-    assert.isBelow(Date.parse((await keys.ok(create({ expires_in: "1m" }))).expires_at), Date.parse(own))
+    assert.strictEqual((await keys.ok(create({}))).expires_at, ownExpiry)
+    assert.isBelow(
+      Date.parse((await keys.ok(create({ expires_in: "1m" }))).expires_at),
+      Date.parse(ownExpiry)
+    )
     const refused = await create({ expires_in: "2h" })
     assert.deepStrictEqual([refused.status, refused.body.code], [403, "UNAUTHORIZED"])
-    assert.include(refused.body.message, own)
+    assert.include(refused.body.message, ownExpiry)
   })
 
   it("and cannot rotate a key with more rights or a later expiry", async () => {
@@ -296,7 +299,7 @@ describe("the size of a role", () => {
     assert.strictEqual(await limitOf("PATCH", `policies/${small}`, { resources: "bucket:b" }), 200)
   })
 
-  it("is at most 256 policies, and a key has at most 16 roles", async () => {
+  it("has a limit of 256 policies, and a key has a limit of 16 roles", async () => {
     const role = await keys.makeRole()
     for (let i = 0; i < policiesOfRole; i++) {
       await keys.assign(role, await keys.makePolicy({ actions: "kv:read", resources: `bucket:${i}` }))
@@ -312,7 +315,7 @@ describe("the size of a role", () => {
     )
   })
 
-  it("is compared if that is fast, and refused otherwise", () => {
+  it("decides whether its rights are compared, which has to be fast, or refused", () => {
     const actions = "emit:*, run:*, kv:*, config:*, stream:*, policy:*, role:*, apikey:*"
     const many = (text: string, name: string) => ({
       name,
@@ -321,17 +324,17 @@ describe("the size of a role", () => {
       resources: text
     })
     // no pattern is long: what takes time is to check so many rules for each of so many patterns and actions
-    const own = [
+    const ownRules = [
       ...Array.from({ length: 255 }, (_, i) => many("event:a", `own-${i}`)).map((rule) => ({
         ...rule,
         actions: "worker:*, secret:*, org:*, function:*"
       })),
       many("*", "all")
     ]
-    const given = Array.from({ length: 100 }, (_, i) => many(patterns(40, 9), `given-${i}`))
+    const givenRules = Array.from({ length: 100 }, (_, i) => many(patterns(40, 9), `given-${i}`))
 
-    assert.match(givingProblem(own, given) ?? "", /policies have too many rules to compare/)
-    assert.isUndefined(givingProblem(own, given.slice(0, 1)))
+    assert.match(givingProblem(ownRules, givenRules) ?? "", /policies have too many rules to compare/)
+    assert.isUndefined(givingProblem(ownRules, givenRules.slice(0, 1)))
   })
 })
 

@@ -97,8 +97,8 @@ describe("many connections", () => {
     await pressed.awaitChecks()
     const again = await startRun(pressed)
     const sockets = await pressed.many(400)
-    const more = frames(60, (stream) => http2Request(stream, `/api/v1/runs/${again}/wait?timeout=60000`))
-    for (const { socket } of sockets) socket.write(Buffer.concat([BEGIN, more]))
+    const requests = frames(60, (stream) => http2Request(stream, `/api/v1/runs/${again}/wait?timeout=60000`))
+    for (const { socket } of sockets) socket.write(Buffer.concat([BEGIN, requests]))
     await pressed.awaitChecks()
     for (const { socket } of sockets) socket.resetAndDestroy()
 

@@ -65,7 +65,7 @@ const call = async (
   return keys.send(method, path, body)
 }
 
-const changed = async <A>(act: () => Promise<A>): Promise<A> => {
+const expectChange = async <A>(act: () => Promise<A>): Promise<A> => {
   const rows = stored.rows()
   const result = await act()
   assert.notDeepEqual(stored.rows(), rows)
@@ -89,7 +89,7 @@ it("a worker with turns registers, takes and ends its job only with a key that h
     instance: "instance-1",
     jobs: []
   }
-  const { session } = (await changed(() => call("registerWorker", worker, registration))).body
+  const { session } = (await expectChange(() => call("registerWorker", worker, registration))).body
   const runId = await emit("order.placed")
 
   const poll = { session, asked: 1, withdrawn: 0, seen: 0, waitMs: 5000 }
@@ -99,12 +99,12 @@ it("a worker with turns registers, takes and ends its job only with a key that h
 
   const report = (batch: number, ops: ReadonlyArray<object>) =>
     call("reportTurns", worker, { session, batch, reports: [{ jobId, runId, ops }] })
-  const late = { session, runId, stepName: "charge", lingerMs: 50 }
-  assert.strictEqual((await call("lateTurn", worker, late)).status, 204)
-  const { acks } = (await changed(() => report(1, [stepDone("charge:0", 1)]))).body
+  const lateCall = { session, runId, stepName: "charge", lingerMs: 50 }
+  assert.strictEqual((await call("lateTurn", worker, lateCall)).status, 204)
+  const { acks } = (await expectChange(() => report(1, [stepDone("charge:0", 1)]))).body
   assert.strictEqual(acks[0]._tag, "Accepted")
   assert.notStrictEqual(await statusOf(runId), "RUN_STATUS_COMPLETED")
-  await changed(() => report(2, [complete("shipped")]))
+  await expectChange(() => report(2, [complete("shipped")]))
   assert.match(await statusOf(runId), /completed/i)
 
   assert.strictEqual((await call("deregisterWorker", worker, undefined, `?session=${session}`)).status, 204)
@@ -141,7 +141,7 @@ it("a legacy worker takes, confirms and ends its job only with a key that has th
   assert.strictEqual((await call("ackJob", job, {})).status, 200)
   const beat = { worker_id: OLD, active_jobs: 1, jobs: [{ job_id: taken.job_id }] }
   assert.strictEqual((await call("heartbeat", worker, beat)).status, 200)
-  await changed(() => call("updateJob", job, { status: "completed", output: { packed: true } }))
+  await expectChange(() => call("updateJob", job, { status: "completed", output: { packed: true } }))
   assert.match(await statusOf(runId), /completed/i)
 })
 
@@ -153,7 +153,7 @@ it("an owner of a projection claims, reads and saves it only with a key that has
     waitMs: 10
   }
   await emit("order.placed")
-  const { lease } = (await changed(() => call("claimProjection", totals, claim))).body
+  const { lease } = (await expectChange(() => call("claimProjection", totals, claim))).body
   const owner = { token: lease.token, generation: lease.generation }
 
   const { batch } = (await call("readProjection", totals, { ...owner, limit: 10 })).body
@@ -171,7 +171,10 @@ it("an owner of a projection claims, reads and saves it only with a key that has
     deadLetters: [],
     resolved: []
   }
-  assert.strictEqual((await changed(() => call("saveProjection", totals, { ...owner, save }))).status, 200)
+  assert.strictEqual(
+    (await expectChange(() => call("saveProjection", totals, { ...owner, save }))).status,
+    200
+  )
   assert.strictEqual((await call("renewProjection", totals, owner)).status, 200)
   assert.strictEqual((await call("releaseProjection", totals, owner)).status, 204)
 })

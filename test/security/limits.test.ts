@@ -25,14 +25,14 @@ import { MAX_FILTERS, MAX_FRAME, MAX_SUBSCRIPTIONS } from "../../src/Protocol/Su
 const KiB = 1024
 const MiB = 1024 * 1024
 const count = (n: number): string => (n < 10_000 ? String(n) : n.toLocaleString("en-US"))
-const same = (...values: ReadonlyArray<number>): number => {
+const common = (...values: ReadonlyArray<number>): number => {
   assert.lengthOf(new Set(values), 1)
   return values[0]!
 }
 
 const stated: Readonly<Record<string, string>> = {
   "body of a client's request": `${defaults.maxBodyBytes / MiB} MiB`,
-  "body of a worker's request, answer of a push endpoint": `${same(defaults.maxReportBytes, makeSettings().maxResponseBytes) / MiB} MiB`,
+  "body of a worker's request, answer of a push endpoint": `${common(defaults.maxReportBytes, makeSettings().maxResponseBytes) / MiB} MiB`,
   "headers of a request": `${defaults.maxHeaderBytes / KiB} KiB`,
   "time for the headers, and for the body": `${defaults.bodyTimeoutMs / 1000} s`,
   connections: count(defaults.maxConnections),
@@ -48,7 +48,7 @@ const stated: Readonly<Record<string, string>> = {
   "events in a batch": count(BATCH_EVENTS),
   "events of an append, writes of a transaction": count(Limits.writesAtOnce),
   "runs that a batch, an append or a transaction may start": count(Limits.runsOfAppend),
-  "data of an event or a message, value of a key": `${same(Limits.eventBytes, Limits.messageBytes, Limits.kvValueBytes) / MiB} MiB`,
+  "data of an event or a message, value of a key": `${common(Limits.eventBytes, Limits.messageBytes, Limits.kvValueBytes) / MiB} MiB`,
   "metadata, labels": `${Limits.metadataEntries} members, ${Limits.metadataBytes / KiB} KiB`,
   "value of a secret": `${Limits.secretLength / KiB} Ki characters`,
   "changes in a write of keys, revisions of a key": `${Limits.kvWrites}, ${Limits.kvHistory}`,

@@ -197,7 +197,7 @@ describe("events with large data", () => {
 })
 
 describe("steps with long results", () => {
-  it("come in pages, are refused for one answer, and the client reads them all", async () => {
+  it("come in pages, are refused as one answer, and the client reads them all", async () => {
     const step = createFunction({ id: "long", triggers: [{ event: "long.wanted" }] }, async ({ step }) => {
       for (let i = 0; i < 5; i++) await step.run(`s-${i}`, () => "r".repeat(3_900_000))
     })

@@ -125,7 +125,7 @@ const guarded = (name: keyof typeof calls): readonly [action: string, resource: 
 }
 
 describe("every call", () => {
-  it("has a call in `Calls.ts` with its documented right", () => {
+  it("has an entry in `Calls.ts` with its documented right", () => {
     assert.sameMembers(Object.keys(calls), Object.keys(callSpecs))
     for (const name of callNames) {
       const rule = accessTo(callSpecs[name])
@@ -416,13 +416,13 @@ describe.each(Object.keys(sockets) as ReadonlyArray<SocketName>)("the socket %s"
 })
 
 describe("the stream of a ConnectRPC worker", () => {
-  const refused = async (headers: Record<string, string>): Promise<string | undefined> => {
+  const refusalOf = async (headers: Record<string, string>): Promise<string | undefined> => {
     await using stream = new RawStream(keys.server.url, headers)
     stream.register("worker-1", ["ship-order"])
     await stream.closed()
     return stream.end?.error?.code
   }
-  const by = (key: string) => ({ authorization: `Bearer ${key}` })
+  const bearer = (key: string) => ({ authorization: `Bearer ${key}` })
 
   it("is refused to every key without the right, and changes nothing", async () => {
     const [elsewhere, missing, denied] = [
@@ -434,11 +434,11 @@ describe("the stream of a ConnectRPC worker", () => {
 
     assert.deepStrictEqual(
       [
-        await refused({}),
-        await refused(by("ifk_wrong")),
-        await refused({ ...by(elsewhere), "x-ironflow-environment": "default" }),
-        await refused(by(missing)),
-        await refused(by(denied))
+        await refusalOf({}),
+        await refusalOf(bearer("ifk_wrong")),
+        await refusalOf({ ...bearer(elsewhere), "x-ironflow-environment": "default" }),
+        await refusalOf(bearer(missing)),
+        await refusalOf(bearer(denied))
       ],
       ["unauthenticated", "unauthenticated", "permission_denied", "permission_denied", "permission_denied"]
     )
@@ -447,7 +447,7 @@ describe("the stream of a ConnectRPC worker", () => {
 
   it("ends when its key ends", async () => {
     const { id, key } = await keys.makeKey({ role_ids: ["role_admin"] })
-    await using stream = new RawStream(keys.server.url, by(key))
+    await using stream = new RawStream(keys.server.url, bearer(key))
     await once(stream.stream, "response")
     await keys.ok(keys.send("DELETE", `/api/v1/apikeys/${id}`))
     await stream.closed()
@@ -479,11 +479,11 @@ it("every streaming call is tested here", () => {
 describe.each(Object.values(streamed))("a stream of $method", ({ message, method, resource }) => {
   const open = (headers: Record<string, string>) =>
     RawEvents.open(keys.server.url, message, { headers, method })
-  const refused = async (headers: Record<string, string>): Promise<string | undefined> => {
+  const refusalOf = async (headers: Record<string, string>): Promise<string | undefined> => {
     using events = await open(headers)
     return await events.over()
   }
-  const by = (key: string) => ({ authorization: `Bearer ${key}` })
+  const bearer = (key: string) => ({ authorization: `Bearer ${key}` })
   beforeAll(async () => {
     const group = { name: "readers", pattern: "events:order.*" }
     await keys.send("POST", "/api/v1/consumer-groups", group)
@@ -500,12 +500,12 @@ describe.each(Object.values(streamed))("a stream of $method", ({ message, method
 
     assert.deepStrictEqual(
       [
-        await refused({}),
-        await refused(by("ifk_wrong")),
-        await refused({ ...by(elsewhere), "x-ironflow-environment": "default" }),
-        await refused(by(missing)),
-        await refused(by(denied)),
-        await refused(by(deniedEvents))
+        await refusalOf({}),
+        await refusalOf(bearer("ifk_wrong")),
+        await refusalOf({ ...bearer(elsewhere), "x-ironflow-environment": "default" }),
+        await refusalOf(bearer(missing)),
+        await refusalOf(bearer(denied)),
+        await refusalOf(bearer(deniedEvents))
       ],
       [
         "unauthenticated",
@@ -521,7 +521,7 @@ describe.each(Object.values(streamed))("a stream of $method", ({ message, method
 
   it("ends when its key ends", async () => {
     const { id, key } = await keys.makeKey({ role_ids: ["role_admin"] })
-    using events = await open(by(key))
+    using events = await open(bearer(key))
     await keys.ok(keys.send("DELETE", `/api/v1/apikeys/${id}`))
 
     assert.strictEqual(await events.over(), "unauthenticated")
@@ -532,7 +532,7 @@ describe.each(Object.values(streamed))("a stream of $method", ({ message, method
     const policy = await keys.makePolicy({ actions: "subscription:read" })
     await keys.assign(role, policy)
     const { key } = await keys.makeKey({ role_ids: [role] })
-    using events = await open(by(key))
+    using events = await open(bearer(key))
     await keys.makeRole({ actions: "run:read" })
     await keys.ok(keys.rpc("IronflowService/Trigger", { event: "order.placed", data: {} }))
     await events.take(1)

@@ -61,7 +61,7 @@ const ports = {
 
 const fromPage = (origin: string, site = "same-origin") => ({ origin, "sec-fetch-site": site })
 
-const from = (host: string, referer: string) => ({ host, referer })
+const withReferer = (host: string, referer: string) => ({ host, referer })
 
 const cases: ReadonlyArray<readonly [string, Headers, number]> = [
   ["a program under the name of a compose service", { host: "ironflow:9123" }, 200],
@@ -75,19 +75,19 @@ const cases: ReadonlyArray<readonly [string, Headers, number]> = [
   ["curl under any name", { host: "ironflow:9123", "user-agent": "curl/8.5.0", accept: "*/*" }, 200],
   [
     "a request with only a foreign Referer that equals its host",
-    from("evil.example.com:9123", "http://evil.example.com:9123/x"),
+    withReferer("evil.example.com:9123", "http://evil.example.com:9123/x"),
     403
   ],
-  ["a request with only a foreign Referer", from("127.0.0.1:9123", "https://evil.example.com/x"), 403],
-  ["a request with an invalid Referer", from("127.0.0.1:9123", "somewhere"), 403],
+  ["a request with only a foreign Referer", withReferer("127.0.0.1:9123", "https://evil.example.com/x"), 403],
+  ["a request with an invalid Referer", withReferer("127.0.0.1:9123", "somewhere"), 403],
   [
     "a request with only a Referer of the server's own page",
-    from("192.168.1.5:9123", "http://192.168.1.5:9123/x"),
+    withReferer("192.168.1.5:9123", "http://192.168.1.5:9123/x"),
     200
   ],
   [
     "a request with only a Referer of --cors-origin",
-    from("127.0.0.1:9123", "https://app.example.com/x"),
+    withReferer("127.0.0.1:9123", "https://app.example.com/x"),
     200
   ],
   ...["navigate", "no-cors", "same-origin", "websocket"].map(
@@ -322,11 +322,14 @@ it("a client reaches an engine by the name of its compose service", async () => 
   const proxy = http.createServer((request, response) => {
     const headers = { ...request.headers, host: "ironflow:9123" }
     const { method, url: path } = request
-    const onward = http.request({ host: "127.0.0.1", port: server.port, method, path, headers }, (answer) => {
-      response.writeHead(answer.statusCode ?? 500, answer.headers)
-      answer.pipe(response)
-    })
-    request.pipe(onward)
+    const forwarded = http.request(
+      { host: "127.0.0.1", port: server.port, method, path, headers },
+      (answer) => {
+        response.writeHead(answer.statusCode ?? 500, answer.headers)
+        answer.pipe(response)
+      }
+    )
+    request.pipe(forwarded)
   })
   proxy.listen(0, "127.0.0.1")
   await once(proxy, "listening")

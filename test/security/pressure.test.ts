@@ -155,7 +155,7 @@ describe("complete bodies", () => {
   it("that come at the same time are processed within the memory limit", async () => {
     await using pressed = await Pressed.start()
     const text = JSON.stringify({ event: "order.placed", data: { note: "x".repeat(MB - 5000) } })
-    const asked = await Promise.all(
+    const tries = await Promise.all(
       Array.from({ length: 100 }, async () => {
         for (let times = 1; times < 20; times++) {
           const { status, body } = await send(
@@ -172,7 +172,7 @@ describe("complete bodies", () => {
       })
     )
 
-    assert.isBelow(Math.max(...asked), 20)
+    assert.isBelow(Math.max(...tries), 20)
     await pressed.assertWithstood()
   }, 60_000)
 })
@@ -297,7 +297,7 @@ describe("a WebSocket", () => {
       await socket.until(`${i} 200 `)
     }
 
-    // each of the others has a turn of 5 ms before one of them has another
+    // every other connection has one turn of 5 ms before any of them has a second one
     assert.isBelow(pressed.worked() - worked, 1000)
     await pressed.assertWithstood()
   }, 60_000)
@@ -384,7 +384,7 @@ describe("answers of push endpoints", () => {
       await send(pressed.url, "POST", "/ironflow.v1.IronflowService/RegisterFunction", endpoint)
     }
     const session = http2.connect(pressed.url).on("error", () => undefined)
-    const asked = Array.from({ length: 100 }, (_, i) =>
+    const requests = Array.from({ length: 100 }, (_, i) =>
       session
         .request({ ":method": "POST", ":path": "/api/v1/push/endpoints", "content-type": "application/json" })
         .on("error", () => undefined)
@@ -398,7 +398,7 @@ describe("answers of push endpoints", () => {
       })
     }
 
-    await Promise.race(asked.map((stream) => once(stream, "close")))
+    await Promise.race(requests.map((stream) => once(stream, "close")))
     await pressed.awaitChecks(20)
     session.destroy()
     await app.close()

@@ -312,9 +312,9 @@ const pushed =
     const { functions } = registrationOf("w", [{ id: `push-${name}`, event: `push.${name}` }])
     const description = JSON.stringify({ type: "description", capabilities: { turns: 1 }, functions })
     const endpoint = await listen(async (request: http.IncomingMessage, response: http.ServerResponse) => {
-      let asked = ""
-      for await (const chunk of request) asked += chunk
-      response.end(asked.includes('"describe"') ? description : answer)
+      let received = ""
+      for await (const chunk of request) received += chunk
+      response.end(received.includes('"describe"') ? description : answer)
     })
     try {
       const registered = await ask(target, "POST", "/api/v1/push/endpoints", { url: endpoint.url })
@@ -598,8 +598,8 @@ describe.each(["with keys", "without keys"] as const)("a server %s", (mode) => {
     fs.rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
   })
 
-  const its = attacks.filter(([, , , only = mode]) => only === mode)
-  it.each(its.map(([name, send, answer]) => ({ name, send, answer })))(
+  const attacksOfMode = attacks.filter(([, , , only = mode]) => only === mode)
+  it.each(attacksOfMode.map(([name, send, answer]) => ({ name, send, answer })))(
     "answers $name",
     async ({ answer, send }) => {
       const answered = await Promise.race([send(target), delay(25_000, "no answer within 25 s")])

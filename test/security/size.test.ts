@@ -39,7 +39,7 @@ const tooMuch: ReadonlyArray<readonly [string, string, RegExp]> = [
   ["levels", nested(200), /Nesting of .*more than 100 levels/]
 ]
 
-const refused = ({ body, status }: Answer, reason: RegExp): void => {
+const assertRefused = ({ body, status }: Answer, reason: RegExp): void => {
   assert.deepInclude([400, 413], status)
   assert.match(JSON.stringify(body), reason)
 }
@@ -53,14 +53,14 @@ describe.each(tooMuch)("too many %s", (_name, json, reason) => {
     await send(url, "POST", "/api/v1/kv/buckets", { name: "carts" })
     const encoded = Buffer.from(json).toString("base64")
 
-    refused(await post(url, `${connect}/Trigger`, `{"event":"order.placed","data":${json}}`), reason)
-    refused(await post(url, `${connect}/TriggerBatch`, `{"events":${json}}`), reason)
-    refused(await post(url, "/api/v1/events", `{"name":"order.placed","data":${json}}`), reason)
-    refused(await post(url, "/api/v1/workers/worker-1/register", `{"registration":${json}}`), reason)
-    refused(await post(url, "/api/v1/config/prices", json), reason)
+    assertRefused(await post(url, `${connect}/Trigger`, `{"event":"order.placed","data":${json}}`), reason)
+    assertRefused(await post(url, `${connect}/TriggerBatch`, `{"events":${json}}`), reason)
+    assertRefused(await post(url, "/api/v1/events", `{"name":"order.placed","data":${json}}`), reason)
+    assertRefused(await post(url, "/api/v1/workers/worker-1/register", `{"registration":${json}}`), reason)
+    assertRefused(await post(url, "/api/v1/config/prices", json), reason)
     if (Buffer.byteLength(json) <= Limits.kvValueBytes) {
-      refused(await post(url, "/api/v1/kv/buckets/carts/keys/c-1", json, "PUT"), reason)
-      refused(
+      assertRefused(await post(url, "/api/v1/kv/buckets/carts/keys/c-1", json, "PUT"), reason)
+      assertRefused(
         await post(
           url,
           "/api/v1/kv/buckets/carts/write",
@@ -88,11 +88,11 @@ describe.each(tooMuch)("too many %s", (_name, json, reason) => {
     })
     const report = (ops: ReadonlyArray<object>) => worker.report(1, [{ jobId: "job_1", runId: "run_1", ops }])
 
-    refused(await report([step(json, 0)]), reason)
+    assertRefused(await report([step(json, 0)]), reason)
     const halves = Array.from({ length: 4 }, (_, i) =>
       step(reason.source.includes("names") ? names(60_000).replaceAll("k", `k${i}`) : numbers(300_000), i)
     )
-    if (!reason.source.includes("Nesting")) refused(await report(halves), reason)
+    if (!reason.source.includes("Nesting")) assertRefused(await report(halves), reason)
   })
 
   it("end only the call of a channel, and the socket of a worker or a subscriber", async () => {
@@ -140,10 +140,10 @@ describe.each(tooMuch)("too many %s", (_name, json, reason) => {
     let describes = JSON.stringify({ ...description, more: 0 }).replace('"more":0', `"more":${json}`)
     let status = 200
     const endpoint = await listen(async (request: http.IncomingMessage, response: http.ServerResponse) => {
-      let asked = ""
-      for await (const chunk of request) asked += chunk
-      response.writeHead(asked.includes('"describe"') ? 200 : status)
-      response.end(asked.includes('"describe"') ? describes : `{"type":"turn","ops":${json},"error":{}}`)
+      let received = ""
+      for await (const chunk of request) received += chunk
+      response.writeHead(received.includes('"describe"') ? 200 : status)
+      response.end(received.includes('"describe"') ? describes : `{"type":"turn","ops":${json},"error":{}}`)
     })
     cleanups.push(endpoint.close)
 
@@ -191,8 +191,8 @@ describe("a number that is too large", () => {
     await send(url, "POST", "/api/v1/kv/buckets", { name: "carts" })
     const write = { op: "put", key: "c-1", content_type: "application/json" }
     const value = Buffer.from(json).toString("base64")
-    refused(await send(url, "PUT", "/api/v1/kv/buckets/carts/keys/c-1", json), refusal)
-    refused(
+    assertRefused(await send(url, "PUT", "/api/v1/kv/buckets/carts/keys/c-1", json), refusal)
+    assertRefused(
       await send(url, "POST", "/api/v1/kv/buckets/carts/write", { writes: [{ ...write, value }] }),
       refusal
     )
@@ -206,7 +206,7 @@ describe("a number that is too large", () => {
       { _tag: "Publish", stepKey: "s:0", name: "s", topic: "orders", data: json },
       { _tag: "Invoke", stepKey: "s:0", name: "s", functionId: "ship", input: json }
     ]) {
-      refused(await worker.report(1, [{ jobId: "job_1", runId: "run_1", ops: [op] }]), refusal)
+      assertRefused(await worker.report(1, [{ jobId: "job_1", runId: "run_1", ops: [op] }]), refusal)
     }
 
     for (const [path, frame] of [
@@ -285,7 +285,7 @@ describe("metadata and labels", () => {
       ["/ironflow.v1.EntityStreamService/AppendEvents", { ...entity, events: [appended] }],
       [`${connect}/RegisterFunction`, { id: "ship", triggers: [], metadata }]
     ] as const) {
-      refused(await send(url, "POST", path, body), reason)
+      assertRefused(await send(url, "POST", path, body), reason)
     }
     await using client = createClient({ serverUrl: url })
     const error: unknown = await client
@@ -294,7 +294,7 @@ describe("metadata and labels", () => {
     assert.match(String(error), reason)
   })
 
-  it("are small: so are the labels of a worker", async () => {
+  it("are small: a worker with too many or too long labels is refused", async () => {
     const { url } = await serve()
     const register = (labels: object) =>
       send(url, "POST", "/api/v1/workers/worker-1/register", {
@@ -308,8 +308,8 @@ describe("metadata and labels", () => {
         jobs: []
       })
 
-    refused(await register(entries), /257 entries, and the limit is 256 entries/)
-    refused(await register(long), /bytes, and the limit is 65536 bytes/)
+    assertRefused(await register(entries), /257 entries, and the limit is 256 entries/)
+    assertRefused(await register(long), /bytes, and the limit is 65536 bytes/)
     assert.strictEqual((await register({ zone: "a" })).status, 200)
   })
 
@@ -351,7 +351,7 @@ describe("events that start many runs", () => {
       instance: "instance-1",
       jobs: []
     })
-  const counted = async (url: string): Promise<number> =>
+  const countRuns = async (url: string): Promise<number> =>
     (await send(url, "POST", `${connect}/ListRuns`, { limit: 1 })).body.totalCount ?? 0
 
   it("are refused as an append when they could start more than 10,000 runs, and none is stored", async () => {
@@ -364,11 +364,11 @@ describe("events that start many runs", () => {
         events: Array.from({ length: many }, () => ({ eventName: "order.placed", data: {} }))
       })
 
-    refused(await append(1000), /append to stream .*1000000 runs, and the limit is 10000 runs/)
-    refused(await append(11), /11000 runs, and the limit is 10000 runs/)
-    assert.strictEqual(await counted(url), 0)
+    assertRefused(await append(1000), /append to stream .*1000000 runs, and the limit is 10000 runs/)
+    assertRefused(await append(11), /11000 runs, and the limit is 10000 runs/)
+    assert.strictEqual(await countRuns(url), 0)
     assert.strictEqual((await append(2)).status, 200)
-    assert.strictEqual(await counted(url), 2000)
+    assert.strictEqual(await countRuns(url), 2000)
   })
 
   it("are refused as a batch too", async () => {
@@ -379,8 +379,8 @@ describe("events that start many runs", () => {
         events: Array.from({ length: many }, () => ({ event: "order.placed", data: {} }))
       })
 
-    refused(await batch(1000), /batch of events.*1000000 runs, and the limit is 10000 runs/)
-    assert.strictEqual(await counted(url), 0)
+    assertRefused(await batch(1000), /batch of events.*1000000 runs, and the limit is 10000 runs/)
+    assert.strictEqual(await countRuns(url), 0)
     const { body, status } = await batch(3)
     assert.strictEqual(status, 200)
     assert.lengthOf(
@@ -459,7 +459,7 @@ describe("a registration", () => {
     ]
   ])("%s is refused", async (_name, fns, reason) => {
     const { url } = await serve()
-    // workers do not send a description; its limit is checked where the function is defined
+    // workers do not send descriptions: the limit of a description is checked where the function is defined
     if (reason.source.includes("description")) {
       const description = "d".repeat(5000)
       const define = (): IronflowFunction =>
@@ -467,7 +467,7 @@ describe("a registration", () => {
       assert.throws(define, reason)
       return
     }
-    refused(await register(url, fns), reason)
+    assertRefused(await register(url, fns), reason)
     assert.deepStrictEqual((await send(url, "GET", "/api/v1/functions")).body, { functions: [] })
   })
 
@@ -478,46 +478,50 @@ describe("a registration", () => {
       assert.strictEqual((await register(url, fns, `worker-${i}`)).status, 200)
     }
 
-    const more = await send(url, "POST", `${connect}/RegisterFunction`, { id: "one-more", triggers: [] })
+    const refusal = await send(url, "POST", `${connect}/RegisterFunction`, { id: "one-more", triggers: [] })
 
-    refused(more, /list of functions of environment .*limit is 10000 functions/)
+    assertRefused(refusal, /list of functions of environment .*limit is 10000 functions/)
     const again = await send(url, "POST", `${connect}/RegisterFunction`, { id: "fn-1-1", triggers: [] })
     assert.strictEqual(again.status, 200)
   })
 
-  it("is listed in pages of bounded size", { timeout: 180_000 }, async () => {
-    // the workers send nothing more, and without virtual time the first would be lost before the last register
-    const { url } = await serve({ virtualTime: true })
-    for (let i = 0; i < 92; i++) {
-      const fns = functions(900).map((fn) => ({ ...fn, id: `${fn.id}-${i % 4}-${"x".repeat(200)}` }))
-      const small = fns.map((fn) => ({ ...fn, retry: { ...fn.retry } }))
-      assert.strictEqual((await register(url, small, `worker-${String(i).padStart(2, "0")}`)).status, 200)
-    }
-    const page = async (list: string, cursor: string) => {
-      const response = await fetch(`${url}/api/v1/${list}?limit=1000&cursor=${encodeURIComponent(cursor)}`)
-      const text = await response.text()
-      assert.isBelow(text.length, 1.5 * 1024 * 1024)
-      return JSON.parse(text)
-    }
-    for (const [list, many] of [
-      ["workers", 92],
-      ["functions", 3600]
-    ] as const) {
-      const ids: Array<string> = []
-      for (let cursor: string | undefined = ""; cursor !== undefined;) {
-        const answer: any = await page(list, cursor)
-        ids.push(...answer[list].map(({ id }: { readonly id: string }) => id))
-        cursor = answer.nextCursor
+  it(
+    "is shown in lists of workers and functions, whose pages have a bounded size",
+    { timeout: 180_000 },
+    async () => {
+      // the workers send nothing more, so in real time the first ones would be lost before the last ones register
+      const { url } = await serve({ virtualTime: true })
+      for (let i = 0; i < 92; i++) {
+        const fns = functions(900).map((fn) => ({ ...fn, id: `${fn.id}-${i % 4}-${"x".repeat(200)}` }))
+        const small = fns.map((fn) => ({ ...fn, retry: { ...fn.retry } }))
+        assert.strictEqual((await register(url, small, `worker-${String(i).padStart(2, "0")}`)).status, 200)
       }
-      assert.lengthOf(new Set(ids), many)
-      assert.lengthOf(ids, many)
+      const page = async (list: string, cursor: string) => {
+        const response = await fetch(`${url}/api/v1/${list}?limit=1000&cursor=${encodeURIComponent(cursor)}`)
+        const text = await response.text()
+        assert.isBelow(text.length, 1.5 * 1024 * 1024)
+        return JSON.parse(text)
+      }
+      for (const [list, many] of [
+        ["workers", 92],
+        ["functions", 3600]
+      ] as const) {
+        const ids: Array<string> = []
+        for (let cursor: string | undefined = ""; cursor !== undefined;) {
+          const answer: any = await page(list, cursor)
+          ids.push(...answer[list].map(({ id }: { readonly id: string }) => id))
+          cursor = answer.nextCursor
+        }
+        assert.lengthOf(new Set(ids), many)
+        assert.lengthOf(ids, many)
+      }
+      assertRefused(
+        await send(url, "GET", "/api/v1/workers"),
+        /list of all workers is too large: .* Ask for it in pages/
+      )
+      await using client = createClient({ serverUrl: url })
+      assert.lengthOf(await client.listWorkers(), 92)
+      assert.lengthOf(await client.listFunctions(), 3600)
     }
-    refused(
-      await send(url, "GET", "/api/v1/workers"),
-      /list of all workers is too large: .* Ask for it in pages/
-    )
-    await using client = createClient({ serverUrl: url })
-    assert.lengthOf(await client.listWorkers(), 92)
-    assert.lengthOf(await client.listFunctions(), 3600)
-  })
+  )
 })

@@ -12,14 +12,14 @@ it("watches that begin at an old revision block the event loop only for a few fr
   const bucket = kv.bucket("b")
   for (let at = 0; at < 500; at++) await bucket.put(`k${at}`, at)
   let sentInTurn = 0
-  let most = 0
+  let mostInTurn = 0
   const real = WebSocket.prototype.send
   vi.spyOn(WebSocket.prototype, "send").mockImplementation(function (
     this: WebSocket,
     ...args: Array<unknown>
   ) {
     if (sentInTurn++ === 0) setImmediate(() => (sentInTurn = 0))
-    most = Math.max(most, sentInTurn)
+    mostInTurn = Math.max(mostInTurn, sentInTurn)
     return Reflect.apply(real, this, args)
   })
 
@@ -41,6 +41,6 @@ it("watches that begin at an old revision block the event loop only for a few fr
     20_000
   )
   for (const socket of sockets) socket.terminate()
-  assert.isAbove(most, 0)
-  assert.isBelow(most, 200)
+  assert.isAbove(mostInTurn, 0)
+  assert.isBelow(mostInTurn, 200)
 })

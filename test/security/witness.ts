@@ -11,11 +11,11 @@ const [url = "", pid = ""] = process.argv.slice(2)
 const vitals = new Vitals(Number(pid))
 const nothing = () => ({ healthMs: 0, rssMb: 0, calls: 0, callMs: 0, problems: [] as Array<string> })
 let seen = nothing()
-let over = false
+let isOver = false
 let living: Promise<unknown> = Promise.resolve()
 
 const checks = async (): Promise<void> => {
-  for (; !over; await delay(20)) {
+  for (; !isOver; await delay(20)) {
     const { answer, rssMb, workedMs } = await vitals.check(url, 20_000)
     seen.healthMs = Math.max(seen.healthMs, workedMs)
     seen.rssMb = Math.max(seen.rssMb, rssMb)
@@ -25,7 +25,7 @@ const checks = async (): Promise<void> => {
 }
 
 const calls = async (): Promise<void> => {
-  for (; !over; await delay(50)) {
+  for (; !isOver; await delay(50)) {
     const begun = performance.now()
     const worked = vitals.worked()
     const response = await fetch(`${url}/ironflow.v1.IronflowService/Trigger`, {
@@ -44,12 +44,12 @@ const calls = async (): Promise<void> => {
 process.on("message", async (message) => {
   if (message === "watch") {
     seen = nothing()
-    over = false
+    isOver = false
     living = Promise.all([checks(), calls()]).catch((error: unknown) => {
       seen.problems.push(String(error))
     })
   } else {
-    over = true
+    isOver = true
     await living
     process.send?.(seen satisfies Seen)
   }

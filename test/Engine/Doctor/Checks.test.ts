@@ -106,7 +106,7 @@ describe("runs", () => {
   const checkOf = (hasEngine: boolean, ...all: ReadonlyArray<Explanation>) =>
     checkRuns({ unfinishedCount: all.length }, all, { hasEngine })
 
-  it("are fine while they wait for what they asked for", () => {
+  it("are fine while they sleep or wait for an event", () => {
     assert.deepStrictEqual(checkOf(true, explained("SLEEPING"), explained("WAITING_FOR_EVENT")), {
       name: "runs",
       status: "ok",
@@ -126,14 +126,14 @@ describe("runs", () => {
     }
   })
 
-  it("are reported when they could have continued for a minute and an engine runs", () => {
-    const late = explained("NO_WORKER", { waitingMs: 60_000 })
-    assert.strictEqual(checkOf(true, late).status, "warn")
-    assert.strictEqual(checkOf(false, late).status, "ok")
+  it("are reported when an engine runs and they could have continued for a minute", () => {
+    const delayed = explained("NO_WORKER", { waitingMs: 60_000 })
+    assert.strictEqual(checkOf(true, delayed).status, "warn")
+    assert.strictEqual(checkOf(false, delayed).status, "ok")
     assert.strictEqual(checkOf(true, explained("NO_WORKER", { waitingMs: 59_999 })).status, "ok")
   })
 
-  it("that nothing will continue are a failure, even when none of them was examined", () => {
+  it("are a failure when nothing will continue them, even if none of those was examined", () => {
     assert.include(checkRuns({ unfinishedCount: 9000 }, [], { hasEngine: true, stuck: 2 }), {
       status: "fail",
       message: "5000 or more runs have not ended. 2 runs will not go on by themselves."
@@ -169,7 +169,7 @@ describe("problems that need a person", () => {
 })
 
 describe("Postgres", () => {
-  const well: PostgresFacts = {
+  const healthy: PostgresFacts = {
     displayName: "db:5432/orders (schema ironflow)",
     version: "18.0",
     bytes: 4096,
@@ -197,30 +197,33 @@ describe("Postgres", () => {
 
   it("is fine with its default settings", () => {
     assert.deepStrictEqual(
-      checkPostgres(well).filter(({ status }) => status !== "ok"),
+      checkPostgres(healthy).filter(({ status }) => status !== "ok"),
       []
     )
   })
 
   it("may have tables to which a newer version has only added", () => {
-    const tables = checkPostgres({ ...well, tablesVersion: 3 }).find(({ name }) => name === "tables")
+    const tables = checkPostgres({ ...healthy, tablesVersion: 3 }).find(({ name }) => name === "tables")
     assert.strictEqual(tables?.status, "ok")
     assert.include(tables?.message, "The tables are at version 3. This package knows version 2")
   })
 
   it("says which engines use it", () => {
-    const said = (engines: ReadonlyArray<string>) =>
-      checkPostgres({ ...well, engines }).find(({ name }) => name === "holder")?.message
-    assert.include(said(well.engines), "2 engines use the tables (one, process 7; two, process 8)")
-    assert.include(said(["one, process 7"]), "An engine uses the tables (one, process 7)")
-    assert.strictEqual(said([]), "No engine uses the tables.")
+    const holderMessage = (engines: ReadonlyArray<string>) =>
+      checkPostgres({ ...healthy, engines }).find(({ name }) => name === "holder")?.message
+    assert.include(
+      holderMessage(healthy.engines),
+      "2 engines use the tables (one, process 7; two, process 8)"
+    )
+    assert.include(holderMessage(["one, process 7"]), "An engine uses the tables (one, process 7)")
+    assert.strictEqual(holderMessage([]), "No engine uses the tables.")
   })
 
   it.each<[Partial<PostgresFacts>, string, string]>([
     [{ tablesVersion: 3, fit: "too new" }, "tables", "fail"],
     [{ tablesVersion: 1, fit: "too old" }, "tables", "warn"],
-    [{ rights: { ...well.rights, closedTables: ["runs"] } }, "rights", "fail"],
-    [{ rights: { ...well.rights, closedSequences: ["nodes_id_seq"] } }, "rights", "warn"],
+    [{ rights: { ...healthy.rights, closedTables: ["runs"] } }, "rights", "fail"],
+    [{ rights: { ...healthy.rights, closedSequences: ["nodes_id_seq"] } }, "rights", "warn"],
     [{ limits: [{ owner: "user", name: "ann", max: 1, used: 0 }] }, "connections", "fail"],
     [{ limits: [{ owner: "database", name: "orders", max: 5, used: 0 }] }, "connections", "warn"],
     [{ limits: [{ owner: "user", name: "ann", max: 12, used: 11 }] }, "connections", "warn"],
@@ -234,7 +237,7 @@ describe("Postgres", () => {
     [{ bloatedTables: [{ table: "runs", live: 1000, dead: 200_000 }] }, "vacuum", "warn"]
   ])("with %o is reported by the check %s", (facts, name, status) => {
     assert.deepStrictEqual(
-      checkPostgres({ ...well, ...facts })
+      checkPostgres({ ...healthy, ...facts })
         .filter((one) => one.status !== "ok")
         .map((one) => [one.name, one.status]),
       [[name, status]]

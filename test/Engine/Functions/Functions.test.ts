@@ -29,7 +29,7 @@ const test = (
 const idsOf = (functions: Functions.FunctionsService, environment = "default") =>
   Effect.map(functions.list(environment), (infos) => infos.map(({ id }) => id))
 
-test("a function is listed from the answer to its registration to the answer to its deletion", (functions, store) =>
+test("a function is listed from the answer to its registration until the answer to its deletion", (functions, store) =>
   Effect.gen(function* () {
     assert.isUndefined(functions.find("default", "charge"))
     yield* store.write(FunctionRows.registerFunctions("default", [pushed, handles("ship")]))
@@ -118,7 +118,7 @@ test("the number of functions is limited, and existing ones can be registered ag
     functions.checkRoom("default", [handles("one-more")])
   }))
 
-test("an environment is known once the first call that named it is answered", (functions, store) =>
+test("an environment counts towards their limit once the first call that named it is answered", (functions, store) =>
   Effect.gen(function* () {
     for (let i = 0; ; i++) {
       try {

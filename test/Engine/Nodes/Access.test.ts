@@ -109,7 +109,7 @@ describe("an engine", () => {
   )
 
   live(
-    "that was cut off ends what a key has open before it tells of what was committed meanwhile",
+    "that was cut off ends what a deleted key has open before it announces the commits that it missed",
     Effect.gen(function* () {
       const { a, proxied, proxy } = yield* withProxy
       const store = yield* PostgresStore.make({ ...proxied, poolSize: 4 }, "shared")

@@ -176,13 +176,13 @@ export const makeSwitch = (first: number): Effect.Effect<Switch, never, Scope.Sc
                 socket.pipe(other)
               }
             })
-            const to = (port: number): void => {
+            const switchTo = (port: number): void => {
               target = port
               for (const socket of sockets) socket.destroy()
             }
             server.listen(0, "127.0.0.1", () => {
               const address = server.address()
-              resolve({ server, port: typeof address === "object" ? (address?.port ?? 0) : 0, to })
+              resolve({ server, port: typeof address === "object" ? (address?.port ?? 0) : 0, to: switchTo })
             })
           })
       ),

@@ -16,16 +16,19 @@ import { type Node, openNode, until } from "./Cluster.ts"
 const LEASE_MS = 60_000
 
 /** A clock that the test moves on, as if the process had been frozen. */
-const freezableClock = Effect.map(Clock.Clock, (own) => {
+const freezableClock = Effect.map(Clock.Clock, (realClock) => {
   let passedMs = 0
   const clock: Clock.Clock = {
-    currentTimeMillisUnsafe: () => own.currentTimeMillisUnsafe() + passedMs,
-    currentTimeMillis: Effect.map(own.currentTimeMillis, (now) => now + passedMs),
-    currentTimeNanosUnsafe: () => own.currentTimeNanosUnsafe(),
-    currentTimeNanos: own.currentTimeNanos,
-    monotonicTimeNanosUnsafe: () => own.monotonicTimeNanosUnsafe() + BigInt(passedMs) * 1_000_000n,
-    monotonicTimeNanos: Effect.map(own.monotonicTimeNanos, (now) => now + BigInt(passedMs) * 1_000_000n),
-    sleep: (duration) => own.sleep(duration)
+    currentTimeMillisUnsafe: () => realClock.currentTimeMillisUnsafe() + passedMs,
+    currentTimeMillis: Effect.map(realClock.currentTimeMillis, (now) => now + passedMs),
+    currentTimeNanosUnsafe: () => realClock.currentTimeNanosUnsafe(),
+    currentTimeNanos: realClock.currentTimeNanos,
+    monotonicTimeNanosUnsafe: () => realClock.monotonicTimeNanosUnsafe() + BigInt(passedMs) * 1_000_000n,
+    monotonicTimeNanos: Effect.map(
+      realClock.monotonicTimeNanos,
+      (now) => now + BigInt(passedMs) * 1_000_000n
+    ),
+    sleep: (duration) => realClock.sleep(duration)
   }
   return { clock, freeze: (ms: number) => Effect.sync(() => void (passedMs += ms)) }
 })

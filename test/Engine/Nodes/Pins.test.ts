@@ -43,7 +43,8 @@ const connect = (node: Node, version: string, options: Partial<RemoteWorkerOptio
     return { jobs, session }
   })
 
-const other = (id: string) => createFunction({ id, triggers: [{ event: `${id}.came` }] }, async () => id)
+const otherFunction = (id: string) =>
+  createFunction({ id, triggers: [{ event: `${id}.came` }] }, async () => id)
 
 const startRun = (node: Node) =>
   Effect.map(node.client.emit("order.placed", {}), ({ runIds: [runId = ""] }) => runId)
@@ -62,7 +63,7 @@ const knows = (node: Node, ...versions: ReadonlyArray<string>) =>
   )
 
 /** Starts runs through both engines. Returns the versions with which they began. */
-const begin = (a: Node, b: Node) =>
+const startedVersions = (a: Node, b: Node) =>
   Effect.gen(function* () {
     const runIds: Array<string> = []
     for (const node of [a, b, a, b, a, b])
@@ -81,10 +82,10 @@ describe("new runs of a pinned function", () => {
         yield* start(a, "1")
         const stopTwo = yield* start(b, "2")
         yield* knows(a, "1", "2")
-        assert.deepStrictEqual(yield* begin(a, b), ["2"])
+        assert.deepStrictEqual(yield* startedVersions(a, b), ["2"])
         yield* stopTwo
         yield* knows(a, "1")
-        assert.deepStrictEqual(yield* begin(a, b), ["1"])
+        assert.deepStrictEqual(yield* startedVersions(a, b), ["1"])
       })
   )
 
@@ -95,7 +96,7 @@ describe("new runs of a pinned function", () => {
       yield* stopOne
       yield* start(b, "1")
       yield* knows(b, "1", "2")
-      assert.deepStrictEqual(yield* begin(a, b), ["2"])
+      assert.deepStrictEqual(yield* startedVersions(a, b), ["2"])
     })
   )
 
@@ -105,9 +106,9 @@ describe("new runs of a pinned function", () => {
       const { session } = yield* connect(at(a, b), "2")
       yield* knows(a, "1", "2")
       const runIds = [yield* startRun(a), yield* startRun(b)]
-      // claims of both engines come after those of the runs
-      yield* a.work([other("a")])
-      yield* b.work([other("b")])
+      // these runs are claimed later, so both engines have by then tried to claim the runs above
+      yield* a.work([otherFunction("a")])
+      yield* b.work([otherFunction("b")])
       for (const [node, event] of [
         [a, "a.came"],
         [b, "b.came"]
@@ -125,7 +126,7 @@ describe("new runs of a pinned function", () => {
     leaves((_, b) => b)
   )
   withTwo(
-    "wait for such a worker at the engine that also has a worker of an old version",
+    "wait for a worker of the latest version without room at the engine that also has a worker of an old one",
     leaves((a) => a)
   )
 

@@ -124,9 +124,9 @@ const freezeAt = async (
   }
 }
 
-// they mostly wait: for engines that count as dead, and for what others take over
-describe.concurrent("two engines in processes of their own", () => {
-  it("no longer accept a key that was deleted at the other engine", { timeout: 240_000 }, async () => {
+// concurrent, because these tests mostly wait: until an engine counts as dead, or until another takes over its work
+describe.concurrent("an engine with another one in a separate process", () => {
+  it("no longer accepts a key that was deleted at the other engine", { timeout: 240_000 }, async () => {
     await using terminal = new Terminal()
     const [a, b] = await startTwo(terminal)
     const admin = await createClient({ serverUrl: a.url }).apiKeys.create({ name: "admin" })
@@ -145,7 +145,7 @@ describe.concurrent("two engines in processes of their own", () => {
     await Promise.all([atA.close(), atB.close()])
   })
 
-  it("continue when the other engine is frozen while it holds the lock", { timeout: 240_000 }, async () => {
+  it("continues when the other engine is frozen while it holds the lock", { timeout: 240_000 }, async () => {
     await using terminal = new Terminal()
     const [a, b, schema] = await startTwo(terminal)
     const atA = createClient({ serverUrl: a.url })
@@ -162,7 +162,7 @@ describe.concurrent("two engines in processes of their own", () => {
   })
 
   it(
-    "continue when the other engine is frozen in the middle of a large answer while it holds the lock",
+    "continues when the other engine is frozen in the middle of a large answer while it holds the lock",
     { timeout: 240_000 },
     async () => {
       await using terminal = new Terminal({ "functions.ts": big })
@@ -193,7 +193,7 @@ describe.concurrent("two engines in processes of their own", () => {
   )
 
   it(
-    "give new runs to an old version once the other engine and its worker of the latest version were killed",
+    "gives new runs to an old version once the other engine and its worker of the latest version were killed",
     { timeout: 240_000 },
     async () => {
       await using terminal = new Terminal({ "one.ts": packs("1"), "two.ts": packs("2") })
@@ -232,7 +232,7 @@ describe.concurrent("two engines in processes of their own", () => {
     ["SIGTERM", "has ended"]
   ] as const) {
     it(
-      `continue the bulk operations and erases of an engine that ${what}, and do nothing twice`,
+      `continues the bulk operations and erases of an engine that ${what}, and does nothing twice`,
       { timeout: 240_000 },
       async () => {
         const count = 200

@@ -48,8 +48,8 @@ describe("a push endpoint of two engines", () => {
       }
       state.isDown = true
       const runId = yield* startRun(a)
-      const said = yield* until(b.client.explain(runId), ({ code }) => code === "ENDPOINT_UNAVAILABLE")
-      assert.include(said.message, "The run is dispatched as soon as the endpoint answers")
+      const explanation = yield* until(b.client.explain(runId), ({ code }) => code === "ENDPOINT_UNAVAILABLE")
+      assert.include(explanation.message, "The run is dispatched as soon as the endpoint answers")
       state.isDown = false
       assert.strictEqual((yield* b.client.waitForRun(runId)).output, "charged")
     })
@@ -78,12 +78,12 @@ describe("a push endpoint of two engines", () => {
   it.live("is not probed by one engine while the other one probes it", () =>
     Effect.scoped(
       Effect.gen(function* () {
-        let asked = 0
+        let requestCount = 0
         let looks = 0
         const server = yield* Effect.acquireRelease(
           Effect.promise(() =>
             listen((_, response) => {
-              asked++
+              requestCount++
               response.writeHead(503).end()
             })
           ),
@@ -104,12 +104,12 @@ describe("a push endpoint of two engines", () => {
         yield* until(
           Effect.sync(() => looks),
           (count) => {
-            if (count < 3) assert.strictEqual(asked, 0)
+            if (count < 3) assert.strictEqual(requestCount, 0)
             return count >= 3
           }
         )
         yield* until(
-          Effect.sync(() => asked),
+          Effect.sync(() => requestCount),
           (count) => count > 0
         )
         availability.stop()

@@ -10,7 +10,7 @@ import type { StoreError } from "../../../src/Errors.ts"
 import { runSql, takeSchema } from "../../postgres/Schemas.ts"
 import { type Node, openNode, until } from "./Cluster.ts"
 
-/** Adds columns to tables that every version reads, some of them with all their columns. */
+/** Adds columns to tables that every version reads. Some statements select all columns of such a table. */
 const addition: Migration = {
   sql: `ALTER TABLE runs ADD COLUMN made_up TEXT; ALTER TABLE steps ADD COLUMN made_up BIGINT NOT NULL DEFAULT 0;
     ALTER TABLE waits ADD COLUMN made_up TEXT; ALTER TABLE events ADD COLUMN made_up TEXT; CREATE TABLE made_up (id BIGINT PRIMARY KEY);`,

@@ -158,7 +158,7 @@ describe("a worker", () => {
       const second = yield* connectPolling(b, fn, [])
       assert.deepStrictEqual((yield* second.adopt(jobs)).lost, [])
 
-      // as an engine does with a worker that has been away for too long
+      // the earlier engine gives the worker up, as an engine does when a worker has been away for too long
       yield* first.close(true)
 
       const [ack] = yield* second.report([
@@ -170,7 +170,7 @@ describe("a worker", () => {
   )
 
   withTwo(
-    "that has moved adds no step to a run that its earlier engine has cancelled, which had once given the lease of that run",
+    "that has moved adds no step to a run that its earlier engine has cancelled, although that engine once leased the run to it",
     (a, b) =>
       Effect.gen(function* () {
         const { fn } = makeStep()
@@ -179,7 +179,7 @@ describe("a worker", () => {
         first.makeRoom(1)
         const runId = yield* startRun(a, "order.placed")
         yield* getsOne(atA)
-        // it has dropped its turn when it moves, and gets the run again
+        // the worker has dropped its turn when it moves, and gets the run again
         const second = yield* connectPolling(b, fn, atB)
         second.makeRoom(1)
         yield* second.adopt([], "")

@@ -68,12 +68,12 @@ describe("the transitions of a run", () => {
   })
 
   it("leave an ended status only with a retry", () => {
-    const out = Object.keys(transitions).filter((happening) =>
+    const leaving = Object.keys(transitions).filter((happening) =>
       runStatuses.some(
         (status) => isTerminal(status) && nextStatus(status, happening as TransitionName) !== undefined
       )
     )
-    assert.deepStrictEqual(out, ["retried"])
+    assert.deepStrictEqual(leaving, ["retried"])
   })
 
   it("name the attempted transition when it is impossible", () => {

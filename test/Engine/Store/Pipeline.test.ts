@@ -46,17 +46,24 @@ describe("statements that are sent together", () => {
     assert.deepStrictEqual((await second).rows, [[8, "x"]])
   })
 
-  connected("are executed up to the first that fails, and the session works on", async ({ session }) => {
-    for (const _ of ["not prepared yet", "prepared perhaps"]) {
-      const results = await session.wait(
-        Promise.allSettled([session.send(DOUBLE, [1]), session.send(DIVIDE, [0]), session.send(DOUBLE, [2])])
-      )
-      assert.deepStrictEqual(results.map(codeOf), ["none", "22012", "25P02"])
+  connected(
+    "are executed up to the first that fails, and the session continues to work",
+    async ({ session }) => {
+      for (const _ of ["not prepared yet", "prepared perhaps"]) {
+        const results = await session.wait(
+          Promise.allSettled([
+            session.send(DOUBLE, [1]),
+            session.send(DIVIDE, [0]),
+            session.send(DOUBLE, [2])
+          ])
+        )
+        assert.deepStrictEqual(results.map(codeOf), ["none", "22012", "25P02"])
+      }
+      assert.deepStrictEqual((await session.wait(session.send(DIVIDE, [1]))).rows, [{ parts: 1 }])
     }
-    assert.deepStrictEqual((await session.wait(session.send(DIVIDE, [1]))).rows, [{ parts: 1 }])
-  })
+  )
 
-  connected("all fail with the error of the connection when that is lost", async ({ session }) => {
+  connected("all fail with the error of the connection when the connection is lost", async ({ session }) => {
     const results = Promise.allSettled([
       session.send({ name: "", text: "SELECT pg_terminate_backend(pg_backend_pid())" }),
       session.send(DOUBLE, [1])
@@ -67,7 +74,7 @@ describe("statements that are sent together", () => {
     assert.strictEqual(late?.status, "rejected")
   })
 
-  connected("keep all values, and arrays of them", async ({ session }) => {
+  connected("send every kind of value unchanged, also in arrays", async ({ session }) => {
     const texts = ["", "plain", 'quo"ted', "back\\slash", "NULL", "{a,b}", "ü€\u{1F600}", null]
     const bytes = [new Uint8Array([0, 92, 34, 255]), null, new Uint8Array(0)]
     const numbers = [0, -1, Number.MAX_SAFE_INTEGER, null]
@@ -89,9 +96,9 @@ describe("statements that are sent together", () => {
   })
 
   connected(
-    "end the driver's time for them when they are answered, and when they fail",
+    "end the driver's timers when they are answered, and when they fail",
     async ({ client, session }) => {
-      // no other timer takes so long
+      // the timers of these statements are recognized by this time
       const queryTimeout = 34_567_890
       Object.assign(Object(client).connectionParameters, { query_timeout: queryTimeout })
       const set = vi.spyOn(globalThis, "setTimeout")
@@ -117,16 +124,19 @@ describe("statements that are sent together", () => {
     assert.strictEqual((await session.wait(session.send(DOUBLE, [2]))).rowCount, 1)
   })
 
-  connected("fail alone when a value of theirs cannot be read", async ({ session }) => {
-    const results = await session.wait(
-      Promise.allSettled([
-        session.send({ name: "", text: "SELECT CAST(9007199254740993 AS BIGINT) AS big" }),
-        session.send(DOUBLE, [1])
-      ])
-    )
-    assert.deepStrictEqual(
-      results.map(({ status }) => status),
-      ["rejected", "fulfilled"]
-    )
-  })
+  connected(
+    "fail one by one: one whose result cannot be read does not affect the others",
+    async ({ session }) => {
+      const results = await session.wait(
+        Promise.allSettled([
+          session.send({ name: "", text: "SELECT CAST(9007199254740993 AS BIGINT) AS big" }),
+          session.send(DOUBLE, [1])
+        ])
+      )
+      assert.deepStrictEqual(
+        results.map(({ status }) => status),
+        ["rejected", "fulfilled"]
+      )
+    }
+  )
 })

@@ -16,7 +16,7 @@ const live = (name: string, test: () => Effect.Effect<unknown, unknown, Scope.Sc
   it.live(name, () => Effect.scoped(test()))
 
 /** Runs an effect, and counts what it asks of Postgres. */
-const counted = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+const countCost = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.suspend(() => {
     const before = { ...traffic }
     return Effect.map(effect, (value) => ({
@@ -46,13 +46,13 @@ describe.each(["alone", "shared"] as const)("an engine that knows of no other en
       // from now on the engine knows whether runs wait for this event
       yield* shop.emit("order.placed")
       yield* shop.claim({ room: 1 })
-      const emitted = yield* counted(
+      const emitted = yield* countCost(
         Effect.forEach(orders, (n) => shop.emit("order.placed", { n }), together)
       )
       assert.deepInclude(emitted, { commits: 1, roundTrips: 1 })
       const jobs = yield* shop.claim({ room: 64 })
       assert.lengthOf(jobs, 64)
-      const reported = yield* counted(
+      const reported = yield* countCost(
         Effect.forEach(jobs, (job) => shop.report(job, done("charge:0"), complete("ok")), together)
       )
       assert.deepInclude(reported, { commits: 1, roundTrips: 1 })
@@ -96,7 +96,7 @@ describe.each(["alone", "shared"] as const)("an engine that knows of no other en
     Effect.gen(function* () {
       const { shop, store } = yield* open(sharing)
       const job = yield* shop.start()
-      const unfinished = yield* counted(store.read(RunRows.getEndedRun(environment, job.runId)))
+      const unfinished = yield* countCost(store.read(RunRows.getEndedRun(environment, job.runId)))
       assert.deepInclude(unfinished, { value: undefined, statements: 0 })
       yield* shop.report(job, complete("ok"))
       const ended = yield* store.read(RunRows.getEndedRun(environment, job.runId))
@@ -169,10 +169,11 @@ live("an engine that has nothing to do sends at most one query a second", () =>
     )
     const { runIds } = yield* Effect.promise(() => engine.client.emit("guest.came", {}))
     yield* Effect.promise(() => engine.client.waitForRun(runIds[0] ?? ""))
-    // the queries of the start end at some time: the loop waits until only the constant ones remain
+    // the loop waits until the queries of the start have ended, and only the regular ones remain
     const seconds = 3
-    let asked = Number.POSITIVE_INFINITY
-    while (asked > seconds) asked = (yield* counted(Effect.sleep(seconds * 1000))).statements
+    let statementCount = Number.POSITIVE_INFINITY
+    while (statementCount > seconds)
+      statementCount = (yield* countCost(Effect.sleep(seconds * 1000))).statements
   })
 )
 
@@ -184,16 +185,16 @@ live("engines that have nothing to do send no query for bulk operations that hav
       (started) => Effect.promise(() => started.close())
     )
     const a = yield* start
-    // now there is the environment
+    // the first event creates the environment
     yield* Effect.promise(() => a.client.emit("guest.came", {}))
     const b = yield* start
     const { id } = yield* Effect.promise(() => a.client.bulk("cancel", { createdTo: new Date() }))
     yield* Effect.promise(() => b.client.waitForBulk(id))
-    // each asks once a second what there is, and announces itself now and then
+    // each engine asks once a second for work, and announces itself now and then
     const seconds = 5
     const announcements = 3
-    let asked = Number.POSITIVE_INFINITY
-    while (asked > 2 * seconds + announcements)
-      asked = (yield* counted(Effect.sleep(seconds * 1000))).statements
+    let statementCount = Number.POSITIVE_INFINITY
+    while (statementCount > 2 * seconds + announcements)
+      statementCount = (yield* countCost(Effect.sleep(seconds * 1000))).statements
   })
 )

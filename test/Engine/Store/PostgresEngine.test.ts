@@ -151,8 +151,8 @@ describe("startEngine({ databaseUrl })", () => {
     const first = await startEngine(options)
     try {
       const { client } = first
-      const done = async (...asked: Parameters<typeof client.bulk>) =>
-        client.waitForBulk((await client.bulk(...asked)).id, { timeout: 30_000 })
+      const done = async (...operation: Parameters<typeof client.bulk>) =>
+        client.waitForBulk((await client.bulk(...operation)).id, { timeout: 30_000 })
       await client.emit("unheard", {})
       for (let i = 0; i < 60; i++) await client.emit("guest.came", { name: "Ada", waits: true })
       const { eventId } = await client.emit("guest.came", { name: "Eve" })

@@ -85,15 +85,15 @@ it("erasing removes the data from all rows, and its marks outlast a restart", as
       [...(await tablesWith(email))],
       ["events", "idempotency", "recordings", "run_attributes", "run_logs", "runs", "steps"]
     )
-    const done = async (asked: ReturnType<typeof client.erase>) =>
-      client.waitForBulk((await asked).id, { timeout: 60_000 })
+    const done = async (operation: ReturnType<typeof client.erase>) =>
+      client.waitForBulk((await operation).id, { timeout: 60_000 })
     const target = { events: { where }, keys: [{ bucket: "profiles", key: "c-1" }] }
     assert.strictEqual((await done(client.erase(target))).status, "stopped")
-    const counted = await done(client.erase(target, { dryRun: true, cancel: true }))
+    const dryRunResult = await done(client.erase(target, { dryRun: true, cancel: true }))
     const erased = await done(client.erase(target, { cancel: true }))
     assert.strictEqual(erased.status, "completed", erased.error)
     assert.deepStrictEqual(erased.kinds, { events: 3, messages: 1, runs: 5, keys: 1 })
-    assert.deepStrictEqual(counted.kinds, erased.kinds)
+    assert.deepStrictEqual(dryRunResult.kinds, erased.kinds)
     assert.include(erased.note, "VACUUM")
     assert.deepStrictEqual(await tablesWith(email), [])
   } finally {

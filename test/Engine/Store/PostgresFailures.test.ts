@@ -120,9 +120,9 @@ describe("a database URL", () => {
       yield* Effect.acquireRelease(rows(undefined, `CREATE ROLE ${user} LOGIN`), () =>
         rows(undefined, `DROP ROLE ${user}`)
       )
-      const as = new URL(url)
-      as.username = user
-      const error = yield* failsToOpen({ url: as.href, schema: "not_there" })
+      const urlOfUser = new URL(url)
+      urlOfUser.username = user
+      const error = yield* failsToOpen({ url: urlOfUser.href, schema: "not_there" })
       assert.strictEqual(error.code, "STORE_UNAVAILABLE")
       assert.include(error.message, "GRANT CREATE ON DATABASE")
     })
@@ -136,9 +136,9 @@ describe("a user without a right is told which one:", () => {
     yield* Effect.acquireRelease(rows(undefined, `CREATE ROLE ${user} LOGIN`), () =>
       rows(undefined, `DROP OWNED BY ${user}; DROP ROLE ${user}`)
     )
-    const as = new URL(url)
-    as.username = user
-    return { url: as.href, user }
+    const urlOfUser = new URL(url)
+    urlOfUser.username = user
+    return { url: urlOfUser.href, user }
   })
   /** The messages with which an engine and `ironflow migrate` fail. */
   const messagesFor = (options: PostgresOptions) =>
@@ -263,9 +263,9 @@ const roleWith = (name: string, sql: (role: string) => string) =>
     yield* Effect.acquireRelease(rows(undefined, `CREATE ROLE ${role} LOGIN; ${sql(role)}`), () =>
       rows(undefined, `DROP OWNED BY ${role} CASCADE; DROP ROLE ${role}`)
     )
-    const as = new URL(url)
-    as.username = role
-    return { url: as.href, schema }
+    const urlOfRole = new URL(url)
+    urlOfRole.username = role
+    return { url: urlOfRole.href, schema }
   })
 
 const mayCreate = (role: string): string =>
@@ -386,7 +386,7 @@ describe("an engine that cannot start names the cause and a remedy:", () => {
     })
   )
 
-  // the network between may fail at any moment, without an error
+  // the network between an engine and Postgres may fail at any moment, without an error
   for (const answerBytes of [600, 1500]) {
     live(`a server that falls silent after ${answerBytes} bytes, as every command does`, () =>
       Effect.gen(function* () {
@@ -414,16 +414,16 @@ describe("an engine that cannot start names the cause and a remedy:", () => {
   }
 
   it("a password that is wrong or missing", () => {
-    const of = (message: string, code?: string) =>
+    const openErrorFor = (message: string, code?: string) =>
       openError("localhost/orders", Object.assign(new Error(message), code === undefined ? {} : { code }))
     assertNames(
-      of('password authentication failed for user "shop"', "28P01"),
+      openErrorFor('password authentication failed for user "shop"', "28P01"),
       "STORE_UNAVAILABLE",
       false,
       "Check the user and the password"
     )
     assertNames(
-      of("SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string"),
+      openErrorFor("SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string"),
       "STORE_UNAVAILABLE",
       false,
       "the database URL has none"
@@ -558,9 +558,9 @@ describe("a schema", () => {
       yield* Effect.scoped(
         Effect.gen(function* () {
           yield* open(options, "alone")
-          const late = yield* failsToOpen(options)
-          assert.strictEqual(late.code, "STORE_LOCKED")
-          assert.include(late.message, `process ${process.pid}`)
+          const error = yield* failsToOpen(options)
+          assert.strictEqual(error.code, "STORE_LOCKED")
+          assert.include(error.message, `process ${process.pid}`)
         })
       )
       yield* open(options)
@@ -604,7 +604,7 @@ describe("a store that is closed", () => {
 })
 
 describe("a connection", () => {
-  const opened = Effect.gen(function* () {
+  const shopBehindProxy = Effect.gen(function* () {
     const options = yield* takeSchema
     const proxy = yield* Effect.acquireRelease(
       Effect.promise(() => startProxy(options.url)),
@@ -619,7 +619,7 @@ describe("a connection", () => {
 
   live("that is cut after a commit loses nothing: the engine finds out what was committed", () =>
     Effect.gen(function* () {
-      const { events, proxy, shop } = yield* opened
+      const { events, proxy, shop } = yield* shopBehindProxy
       proxy.cutAfterCommit()
       const { eventId } = yield* shop.emit("order.placed", { n: 1 })
       assert.deepStrictEqual(yield* events, [{ id: eventId }])
@@ -629,7 +629,7 @@ describe("a connection", () => {
 
   live("that is cut before a commit loses nothing: the transaction is repeated", () =>
     Effect.gen(function* () {
-      const { events, proxy, shop } = yield* opened
+      const { events, proxy, shop } = yield* shopBehindProxy
       proxy.cutBeforeCommit()
       const { eventId } = yield* shop.emit("order.placed", { n: 1 })
       assert.deepStrictEqual(yield* events, [{ id: eventId }])
@@ -639,7 +639,7 @@ describe("a connection", () => {
 
   live("that Postgres ends again and again loses no event and starts no run twice", () =>
     Effect.gen(function* () {
-      const { options, shop } = yield* opened
+      const { options, shop } = yield* shopBehindProxy
       let kills = 0
       const killer = yield* Effect.forkScoped(
         Effect.forever(
@@ -675,7 +675,7 @@ describe("a connection", () => {
 
   live("that is cut while idle is replaced by the next statement", () =>
     Effect.gen(function* () {
-      const { proxy, shop } = yield* opened
+      const { proxy, shop } = yield* shopBehindProxy
       const job = yield* shop.start()
       assert.strictEqual(yield* shop.status(job.runId), "running")
       proxy.cut()
@@ -685,7 +685,7 @@ describe("a connection", () => {
     })
   )
 
-  const wired = Effect.gen(function* () {
+  const shopBehindWire = Effect.gen(function* () {
     const options = yield* takeSchema
     const wire = yield* Effect.acquireRelease(
       Effect.promise(async () => {
@@ -715,7 +715,7 @@ describe("a connection", () => {
 
   live("that is dead but seems open is detected, for writes and for reads", () =>
     Effect.gen(function* () {
-      const { options, shop, wire } = yield* wired
+      const { options, shop, wire } = yield* shopBehindWire
       const job = yield* shop.start()
       wire.set({ _tag: "lost" })
       const [emitted, status] = yield* Effect.all(
@@ -736,7 +736,7 @@ describe("a connection", () => {
     live(`that carries no data any more (${mode._tag}) does not prevent an engine from ending`, () =>
       Effect.scoped(
         Effect.gen(function* () {
-          const { shop, store, wire } = yield* wired
+          const { shop, store, wire } = yield* shopBehindWire
           const job = yield* shop.start()
           yield* shop.status(job.runId)
           wire.set(mode)
@@ -748,7 +748,7 @@ describe("a connection", () => {
 
   live("that cannot be opened shows in the health of an idle engine, which recovers by itself", () =>
     Effect.gen(function* () {
-      const { store, wire } = yield* wired
+      const { store, wire } = yield* shopBehindWire
       wire.set({ _tag: "cut" })
       const degraded = yield* becomes(store, "degraded")
       assert.deepInclude(degraded, { cannotWrite: true })
@@ -763,13 +763,14 @@ describe("a connection", () => {
 
   live("that is dead but seems open is detected by an idle engine, which replaces all of them", () =>
     Effect.gen(function* () {
-      const { shop, store, wire } = yield* wired
+      const { shop, store, wire } = yield* shopBehindWire
       const job = yield* shop.start()
       yield* shop.status(job.runId)
       wire.set({ _tag: "lost" })
       yield* becomes(store, "degraded")
       yield* becomes(store, "ok")
-      // nobody else notices a dead connection of the pool
+      // works because the engine has replaced all connections: until a query is sent on a dead one, only the engine's
+      // check can notice it
       assert.strictEqual(yield* shop.status(job.runId), "running")
     })
   )
@@ -779,7 +780,7 @@ describe("a connection", () => {
     () =>
       Effect.scoped(
         Effect.gen(function* () {
-          const { options, wire } = yield* wired
+          const { options, wire } = yield* shopBehindWire
           const url = new URL(options.url)
           url.port = String(wire.port)
           const shop = new Shop(yield* open({ ...options, url: url.href, connectTimeoutMs: 300 }))
@@ -856,7 +857,7 @@ describe("a transaction", () => {
       const options = yield* takeSchema
       const shop = new Shop(yield* open(options))
       yield* shop.register(handles("charge"))
-      const counted = <A, E>(effect: Effect.Effect<A, E>) =>
+      const countCost = <A, E>(effect: Effect.Effect<A, E>) =>
         Effect.suspend(() => {
           const before = { ...traffic }
           return Effect.map(effect, (value) => ({
@@ -867,14 +868,14 @@ describe("a transaction", () => {
         })
       const together = { concurrency: "unbounded" } as const
       const orders = Array.from({ length: 64 }, (_, n) => n)
-      const emitted = yield* counted(
+      const emitted = yield* countCost(
         Effect.forEach(orders, (n) => shop.emit("order.placed", { n }), together)
       )
       assert.strictEqual(emitted.commits, 1)
       assert.isAtMost(emitted.roundTrips, 3)
       const jobs = yield* shop.claim({ room: 64 })
       assert.strictEqual(jobs.length, 64)
-      const reported = yield* counted(
+      const reported = yield* countCost(
         Effect.forEach(
           jobs,
           (job) => shop.report(job, done("charge:0"), done("ship:0"), complete("ok")),

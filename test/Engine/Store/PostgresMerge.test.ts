@@ -46,7 +46,7 @@ describe("deferred writes", () => {
       ),
       ["run a", "end a", "runs b,d", "end c"]
     )
-    // this write reads what the write in between stores
+    // the second `run` reads what `event` stores in between
     assert.deepStrictEqual(
       sent([run, ["runs", "events"], "a"], [event, ["events"], "1"], [run, ["runs", "events"], "b"]),
       ["run a", "event 1", "run b"]

@@ -188,9 +188,9 @@ describe("the memory of a node", () => {
   )
 })
 
-describe("reads that come with the lock because those before asked for them", () => {
-  /** Both emit in turns, until each expects to be asked whether anybody waits for the event. */
-  const taught = Effect.gen(function* () {
+describe("reads that a node sends with the lock because earlier transactions needed them", () => {
+  /** Two engines that have emitted so often that each of them looks for waits whenever it takes the lock. */
+  const askingShops = Effect.gen(function* () {
     const { a, b, options } = yield* twoShops
     for (const shop of [a, b]) yield* shop.register(handles("charge"))
     for (let i = 0; i < 4; i++) for (const shop of [a, b]) yield* shop.emit("order.paid")
@@ -199,21 +199,21 @@ describe("reads that come with the lock because those before asked for them", ()
 
   live("save a round trip", () =>
     Effect.gen(function* () {
-      const { a } = yield* taught
+      const { a } = yield* askingShops
       const before = { ...traffic }
       yield* Effect.all(
         [1, 2, 3].map(() => a.emit("order.paid")),
         { concurrency: "unbounded" }
       )
       assert.strictEqual(traffic.commits - before.commits, 1)
-      // the lock with what is read, and the commit with what is written
+      // one for the lock and the reads, and one for the writes and the commit
       assert.strictEqual(traffic.roundTrips - before.roundTrips, 2)
     })
   )
 
   live("see what another node has written just before", () =>
     Effect.gen(function* () {
-      const { a, b } = yield* taught
+      const { a, b } = yield* askingShops
       const job = yield* b.start()
       yield* b.report(job, waitFor("paid:0", "order.paid"), suspend("paid:0"))
       yield* a.emit("order.paid", { amount: 3 })
@@ -223,9 +223,9 @@ describe("reads that come with the lock because those before asked for them", ()
 
   live("see what the same transaction has written before", () =>
     Effect.gen(function* () {
-      const { a, b } = yield* taught
+      const { a, b } = yield* askingShops
       const job = yield* a.start()
-      // not the event that is waited for: a wait looks back
+      // another event than `order.paid`, because the wait looks back and would find that one
       yield* b.emit("order.sent")
       const before = { ...traffic }
       yield* Effect.all(
@@ -240,13 +240,13 @@ describe("reads that come with the lock because those before asked for them", ()
     })
   )
 
-  live("are expected no more once they have failed, or nobody asks for them", () =>
+  live("are no longer sent once they have failed, or once no transaction needs them", () =>
     Effect.gen(function* () {
-      const { a, b, options } = yield* taught
+      const { a, b, options } = yield* askingShops
       yield* rows(options.schema, "ALTER TABLE waits RENAME TO waits_away")
       const failed = yield* Effect.result(a.emit("order.paid"))
       assert.strictEqual(failed._tag, "Failure")
-      // it does not ask for what is gone
+      // this transaction does not read the missing table
       yield* a.store.write(
         KvBuckets.createBucket(environment, { name: "cart", history: 1, maxValueBytes: 1000 })
       )
@@ -453,8 +453,8 @@ describe("a lost node", () => {
   )
 
   live("has lost its leases when it returns, and is told so, and logs it once", () => {
-    const said: Array<string> = []
-    const logger = Logger.make(({ logLevel, message }) => void said.push(`${logLevel} ${String(message)}`))
+    const logged: Array<string> = []
+    const logger = Logger.make(({ logLevel, message }) => void logged.push(`${logLevel} ${String(message)}`))
     return Effect.gen(function* () {
       const { a, b, options } = yield* twoWithCut
       const job = yield* connectAndStart(a, "worker-a")
@@ -469,7 +469,7 @@ describe("a lost node", () => {
       yield* a.report(again, done("charge:0"), complete())
       assert.strictEqual(told, 1)
       assert.deepStrictEqual(
-        said.filter((line) => line.includes("have declared this engine dead")),
+        logged.filter((line) => line.includes("have declared this engine dead")),
         [
           "Warn Other engines have declared this engine dead and taken over its work, because it was frozen or cut off from Postgres for too long. This engine is back, has given up the turns that it had, and takes new turns"
         ]
@@ -484,9 +484,9 @@ describe("a lost node", () => {
         Effect.promise(() => startProxy(options.url)),
         ({ close }) => Effect.promise(close)
       )
-      const own = yield* Clock.Clock
+      const realClock = yield* Clock.Clock
       let passedMs = 0
-      const clock = clockLike(own, { wallMs: () => 0, monotonicMs: () => passedMs })
+      const clock = clockLike(realClock, { wallMs: () => 0, monotonicMs: () => passedMs })
       const open = openNode({ ...options, url: proxy.url })
       const a = new Shop(yield* Effect.provideService(open, Clock.Clock, clock))
       const b = new Shop(yield* openNode(options))
@@ -564,8 +564,8 @@ describe("nodes with different clocks", () => {
   live("use the clock of the server: nothing is due early or late, and no lease expires early", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
-      const own = yield* Clock.Clock
-      const shifted = (ms: number) => clockLike(own, { wallMs: () => ms, monotonicMs: () => 0 })
+      const realClock = yield* Clock.Clock
+      const shifted = (ms: number) => clockLike(realClock, { wallMs: () => ms, monotonicMs: () => 0 })
       const open = (ms: number) =>
         Effect.map(
           Effect.provideService(openNode(options), Clock.Clock, shifted(ms)),
@@ -620,7 +620,7 @@ describe("the audit", () => {
         )
       const before = yield* checked(a)
       assert.lengthOf(before[0]?.steps ?? [], 4)
-      // an unchanged row in another place, and another plan
+      // the row moves unchanged to another place, and without the index Postgres uses another plan
       yield* rows(options.schema, "UPDATE steps SET value = value WHERE step_key = 'charge:0'")
       yield* rows(options.schema, "ALTER TABLE steps DROP CONSTRAINT steps_pkey")
       assert.deepStrictEqual(yield* checked(a), before)

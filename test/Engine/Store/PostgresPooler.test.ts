@@ -70,10 +70,10 @@ for (const reaction of ["refuses", "ignores"] as const) {
           )
           const before = yield* tables
 
-          const through: PostgresOptions = { url: pooler.url, schema }
+          const pooled: PostgresOptions = { url: pooler.url, schema }
           const errors = yield* Effect.all([
-            Effect.flip(Effect.tryPromise({ try: () => migrateDatabase(through), catch: toError })),
-            Effect.flip(importStore(file, { database: through })),
+            Effect.flip(Effect.tryPromise({ try: () => migrateDatabase(pooled), catch: toError })),
+            Effect.flip(importStore(file, { database: pooled })),
             Effect.flip(
               exportStore({ database: { ...options, url: pooler.url } }, join(folder, "again.jsonl"))
             ),

@@ -62,7 +62,7 @@ it.live("the settings of the engine win over those of the database URL, and othe
   )
 )
 
-it.live("values have the forms that the engine reads, whatever their user has set", () =>
+it.live("values have the forms that the engine reads, whatever settings the database user has", () =>
   Effect.scoped(
     Effect.gen(function* () {
       const { schema = "", url } = yield* takeSchema

@@ -19,7 +19,7 @@ storeSuite("a SQLite file in a thread", layerThread, isLong)
 describe("an engine over a store in a thread", () => engineScenarios(layerThread))
 
 describe("a store in a thread", () => {
-  it.effect("refuses with the error of the program and its fields", () =>
+  it.effect("fails with the error of the program, whose class and fields are kept", () =>
     Effect.gen(function* () {
       const store = yield* Store
       const error = yield* Effect.flip(store.read(KvRows.readEntry("default", "carts", "anna")))
@@ -70,7 +70,7 @@ describe("plain data", () => {
     )
   })
 
-  it("is compared with what it was before", () => {
+  it("is compared with its earlier content to detect a change", () => {
     const value = { ids: ["a"], at: 1 }
     const isChanged = changeDetector("It", value)
     assert.isFalse(isChanged())

@@ -177,7 +177,7 @@ const make = Effect.gen(function* () {
     const isObserver = ({ options }: { readonly options: ListenOptions }) => options.activity !== undefined
     for (const one of listeners) if (isObserver(one)) one.listener(changes)
     for (const one of listeners) if (!isObserver(one)) one.listener(changes)
-    // what these listeners write goes into a commit of its own: in the thread, this commit is over
+    // what these listeners write goes into another commit, because this one has already ended in the thread
     if (changes.ready) for (const listener of readyListeners) listener()
   })
   yield* Effect.acquireRelease(

@@ -12,7 +12,7 @@ import * as Worker from "../../../src/Worker/Worker.ts"
 /** A shop that records which of its steps ran. */
 const openShop = () => {
   const ran: Array<string> = []
-  const does = (what: string) => () => {
+  const record = (what: string) => () => {
     ran.push(what)
     return what
   }
@@ -28,7 +28,7 @@ const openShop = () => {
   const order = createFunction(
     { id: "order", triggers: [{ event: "order.placed" }] },
     async ({ event, step }) => {
-      await step.run("reserve", does("reserve"))
+      await step.run("reserve", record("reserve"))
       await step.sleep("cool off", "20ms")
       const paid = await step.waitForEvent("paid", { event: "order.paid", match: "data.id", timeout: "1m" })
       return [paid.data.amount, await step.invoke("ship", { id: event.data.id })]
@@ -37,8 +37,8 @@ const openShop = () => {
   const refuse = createFunction(
     { id: "refuse", triggers: [{ event: "order.refused" }], retry: { maxAttempts: 1 } },
     async ({ step }) => {
-      await step.run("reserve", does("reserve"))
-      step.compensate("reserve", does("release"))
+      await step.run("reserve", record("reserve"))
+      step.compensate("reserve", record("release"))
       await step.run("pay", () => Promise.reject(new Error("no money")))
     }
   )

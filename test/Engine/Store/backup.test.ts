@@ -63,20 +63,20 @@ describe("a backup", () => {
         filesBeside(backup).filter((name) => name.startsWith("backup")),
         ["backup.db"]
       )
-      // it opens without a warning, and no engine owns it
-      yield* withLog((said) => visit(backup, () => Effect.sync(() => assert.deepStrictEqual(said, []))))
+      // the backup opens without a warning, because no engine owns it
+      yield* withLog((logged) => visit(backup, () => Effect.sync(() => assert.deepStrictEqual(logged, []))))
       using copy = new DatabaseSync(backup)
       const count = (name: string) =>
         copy.prepare("SELECT count(*) AS n, max(position) AS last FROM events WHERE name = ?").get(name)
       const [placed, paid] = [count("order.placed"), count("order.paid")]
       assert.strictEqual(placed?.n, 200)
-      // of the events emitted meanwhile it has the first ones, without a gap
+      // the backup has the first of the events that were emitted meanwhile, without a gap
       assert.isBelow(Number(paid?.n), written - 200)
       assert.strictEqual(Number(paid?.last ?? 200), 200 + Number(paid?.n))
     }).pipe(Effect.scoped)
   )
 
-  it.live("works on a file that another process has open, and on a file that no process has open", () =>
+  it.live("can be made of a file that another process has open, and of a file that no process has open", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const first = yield* engineProcess(filename, "hold")
@@ -92,7 +92,7 @@ describe("a backup", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("works on a database in memory", () =>
+  it.live("can be made of a database in memory", () =>
     Effect.gen(function* () {
       const backup = yield* newFile
       yield* visit(":memory:", (shop) =>
@@ -180,7 +180,7 @@ describe("a restore", () => {
 
       assert.deepInclude(info, { filename: elsewhere, version: migrations.length })
       assert.strictEqual(modeOf(elsewhere), "600")
-      yield* withLog((said) =>
+      yield* withLog((logged) =>
         visit(elsewhere, (shop) =>
           Effect.gen(function* () {
             yield* shop.register(handles("pack-order"))
@@ -191,7 +191,7 @@ describe("a restore", () => {
             )
             yield* shop.report(job, done("pack:0"), complete("packed"))
             assert.strictEqual(yield* shop.status(runId), "completed")
-            assert.deepStrictEqual(said, [])
+            assert.deepStrictEqual(logged, [])
           })
         )
       )

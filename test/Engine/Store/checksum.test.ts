@@ -32,9 +32,9 @@ describe("a backup", () => {
     bytes.write("customer 8", at)
     writeFileSync(pathOf("changed.db"), bytes)
 
-    const said = await refusal(restoreBackup({ backup: pathOf("changed.db"), filename: pathOf("new.db") }))
+    const message = await refusal(restoreBackup({ backup: pathOf("changed.db"), filename: pathOf("new.db") }))
 
-    assert.match(said, /^STORE_CORRUPT: ".*changed\.db" does not match its checksum/)
+    assert.match(message, /^STORE_CORRUPT: ".*changed\.db" does not match its checksum/)
     assert.deepStrictEqual(readdirSync(folder).toSorted(), [
       "changed.db",
       "monday.db",
@@ -65,9 +65,11 @@ describe("a backup", () => {
 describe("a restore that is refused", () => {
   it("leaves no lock behind", async () => {
     writeFileSync(pathOf("letter.txt"), "Dear Ann")
-    const said = await refusal(restoreBackup({ backup: pathOf("letter.txt"), filename: pathOf("none.db") }))
+    const message = await refusal(
+      restoreBackup({ backup: pathOf("letter.txt"), filename: pathOf("none.db") })
+    )
 
-    assert.match(said, /^VALIDATION_ERROR: .*not a SQLite database/)
+    assert.match(message, /^VALIDATION_ERROR: .*not a SQLite database/)
     assert.deepStrictEqual(
       readdirSync(folder).filter((name) => name.startsWith("none.db")),
       []

@@ -66,7 +66,7 @@ const startAndLose = (shop: Shop) =>
     return yield* shop.start("order.placed", {}, { worker: "far", leaseMs: 30_000 })
   })
 
-const claimed = (shop: Shop) =>
+const claimRunIds = (shop: Shop) =>
   Effect.map(shop.claim({ functions: ["charge"], worker: "near", room: 10 }), (jobs) =>
     jobs.map(({ runId }) => runId)
   )
@@ -92,9 +92,9 @@ describe("a lease", () => {
         yield* visit(filename, (shop) =>
           Effect.gen(function* () {
             yield* shop.pass(29_000)
-            assert.deepStrictEqual(yield* claimed(shop), [])
+            assert.deepStrictEqual(yield* claimRunIds(shop), [])
             yield* shop.pass(1000)
-            assert.deepStrictEqual(yield* claimed(shop), [job.runId])
+            assert.deepStrictEqual(yield* claimRunIds(shop), [job.runId])
           })
         )
       })
@@ -139,11 +139,11 @@ describe("a lease", () => {
             clock.set(byMs)
 
             yield* shop.fire()
-            assert.deepStrictEqual(yield* claimed(shop), [])
+            assert.deepStrictEqual(yield* claimRunIds(shop), [])
             yield* shop.pass(19_000)
-            assert.deepStrictEqual(yield* claimed(shop), [])
+            assert.deepStrictEqual(yield* claimRunIds(shop), [])
             yield* shop.pass(1000)
-            assert.deepStrictEqual(yield* claimed(shop), [job.runId])
+            assert.deepStrictEqual(yield* claimRunIds(shop), [job.runId])
           })
         )
       })
@@ -177,9 +177,9 @@ describe("a clock that is set back", () => {
           const end = (shop: Shop, runId: string) =>
             Effect.gen(function* () {
               yield* shop.fire()
-              assert.deepStrictEqual(yield* claimed(shop), [])
+              assert.deepStrictEqual(yield* claimRunIds(shop), [])
               yield* shop.pass(30_000)
-              assert.deepStrictEqual(yield* claimed(shop), [runId])
+              assert.deepStrictEqual(yield* claimRunIds(shop), [runId])
             })
           if (running) {
             yield* visit(filename, (shop) => Effect.flatMap(begin(shop), (runId) => end(shop, runId)))
@@ -204,10 +204,10 @@ describe("a clock that is set back", () => {
           clock.set(-HOUR)
 
           yield* shop.pass(2 * minute)
-          assert.deepStrictEqual(yield* claimed(shop), [])
+          assert.deepStrictEqual(yield* claimRunIds(shop), [])
           clock.set(HOUR)
           yield* shop.fire()
-          assert.deepStrictEqual(yield* claimed(shop), [job.runId])
+          assert.deepStrictEqual(yield* claimRunIds(shop), [job.runId])
         })
       )
     })
@@ -354,7 +354,7 @@ describe("an idle engine", () => {
           vi.advanceTimersByTime(10_000)
           yield* TestClock.adjust("30 seconds")
 
-          assert.deepStrictEqual(yield* claimed(shop), [job.runId])
+          assert.deepStrictEqual(yield* claimRunIds(shop), [job.runId])
         })
       )
     })

@@ -100,9 +100,11 @@ describe("runs on a damaged page", () => {
             assert.sameMembers([...runs.map(({ id }) => id), ...lost], ids)
             assert.strictEqual(totalCount, 900)
             // SQLite must rebalance the pages beside a damaged one when it writes, so the runs on them cannot be written either
-            const beside = logged.filter((line) => / is skipped.* cannot be written/.test(line)).length
-            assert.isBelow(beside, 300)
-            assert.lengthOf(jobs, 900 - lost.length - beside)
+            const unwritableCount = logged.filter((line) =>
+              / is skipped.* cannot be written/.test(line)
+            ).length
+            assert.isBelow(unwritableCount, 300)
+            assert.lengthOf(jobs, 900 - lost.length - unwritableCount)
             assert.strictEqual(yield* shop.status(ids[899]!), "completed")
             // other runs can be started and executed
             yield* shop.start("order.placed", {}, { functions: ["charge"] })
@@ -441,11 +443,11 @@ describe("a run whose rows are damaged", () => {
 
       yield* visit(filename, (shop) =>
         Effect.gen(function* () {
-          const some = [jobs[100]!, jobs[800]!, jobs[850]!]
+          const reportedJobs = [jobs[100]!, jobs[800]!, jobs[850]!]
           const acks = yield* Reports.applyReports(
             shop.store,
             "default",
-            some.map(({ jobId, runId }) => ({ jobId, runId, ops: [done("charge:0"), suspend()] }))
+            reportedJobs.map(({ jobId, runId }) => ({ jobId, runId, ops: [done("charge:0"), suspend()] }))
           )
 
           assert.deepStrictEqual(
@@ -634,9 +636,9 @@ describe("a run whose rows are damaged", () => {
       yield* visit(filename, ({ store }) =>
         Effect.gen(function* () {
           const ids = [jobs[100]!, jobs[800]!, jobs[850]!].map(({ jobId }) => jobId)
-          const gone = yield* store.write(ExtendLeases.extendLeases("default", ids, 60_000))
+          const lostJobIds = yield* store.write(ExtendLeases.extendLeases("default", ids, 60_000))
 
-          assert.deepStrictEqual(gone, [jobs[100]!.jobId])
+          assert.deepStrictEqual(lostJobIds, [jobs[100]!.jobId])
         })
       )
     })

@@ -38,13 +38,13 @@ const rowsOf = (filename: string, sql: string) => {
   }
 }
 
-const completed = (shop: Shop) =>
+const countCompleted = (shop: Shop) =>
   Effect.map(
     listRuns(shop.store, { environment, status: "completed", limit: 1 }),
     ({ totalCount }) => totalCount
   )
 
-describe("a large event that very many wait for", () => {
+describe("a large event that very many runs wait for", () => {
   it.effect("is stored once, and every run receives all of it", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
@@ -226,7 +226,7 @@ describe("a process that is killed while it delivers an event", () => {
             "default",
             jobs.map(({ jobId, runId }) => ({ jobId, runId, ops }))
           )
-          assert.strictEqual(yield* completed(shop), 1500)
+          assert.strictEqual(yield* countCompleted(shop), 1500)
           assert.strictEqual(yield* countStuckRuns(shop.store), 0)
         })
       )

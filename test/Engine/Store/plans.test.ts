@@ -40,7 +40,7 @@ describe("the plans of the statements", () => {
     assert.deepStrictEqual(unexplained, [])
   })
 
-  it("give a reason only where there is a scan", () => {
+  it("have a scan wherever the statement gives a reason for one", () => {
     const unneeded = found
       .filter(
         ({ plan, statement }) =>
@@ -53,7 +53,7 @@ describe("the plans of the statements", () => {
     assert.deepStrictEqual(unneeded, [])
   })
 
-  it("would report a scan", () => {
+  it("show a scan where there is one", () => {
     assert.deepStrictEqual(
       plansOf("SELECT * FROM events WHERE data = ?").flatMap((d) => scanned(d) ?? []),
       ["events"]

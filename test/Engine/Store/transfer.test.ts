@@ -179,7 +179,7 @@ describe("an export", () => {
 
 describe("an export from Postgres", () => {
   it(
-    "is made while a newer version has only added to the tables, and else says what to do",
+    "is made while a newer version has only added to the tables, and otherwise says what to do",
     {
       timeout: 60_000
     },
@@ -259,7 +259,7 @@ describe("an export from Postgres", () => {
 })
 
 describe("an import", () => {
-  const into = (name: string, target = "refused.db") =>
+  const importInto = (name: string, target = "refused.db") =>
     failure(importStore(pathOf(name), { filename: pathOf(target) }))
   const write = (name: string, change: (text: string) => string): string => {
     writeFileSync(pathOf(name), change(readFileSync(pathOf("first.jsonl"), "utf8")))
@@ -279,14 +279,14 @@ describe("an import", () => {
     const other = write("other.jsonl", (text) => text.replace('{"table":"access_log"', '{"table":"gremlins"'))
     writeFileSync(pathOf("letter.jsonl"), "Dear Ann\n")
 
-    assert.match(await into(changed), /^STORE_CORRUPT: .* does not match its checksum/)
-    assert.match(await into(cut), /^STORE_CORRUPT: /)
-    assert.match(await into(line), /^STORE_CORRUPT: /)
-    assert.match(await into(newer), /^STORE_UNAVAILABLE: .* newer version/)
-    assert.match(await into(other), /^STORE_UNAVAILABLE: .*a table "gremlins"/)
-    assert.match(await into("letter.jsonl"), /^VALIDATION_ERROR: .* is not an export/)
-    assert.match(await into("nowhere.jsonl"), /^VALIDATION_ERROR: There is no file/)
-    assert.match(await into("first.jsonl", "first.db"), /^VALIDATION_ERROR: .*exists/)
+    assert.match(await importInto(changed), /^STORE_CORRUPT: .* does not match its checksum/)
+    assert.match(await importInto(cut), /^STORE_CORRUPT: /)
+    assert.match(await importInto(line), /^STORE_CORRUPT: /)
+    assert.match(await importInto(newer), /^STORE_UNAVAILABLE: .* newer version/)
+    assert.match(await importInto(other), /^STORE_UNAVAILABLE: .*a table "gremlins"/)
+    assert.match(await importInto("letter.jsonl"), /^VALIDATION_ERROR: .* is not an export/)
+    assert.match(await importInto("nowhere.jsonl"), /^VALIDATION_ERROR: There is no file/)
+    assert.match(await importInto("first.jsonl", "first.db"), /^VALIDATION_ERROR: .*exists/)
     assert.deepStrictEqual(
       readdirSync(folder).filter((name) => /partial|refused/.test(name)),
       []

@@ -131,12 +131,12 @@ export class Actor {
     if (life === undefined) return
     this.#mayEnd = true
     life.child.kill("SIGTERM")
-    const late = setTimeout(() => {
+    const timer = setTimeout(() => {
       this.record.faults.push(`${this.record.by} has not ended ${this.#graceMs} ms after SIGTERM`)
       life.child.kill("SIGKILL")
     }, this.#graceMs)
     await life.ended
-    clearTimeout(late)
+    clearTimeout(timer)
     this.#life = undefined
   }
 

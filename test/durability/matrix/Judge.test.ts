@@ -43,11 +43,11 @@ const endOf = (evidence: StormEvidence, { token }: Begin): Line | undefined =>
 
 /** A body that a kill of its process cut off. */
 const killed = (evidence: StormEvidence): Begin => {
-  const { at, on } = evidence.strikes[0]!
+  const { at, target } = evidence.strikes[0]!
   const found = begins(evidence).find(
     (begin) =>
       !["print-pages", "collect-payment"].includes(begin.fn) &&
-      begin.by === on &&
+      begin.by === target &&
       begin.mono < at &&
       endOf(evidence, begin) === undefined
   )
@@ -66,8 +66,8 @@ const undisturbed = (evidence: StormEvidence): { readonly begin: Begin; readonly
   return assert.fail("nothing ran after the storm")
 }
 
-/** Adds an execution of the same body in another process, from a time on and for so long. */
-const again = (evidence: StormEvidence, begin: Begin, from: number, ms: number): StormEvidence => {
+/** Adds an execution of the same body in another process, which begins at `from` and takes `ms`. */
+const addExecution = (evidence: StormEvidence, begin: Begin, from: number, ms: number): StormEvidence => {
   const by = begin.by === "survivor.0" ? "victim.1" : "survivor.0"
   const copy = { ...begin, by, mono: from, token: "once-more" }
   const i = evidence.lines.indexOf(begin)
@@ -75,7 +75,7 @@ const again = (evidence: StormEvidence, begin: Begin, from: number, ms: number):
   return { ...evidence, lines }
 }
 
-const without = (evidence: StormEvidence, gone: (line: Line) => boolean): StormEvidence => ({
+const removeLines = (evidence: StormEvidence, gone: (line: Line) => boolean): StormEvidence => ({
   ...evidence,
   lines: evidence.lines.filter((line) => !gone(line))
 })
@@ -88,7 +88,7 @@ const cases: ReadonlyArray<
     "a body runs again only for a reason",
     (evidence) => {
       const { begin } = undisturbed(evidence)
-      return { ...again(evidence, begin, begin.mono - 5, 2), strikes: [] }
+      return { ...addExecution(evidence, begin, begin.mono - 5, 2), strikes: [] }
     }
   ],
   [
@@ -96,7 +96,7 @@ const cases: ReadonlyArray<
     "one body of a step runs at a time",
     (evidence) => {
       const { begin } = undisturbed(evidence)
-      return again(evidence, begin, begin.mono + 1, 1)
+      return addExecution(evidence, begin, begin.mono + 1, 1)
     }
   ],
   [
@@ -104,7 +104,7 @@ const cases: ReadonlyArray<
     "one body of a step runs at a time",
     (evidence) => {
       const begin = killed(evidence)
-      return again(evidence, begin, evidence.strikes[0]!.at - 1, 5)
+      return addExecution(evidence, begin, evidence.strikes[0]!.at - 1, 5)
     }
   ],
   [
@@ -112,7 +112,7 @@ const cases: ReadonlyArray<
     "others take over in time",
     (evidence) => {
       const { run } = killed(evidence)
-      return without(evidence, (line) => {
+      return removeLines(evidence, (line) => {
         return "run" in line && line.run === run && line.mono > evidence.strikes[0]!.at
       })
     }
@@ -233,22 +233,25 @@ describe("the judge of storms", () => {
     const frozen = sound.processes.map((process) =>
       process.by === begin.by ? { ...process, frozen: [{ at: begin.mono + 0.5, until: end.mono }] } : process
     )
-    const { figures } = judgeStorm({ ...again(sound, begin, begin.mono + 1, 1), processes: frozen })
+    const { figures } = judgeStorm({ ...addExecution(sound, begin, begin.mono + 1, 1), processes: frozen })
     assert.strictEqual(figures.maxOverlap, 0)
   })
 
   it("excuses a handler that throws when its process wakes up and others have the run", () => {
     const thrown = sound.lines.findLast((line) => line.t === "throw")
     if (thrown?.t !== "throw") return assert.fail("no handler threw")
-    const late = { ...thrown, attempt: 0, mono: thrown.mono + 1 }
-    const lines = sound.lines.flatMap((line) => (line === thrown ? [line, late] : [line]))
+    const laterThrow = { ...thrown, attempt: 0, mono: thrown.mono + 1 }
+    const lines = sound.lines.flatMap((line) => (line === thrown ? [line, laterThrow] : [line]))
     assert.include(
       judgeStorm({ ...sound, lines }).violations.map(({ law }) => law),
       "attempts count failures and nothing else"
     )
     const processes = sound.processes.map((process) =>
-      process.by === late.by
-        ? { ...process, frozen: [{ at: late.mono - sound.plan.leaseMs - 1, until: late.mono - 0.1 }] }
+      process.by === laterThrow.by
+        ? {
+            ...process,
+            frozen: [{ at: laterThrow.mono - sound.plan.leaseMs - 1, until: laterThrow.mono - 0.1 }]
+          }
         : process
     )
     assert.notInclude(

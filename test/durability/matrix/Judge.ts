@@ -109,14 +109,14 @@ export const judgeStorm = (evidence: StormEvidence): StormVerdict => {
     takeovers: takeoversOf(evidence, executions, runs, cancelled),
     overlaps: overlapsOf(evidence, executions)
   }
-  const own = Object.entries(laws).flatMap(([law, complaints]) =>
+  const ownViolations = Object.entries(laws).flatMap(([law, complaints]) =>
     // `Object.entries` forgets that the keys are laws
     Array.from(complaints(it), (complaint): StormViolation => ({ law: law as StormLaw, complaint }))
   )
   const count = (isCounted: (strike: Strike) => boolean) =>
     evidence.strikes.filter(({ strike }) => isCounted(strike)).length
   return {
-    violations: [...shop.violations, ...own],
+    violations: [...shop.violations, ...ownViolations],
     figures: {
       runs: shop.figures.runs,
       steps: shop.figures.steps,
@@ -169,7 +169,7 @@ const takeoversOf = (
     if (termMs === undefined) return []
     const held = executions.filter(
       ({ begunMono, by, end, run }) =>
-        by === struck.on &&
+        by === struck.target &&
         begunMono < struck.at &&
         (end?.mono ?? Number.POSITIVE_INFINITY) > struck.at &&
         !cancelled.has(run) &&
@@ -180,9 +180,10 @@ const takeoversOf = (
     return Array.from(new Map(held.map((execution) => [execution.run, execution])).values()).flatMap(
       (execution): ReadonlyArray<Takeover> => {
         const all = byRun.get(execution.run) ?? []
-        // at a second strike, a process may not yet have aborted a run that it lost at the first one
+        // at a second strike, a process may not yet have aborted a run that others have taken over since the first one
         const isTakenOver = all.some(
-          ({ begunMono, by }) => by !== struck.on && begunMono > execution.begunMono && begunMono <= struck.at
+          ({ begunMono, by }) =>
+            by !== struck.target && begunMono > execution.begunMono && begunMono <= struck.at
         )
         if (isTakenOver) return []
         const boundMs =
@@ -190,7 +191,7 @@ const takeoversOf = (
         const later = all.filter(({ begunMono }) => begunMono > struck.at)
         const first = later.toSorted((a, b) => a.begunMono - b.begunMono)[0]
         const elsewhere = later
-          .filter(({ by }) => by !== struck.on)
+          .filter(({ by }) => by !== struck.target)
           .toSorted((a, b) => a.begunMono - b.begunMono)[0]
         if (elsewhere !== undefined) {
           return [{ struck, execution, after: elsewhere.begunMono - struck.at, boundMs }]
@@ -213,8 +214,8 @@ const isLost = (one: Execution, other: Execution): boolean =>
   one.key === other.key && one.begunMono <= other.begunMono && one.end?.how !== "returned"
 
 /**
- * The longest delay of the engine after it has lost a run for the n-th time in a row: a second, doubled each time, and
- * a random half of it more.
+ * The longest delay of the engine after it has lost a run for the n-th time in a row: a second, doubled with each
+ * further loss, and at most half as much again at random.
  */
 const lossDelayMs = (losses: number): number => (losses < 2 ? 0 : 1500 * 2 ** (losses - 2))
 
@@ -415,9 +416,9 @@ const ownLaws = {
   *"others take over in time"({ takeovers }: Case): Complaints {
     for (const { after, boundMs, execution, struck } of takeovers) {
       if (after === undefined) {
-        yield `${execution.run}: ${execution.key} was running in ${struck.on} at its ${faultOf(struck)}, and did not continue elsewhere`
+        yield `${execution.run}: ${execution.key} was running in ${struck.target} at its ${faultOf(struck)}, and did not continue elsewhere`
       } else if (after > boundMs) {
-        yield `${execution.run}: ${execution.key} was running in ${struck.on} at its ${faultOf(struck)}, and continued ${round(after)} ms later, which should take ${boundMs} ms at most`
+        yield `${execution.run}: ${execution.key} was running in ${struck.target} at its ${faultOf(struck)}, and continued ${round(after)} ms later, which should take ${boundMs} ms at most`
       }
     }
   },
@@ -426,11 +427,11 @@ const ownLaws = {
   *"a short absence aborts nothing"({ evidence, executions }: Case): Complaints {
     const { plan, strikes } = evidence
     for (const [nth, struck] of strikes.entries()) {
-      const { at, on, strike, until } = struck
+      const { at, strike, target, until } = struck
       const isAtWorker = strike.fault === "worker-freeze"
       if (!isAtWorker && !["engine-sigterm", "engine-sigkill", "engine-freeze"].includes(strike.fault))
         continue
-      // there a turn ends with its request or its process
+      // with these transports a turn ends together with its request or its process
       if (isPush(plan.transport) || (plan.transport === "memory" && strike.fault !== "engine-freeze"))
         continue
       if (until - at >= plan.leaseMs / 2) continue
@@ -440,7 +441,7 @@ const ownLaws = {
       for (const execution of executions) {
         const end = execution.end?.mono ?? Number.POSITIVE_INFINITY
         if (execution.begunMono < before || execution.begunMono > at || end < at || end > next) continue
-        if (isAtWorker && execution.by !== on) continue
+        if (isAtWorker && execution.by !== target) continue
         if (
           execution.end?.how === "aborted" &&
           !evidence.acks.some((ack) => ack.op === "cancel" && execution.run in ack.statuses)

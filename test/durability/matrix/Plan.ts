@@ -2,7 +2,7 @@
 import { type Dice, type Item, makeDice, makeItems } from "../Plan.ts"
 import { type Fault, faults, impossible, isPush, type Transport } from "./Cells.ts"
 
-/** How long something lasts: so many milliseconds, or until others have taken over or should have. */
+/** How long something lasts: a number of milliseconds, or until others have taken over or should have. */
 export type Lasting = number | "until takeover"
 
 export type Strike =
@@ -124,7 +124,10 @@ interface Circumstances {
   readonly first: number
 }
 
-/** The duration of the longest bodies: others would run them again meanwhile, if they were not stopped. */
+/**
+ * The duration of the longest bodies: longer than a lease, so that others would run such a body again while it still
+ * runs, if it were not stopped.
+ */
 const longestWork = (strike: Strike, leaseMs: number): number | undefined => {
   const isLong =
     strike.fault === "engine-freeze"
@@ -161,8 +164,8 @@ const makeStrike = (dice: Dice, fault: Fault, { first, leaseMs, nth, transport }
     case "worker-sigkill":
       return { fault }
     case "engine-freeze":
-      // two long ones, since damage that the first does to a connection appears at the second; in one process nobody
-      // else can take over, so that it is always short
+      // the first two are long, since damage that the first does to a connection appears at the second; in one process
+      // nobody else can take over, so there every freeze is short
       return { fault, ms: nth < 2 && transport !== "memory" ? leaseMs + dice.between(500, 5000) : short() }
     case "worker-freeze":
     case "cut":
@@ -183,7 +186,8 @@ const makeStrike = (dice: Dice, fault: Fault, { first, leaseMs, nth, transport }
     case "disk-full":
       return { fault, ms: dice.between(500, 3000), isKilled: inTurn(false, true) }
     case "clock":
-      // first back to the right time: what was written with a time in the future must not last that long
+      // the first strike may set the clock back to the right time: what was written while it was ahead must not last
+      // until that time
       return inTurn<Strike>(
         { fault, shift: 0, isKilled: true },
         { fault, shift: -jumpMs(transport), isKilled: false },

@@ -23,8 +23,8 @@ export interface Struck {
   readonly strike: Strike
   readonly at: number
   readonly until: number
-  /** The process that was its target. */
-  readonly on: string
+  /** The process that was struck, by its name in the side log. */
+  readonly target: string
   /** Whether bodies were running there. */
   readonly hit: boolean
 }
@@ -41,7 +41,7 @@ export interface StormEvidence {
   readonly processes: ReadonlyArray<ProcessRecord>
   /** The errors of requests that failed. */
   readonly refusals: ReadonlyArray<string>
-  /** How long after the last strike all runs had ended, milliseconds; `undefined` when they have not. */
+  /** The milliseconds from the last strike until all runs had ended; `undefined` if some have not ended. */
   readonly settledAfter: number | undefined
   /** Runs that have not ended, the first five with the engine's explanation. */
   readonly waiting: ReadonlyArray<string>
@@ -70,9 +70,9 @@ const REVOKED_MS = 11_000
 
 /** Waits for a condition; returns whether it became true in time. */
 const until = async (condition: () => boolean, ms: number): Promise<boolean> => {
-  const late = monotonic() + ms
+  const deadline = monotonic() + ms
   while (!condition()) {
-    if (monotonic() > late) return false
+    if (monotonic() > deadline) return false
     await delay(20)
   }
   return true
@@ -99,7 +99,7 @@ class Storm {
   /** Proxies between the victim and the engine: for the victim's requests, or with push the engine's. */
   readonly #wires: ReadonlyArray<Wire>
   readonly #resources: Array<() => void>
-  readonly #over: AbortController
+  readonly #requestAborter: AbortController
   readonly #items: Array<Item> = []
   readonly #acks: Array<Ack> = []
   readonly #refusals: Array<string> = []
@@ -131,11 +131,11 @@ class Storm {
     this.#wires = parts.wires
     this.#down = parts.down
     this.#resources = parts.resources
-    this.#over = new AbortController()
+    this.#requestAborter = new AbortController()
     this.#customer = new Customer({
       client: createClient({ serverUrl: parts.url, timeout: 5000 }),
       patient: true,
-      signal: this.#over.signal
+      signal: this.#requestAborter.signal
     })
     this.#dice = makeDice(~parts.plan.seed)
     fs.writeFileSync(this.#clock, String(parts.plan.shift))
@@ -179,7 +179,7 @@ class Storm {
     }
     const worker = (name: "victim" | "survivor", serverUrl: string): Actor => {
       if (transport === "memory") throw new Error("In one process there are no workers of their own")
-      const own = isPush(transport) ? bells : [name]
+      const ownBells = isPush(transport) ? bells : [name]
       const actor = new Actor(
         name,
         "durability/matrix/worker.ts",
@@ -188,7 +188,7 @@ class Storm {
             by,
             life,
             sideLog: log,
-            bells: own,
+            bells: ownBells,
             transport,
             serverUrl,
             port: apps[name],
@@ -217,7 +217,7 @@ class Storm {
       resources
     })
     const starting = [storm.#startEngine(), ...Object.values(workers ?? {}).map((worker) => worker.start())]
-    const late = setTimeout(() => storm.#over.abort(), settings.settleMs)
+    const timer = setTimeout(() => storm.#requestAborter.abort(), settings.settleMs)
     try {
       // a worker retries until its engine listens
       await Promise.all(starting)
@@ -231,8 +231,8 @@ class Storm {
             ["victim", victim.port],
             ["survivor", apps.survivor]
           ] as const
-          const up = targets.filter(([name]) => !down.has(name))
-          return up[turn++ % up.length]?.[1]
+          const available = targets.filter(([name]) => !down.has(name))
+          return available[turn++ % available.length]?.[1]
         })
         await storm.#customer.persist(() =>
           createClient({ serverUrl: url }).pushEndpoints.register(`${balancer.url}/api/ironflow`)
@@ -243,7 +243,7 @@ class Storm {
       await Promise.allSettled(starting)
       throw error
     } finally {
-      clearTimeout(late)
+      clearTimeout(timer)
     }
     return storm
   }
@@ -255,13 +255,13 @@ class Storm {
       await this.#strike(strike, nth)
     }
     this.#requestSoon(shares.at(-1) ?? [])
-    const calm = monotonic()
+    const calmAt = monotonic()
     const { settleMs } = this.#settings
-    const giveUp = setTimeout(() => this.#over.abort(), settleMs)
+    const giveUp = setTimeout(() => this.#requestAborter.abort(), settleMs)
     await this.#requesting
     clearTimeout(giveUp)
-    const isSettled = await until(() => this.#unfinished().length === 0, settleMs - (monotonic() - calm))
-    const settledAfter = isSettled ? monotonic() - calm : undefined
+    const isSettled = await until(() => this.#unfinished().length === 0, settleMs - (monotonic() - calmAt))
+    const settledAfter = isSettled ? monotonic() - calmAt : undefined
     const deaf = await this.#ringBells()
     const waiting = isSettled ? [] : await this.#explain()
     const stuckGauge = await this.#readGauge()
@@ -299,7 +299,7 @@ class Storm {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#over.abort()
+    this.#requestAborter.abort()
     for (const close of this.#resources) close()
     await Promise.all([this.#engine, ...Object.values(this.#workers ?? {})].map((actor) => actor.kill()))
   }
@@ -335,10 +335,11 @@ class Storm {
   }
 
   /** Bodies that now run in the given processes, by their tokens. */
-  #openIn(bys: ReadonlyArray<string>): ReadonlyMap<string, Extract<Line, { t: "begin" }>> {
+  #runningBodies(processNames: ReadonlyArray<string>): ReadonlyMap<string, Extract<Line, { t: "begin" }>> {
     const open = new Map<string, Extract<Line, { t: "begin" }>>()
     for (const line of readSideLog(this.#log)) {
-      if (line.t === "begin" && line.by !== undefined && bys.includes(line.by)) open.set(line.token, line)
+      if (line.t === "begin" && line.by !== undefined && processNames.includes(line.by))
+        open.set(line.token, line)
       else if (line.t === "end" || line.t === "fail" || line.t === "abort") open.delete(line.token)
     }
     return open
@@ -349,32 +350,32 @@ class Storm {
       strike.fault.startsWith("engine") || strike.fault === "disk-full" || strike.fault === "clock"
     const actor = isAtEngine || this.#workers === undefined ? this.#engine : this.#victim
     const targets = isAtEngine ? [this.#engine, ...Object.values(this.#workers ?? {})] : [actor]
-    const running = () => this.#openIn(targets.map(({ record }) => record.by))
+    const running = () => this.#runningBodies(targets.map(({ record }) => record.by))
     await until(() => running().size >= 4, 3000)
     // another process may have taken all runs
-    for (let more = 0; more < 5 && running().size === 0; more++) {
-      this.#requestSoon(longOrders(this.#dice, `${nth}-${more}`))
+    for (let attempts = 0; attempts < 5 && running().size === 0; attempts++) {
+      this.#requestSoon(longOrders(this.#dice, `${nth}-${attempts}`))
       await until(() => running().size > 0, 2000)
     }
     // strike at any moment between two lines
     await delay(this.#dice.between(0, 20))
-    const on = actor.record.by
+    const target = actor.record.by
     const held = new Set(Array.from(running().values(), ({ run }) => run))
     const at = monotonic()
-    await this.#carryOut(strike, () => this.#takenOver(on, held, at))
-    this.#strikes.push({ strike, at, until: monotonic(), on, hit: held.size > 0 })
+    await this.#carryOut(strike, () => this.#untilTakenOver(target, held, at))
+    this.#strikes.push({ strike, at, until: monotonic(), target, hit: held.size > 0 })
   }
 
   /** Waits until the runs that a process held have continued elsewhere, or should have. */
-  async #takenOver(by: string, held: ReadonlySet<string>, since: number): Promise<void> {
-    const late = since + Math.max(takeoverMs(this.#plan), 6000) + 1000
+  async #untilTakenOver(by: string, held: ReadonlySet<string>, since: number): Promise<void> {
+    const deadline = since + Math.max(takeoverMs(this.#plan), 6000) + 1000
     const missing = new Set(held)
     await until(() => {
       for (const line of readSideLog(this.#log)) {
         if (line.t === "begin" && line.by !== by && line.mono > since) missing.delete(line.run)
       }
       return missing.size === 0
-    }, late - monotonic())
+    }, deadline - monotonic())
   }
 
   async #carryOut(strike: Strike, takenOver: () => Promise<void>): Promise<void> {
@@ -464,11 +465,11 @@ class Storm {
     for (const bell of bellsOf(this.#plan.transport)) {
       const item: Item = { op: "emit", key: `bell/${bell}`, name: `bell.${bell}`, data: {} }
       if (isPush(this.#plan.transport)) this.#down.add(bell === "victim" ? "survivor" : "victim")
-      const late = setTimeout(() => this.#over.abort(), BELL_MS)
+      const timer = setTimeout(() => this.#requestAborter.abort(), BELL_MS)
       // a bell whose event cannot be emitted counts as not answered
       this.#items.push(item)
       await this.#request([item]).catch(() => undefined)
-      clearTimeout(late)
+      clearTimeout(timer)
       const answered = () =>
         readSideLog(this.#log).some((line) => {
           return line.t === "begin" && line.fn === `answer-${bell}` && line.by?.startsWith(bell) === true
@@ -490,7 +491,7 @@ class Storm {
   async #explain(): Promise<ReadonlyArray<string>> {
     const client = createClient({ serverUrl: this.#url, timeout: 3000 })
     const ids = this.#unfinished()
-    const some = await Promise.all(
+    const explanations = await Promise.all(
       ids.slice(0, 5).map((id) =>
         client.explain(id).then(
           ({ code }) => `${id} (${code})`,
@@ -498,7 +499,7 @@ class Storm {
         )
       )
     )
-    return [...some, ...ids.slice(5)]
+    return [...explanations, ...ids.slice(5)]
   }
 
   async #readGauge(): Promise<number | undefined> {

@@ -14,7 +14,7 @@ export type Mode =
   | { readonly _tag: "lost" }
   /** Answers in place of the target. */
   | { readonly _tag: "garbage"; readonly kind: Garbage }
-  /** Passes on everything so many milliseconds later. */
+  /** Passes on everything `ms` milliseconds later. */
   | { readonly _tag: "slow"; readonly ms: number }
   /** Flips a bit in one of `oneIn` chunks that go to the target. */
   | { readonly _tag: "flip"; readonly oneIn: number; readonly dice: Dice }
@@ -143,15 +143,15 @@ class Link {
   }
 
   #passLater(direction: Direction, chunk: Buffer, ms: number): void {
-    const late = this.#late[direction]
-    late.push({ chunk, due: performance.now() + ms })
-    if (late.length === 1) this.#passDue(direction)
+    const delayed = this.#late[direction]
+    delayed.push({ chunk, due: performance.now() + ms })
+    if (delayed.length === 1) this.#passDue(direction)
   }
 
   /** Passes on the chunks that are due, in order, and waits for the rest. */
   #passDue(direction: Direction): void {
-    const late = this.#late[direction]
-    for (let first = late[0]; first !== undefined; first = late[0]) {
+    const delayed = this.#late[direction]
+    for (let first = delayed[0]; first !== undefined; first = delayed[0]) {
       const wait = first.due - performance.now()
       if (wait > 0) {
         const timer = setTimeout(() => {
@@ -162,13 +162,13 @@ class Link {
         return
       }
       this.#write(direction, first.chunk)
-      late.shift()
+      delayed.shift()
     }
   }
 
   #write(direction: Direction, chunk: Buffer): void {
-    const to = this.ends[direction === "up" ? "down" : "up"]
-    if (to.writable) to.write(chunk)
+    const receiver = this.ends[direction === "up" ? "down" : "up"]
+    if (receiver.writable) receiver.write(chunk)
   }
 
   #answerWith(kind: Garbage): void {

@@ -112,9 +112,9 @@ const tasks: ReadonlyArray<Task> = [
 ]
 
 const carryOut = async (task: Task): Promise<StormResult> => {
-  const own = fs.mkdtempSync(path.join(folder, "storm-"))
+  const stormFolder = fs.mkdtempSync(path.join(folder, "storm-"))
   const begun = performance.now()
-  const settings = { folder: own, cache, settleMs: number("settle") * 1000 }
+  const settings = { folder: stormFolder, cache, settleMs: number("settle") * 1000 }
   const result = await runStorm(makeStormPlan(task.transport, task.fault, task.seed, leaseMs), settings).then(
     (evidence) => judgeStorm(evidence),
     (error: unknown) => ({
@@ -124,8 +124,8 @@ const carryOut = async (task: Task): Promise<StormResult> => {
     })
   )
   const done = { ...task, leaseMs, seconds: Math.round((performance.now() - begun) / 1000), ...result }
-  if (isGreen(done) || !values.keep) fs.rmSync(own, { recursive: true, force: true })
-  else console.log(`${keyOf(task)} is kept in ${own}`)
+  if (isGreen(done) || !values.keep) fs.rmSync(stormFolder, { recursive: true, force: true })
+  else console.log(`${keyOf(task)} is kept in ${stormFolder}`)
   return done
 }
 

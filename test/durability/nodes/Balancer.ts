@@ -36,11 +36,11 @@ export class Balancer {
     this.probes = ports.map(() => [])
     const dice = makeDice(1)
     this.#wire = new Wire(() => {
-      const ready = ports.filter((_, which) => this.probes[which]!.at(-1)?.ready === "ready")
+      const ready = ports.filter((_, index) => this.probes[index]!.at(-1)?.ready === "ready")
       // if no node is ready, any node gets the connection
       return dice.pick(ready.length > 0 ? ready : ports)
     })
-    this.#timer = setInterval(() => void ports.forEach((_, which) => void this.#probe(which)), PROBE_MS)
+    this.#timer = setInterval(() => void ports.forEach((_, index) => void this.#probe(index)), PROBE_MS)
   }
 
   static async start(ports: ReadonlyArray<number>): Promise<Balancer> {
@@ -53,14 +53,14 @@ export class Balancer {
     return this.#wire.url
   }
 
-  async #probe(which: number): Promise<void> {
-    if (this.#probing.has(which)) return
-    this.#probing.add(which)
+  async #probe(index: number): Promise<void> {
+    if (this.#probing.has(index)) return
+    this.#probing.add(index)
     const at = monotonic()
-    const url = `http://127.0.0.1:${this.#ports[which]}`
+    const url = `http://127.0.0.1:${this.#ports[index]}`
     const [ready, health] = await Promise.all([statusAt(`${url}/ready`), statusAt(`${url}/health`)])
-    this.probes[which]!.push({ at, ready, health })
-    this.#probing.delete(which)
+    this.probes[index]!.push({ at, ready, health })
+    this.#probing.delete(index)
   }
 
   close(): void {

@@ -35,7 +35,7 @@ const singleProcessLaws: ReadonlySet<Law> = new Set([
 
 /**
  * Laws that do not hold for an app whose requests break off: a report that fails is sent with the response, which may
- * be lost as healthy.
+ * be lost as well.
  */
 const lawsWithoutApps: ReadonlySet<string> = new Set([
   "a step begins when all that its handler has seen is stored",
@@ -55,7 +55,7 @@ export const judgeNodes = (evidence: NodeStormEvidence) => {
     Array.from(byKey.values()).flat()
   )
   const { runs } = readTables(shop.database)
-  const apps = plan.transports.flatMap((transport, which) => (isPush(transport) ? [`worker-${which}.`] : []))
+  const apps = plan.transports.flatMap((transport, index) => (isPush(transport) ? [`worker-${index}.`] : []))
   const atApps = new Set(
     executions.flatMap(({ by = "", run }) => (apps.some((app) => by.startsWith(app)) ? [run] : []))
   )
@@ -98,7 +98,7 @@ export const judgeNodes = (evidence: NodeStormEvidence) => {
 
 /** The nodes that cannot reach Postgres while a strike lasts. */
 const cutOff = ({ strike }: Struck, count: number): ReadonlyArray<number> => {
-  const all = Array.from({ length: count }, (_, which) => which)
+  const all = Array.from({ length: count }, (_, index) => index)
   if (strike.fault === "restart") return all
   if (strike.fault !== "cut") return []
   return strike.which === "all" ? all : [strike.which]
@@ -106,22 +106,22 @@ const cutOff = ({ strike }: Struck, count: number): ReadonlyArray<number> => {
 
 function* health({ probes, strikes }: NodeStormEvidence): Generator<string, void, undefined> {
   for (const struck of strikes) {
-    for (const which of cutOff(struck, probes.length)) {
-      const during = probes[which]!.filter(({ at }) => at > struck.at + NOTICE_MS && at < struck.until - 500)
+    for (const index of cutOff(struck, probes.length)) {
+      const during = probes[index]!.filter(({ at }) => at > struck.at + NOTICE_MS && at < struck.until - 500)
       const ready = during.find((one) => one.ready === "ready")
       if (ready !== undefined) {
-        yield `node-${which} reported that it is ready ${Math.round(ready.at - struck.at)} ms after a ${struck.strike.fault}, which lasted for ${Math.round(struck.until - struck.at)} ms`
+        yield `node-${index} reported that it is ready ${Math.round(ready.at - struck.at)} ms after a ${struck.strike.fault}, which lasted for ${Math.round(struck.until - struck.at)} ms`
       }
       const healthy = during.find((one) => one.health === "ok")
       if (healthy !== undefined) {
-        yield `node-${which} reported that it is healthy ${Math.round(healthy.at - struck.at)} ms after a ${struck.strike.fault}, which lasted for ${Math.round(struck.until - struck.at)} ms`
+        yield `node-${index} reported that it is healthy ${Math.round(healthy.at - struck.at)} ms after a ${struck.strike.fault}, which lasted for ${Math.round(struck.until - struck.at)} ms`
       }
     }
   }
-  for (const [which, all] of probes.entries()) {
+  for (const [index, all] of probes.entries()) {
     const last = all.at(-1)
     if (last?.ready !== "ready" || last.health !== "ok") {
-      yield `node-${which} reports at the end that it is ${last?.ready} and ${last?.health}`
+      yield `node-${index} reports at the end that it is ${last?.ready} and ${last?.health}`
     }
   }
 }

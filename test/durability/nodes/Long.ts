@@ -53,13 +53,13 @@ export const runNodeStorms = async (options: LongOptions): Promise<boolean> => {
   console.log(`${seeds} storms over three engines, ${left.length} of them still to run, results in ${file}`)
   for (const one of left) {
     if (performance.now() > options.until) break
-    const own = fs.mkdtempSync(path.join(folder, "storm-"))
+    const stormFolder = fs.mkdtempSync(path.join(folder, "storm-"))
     const begun = performance.now()
     const plan = makeNodePlan(one, options.runs, leaseMs)
-    const outcome = await runNodeStorm(plan, { folder: own, cache, settleMs }).then(
+    const outcome = await runNodeStorm(plan, { folder: stormFolder, cache, settleMs }).then(
       (evidence) => {
         for (const { by, log } of evidence.processes) {
-          if (log !== undefined) fs.writeFileSync(path.join(own, `${by}.log`), log)
+          if (log !== undefined) fs.writeFileSync(path.join(stormFolder, `${by}.log`), log)
         }
         return {
           ...judgeNodes(evidence),
@@ -79,8 +79,8 @@ export const runNodeStorms = async (options: LongOptions): Promise<boolean> => {
       ...outcome
     }
     fs.appendFileSync(file, `${JSON.stringify(result)}\n`)
-    if (isGreen(result) || !keep) fs.rmSync(own, { recursive: true, force: true })
-    console.log(describe(result) + (isGreen(result) || !keep ? "" : `\n  kept in ${own}`))
+    if (isGreen(result) || !keep) fs.rmSync(stormFolder, { recursive: true, force: true })
+    console.log(describe(result) + (isGreen(result) || !keep ? "" : `\n  kept in ${stormFolder}`))
   }
   const results = readResults(file)
   const sum = (of: (figures: NodeFigures) => number): number =>

@@ -69,9 +69,9 @@ const START_MS = 600_000
 const REQUEST_MS = 600_000
 
 const until = async (condition: () => boolean | Promise<boolean>, ms: number): Promise<boolean> => {
-  const late = monotonic() + ms
+  const deadline = monotonic() + ms
   while (!(await condition())) {
-    if (monotonic() > late) return false
+    if (monotonic() > deadline) return false
     await delay(ms > 5000 ? 300 : 50)
   }
   return true
@@ -103,7 +103,7 @@ class NodeStorm {
   readonly #plan: NodePlan
   readonly #settings: NodeStormSettings
   readonly #dice
-  readonly #over = new AbortController()
+  readonly #requestAborter = new AbortController()
   readonly #log: SideLogReader
   readonly #wires: Array<Wire> = []
   readonly #items: Array<Item> = []
@@ -145,11 +145,11 @@ class NodeStorm {
       await wire.listen()
       this.#wires.push(wire)
     }
-    const databaseUrl = (which: number): string =>
-      `postgres://postgres:${SECRET}@127.0.0.1:${this.#wires[which]!.port}/postgres`
-    const serve = (port: number, which: number): Actor =>
+    const databaseUrl = (index: number): string =>
+      `postgres://postgres:${SECRET}@127.0.0.1:${this.#wires[index]!.port}/postgres`
+    const serve = (port: number, index: number): Actor =>
       new Actor(
-        `node-${which}`,
+        `node-${index}`,
         "ironflow",
         () =>
           new Arguments(
@@ -157,7 +157,7 @@ class NodeStorm {
             "--port",
             String(port),
             "--database-url",
-            databaseUrl(which),
+            databaseUrl(index),
             "--database-schema",
             SCHEMA,
             "--lease-term",
@@ -171,15 +171,15 @@ class NodeStorm {
         cache,
         { ready: "Ironflow listens", logs: true, patienceMs: START_MS }
       )
-    const embed = (port: number, which: number): Actor =>
+    const embed = (port: number, index: number): Actor =>
       new Actor(
-        `node-${which}`,
+        `node-${index}`,
         "durability/nodes/node.ts",
         (by, life) =>
           ({
             by,
             life,
-            url: databaseUrl(which),
+            url: databaseUrl(index),
             schema: SCHEMA,
             port,
             leaseMs,
@@ -195,24 +195,24 @@ class NodeStorm {
     this.#customer = new Customer({
       client: createClient({ serverUrl: balancer.url, timeout: 5000 }),
       patient: true,
-      signal: this.#over.signal,
-      onError: (error) => this.#sawError(error)
+      signal: this.#requestAborter.signal,
+      onError: (error) => this.#noteError(error)
     })
     this.#apps = await Promise.all(this.#plan.transports.map(freePort))
     this.#workers = this.#plan.transports.map(
-      (transport, which) =>
+      (transport, index) =>
         new Actor(
-          `worker-${which}`,
+          `worker-${index}`,
           "durability/matrix/worker.ts",
           (by, life) =>
             ({
               by,
               life,
               sideLog: this.#sideLog,
-              bells: isEmbedded ? [] : [`worker-${which}`],
+              bells: isEmbedded ? [] : [`worker-${index}`],
               transport,
               serverUrl: balancer.url,
-              port: this.#apps[which]!,
+              port: this.#apps[index]!,
               leaseMs,
               ...(isEmbedded ? {} : { share: isPush(transport) ? "effect" : "promise" })
             }) satisfies WorkerOptions,
@@ -222,19 +222,19 @@ class NodeStorm {
         )
     )
     await inTwos([
-      ...this.#nodes.map((_, which) => () => this.#startNode(which)),
+      ...this.#nodes.map((_, index) => () => this.#startNode(index)),
       ...this.#workers.map((worker) => () => worker.start())
     ])
-    const late = setTimeout(() => this.#over.abort(), START_MS)
-    for (const [which, transport] of this.#plan.transports.entries()) {
+    const timer = setTimeout(() => this.#requestAborter.abort(), START_MS)
+    for (const [index, transport] of this.#plan.transports.entries()) {
       if (!isPush(transport)) continue
       await this.#customer.persist(() =>
         createClient({ serverUrl: balancer.url }).pushEndpoints.register(
-          `http://127.0.0.1:${this.#apps[which]}/api/ironflow`
+          `http://127.0.0.1:${this.#apps[index]}/api/ironflow`
         )
       )
     }
-    clearTimeout(late)
+    clearTimeout(timer)
     fs.mkdirSync(folder, { recursive: true })
   }
 
@@ -246,7 +246,7 @@ class NodeStorm {
       await this.#strike(strike, nth)
     }
     this.#requestSoon(shares.at(-1) ?? [])
-    const giveUp = setTimeout(() => this.#over.abort(), REQUEST_MS)
+    const giveUp = setTimeout(() => this.#requestAborter.abort(), REQUEST_MS)
     await this.#requesting
     clearTimeout(giveUp)
     // on a busy machine the last requests are late, and their runs end late
@@ -261,8 +261,8 @@ class NodeStorm {
     const waiting = isSettled ? [] : await this.#explain(await unfinished())
     await until(
       () =>
-        this.#ports.every((_, which) => {
-          const last = this.#balancer!.probes[which]!.at(-1)
+        this.#ports.every((_, index) => {
+          const last = this.#balancer!.probes[index]!.at(-1)
           return last?.ready === "ready" && last.health === "ok"
         }),
       BELL_MS
@@ -310,7 +310,7 @@ class NodeStorm {
   }
 
   async close(): Promise<void> {
-    this.#over.abort()
+    this.#requestAborter.abort()
     await this.#requesting.catch(() => undefined)
     await Promise.all([...this.#nodes, ...this.#workers].map((actor) => actor.kill()))
     this.#balancer?.close()
@@ -318,35 +318,35 @@ class NodeStorm {
     await this.#server?.close()
   }
 
-  #clock(which: number): string {
-    return path.join(this.#settings.folder, `clock-${which}`)
+  #clock(index: number): string {
+    return path.join(this.#settings.folder, `clock-${index}`)
   }
 
-  /** Starts a node, and as a supervisor does, starts it again if it ends because Postgres is down. */
-  async #startNode(which: number): Promise<void> {
-    const node = this.#nodes[which]!
+  /** Starts a node. Like a supervisor, starts it again if it ends because Postgres is down. */
+  async #startNode(index: number): Promise<void> {
+    const node = this.#nodes[index]!
     const env = { IRONFLOW_SIGNING_KEY: SIGNING_KEY }
-    const hasClock = this.#plan.shifts[which] !== undefined
-    for (const late = monotonic() + START_MS; ;) {
+    const hasClock = this.#plan.shifts[index] !== undefined
+    for (const deadline = monotonic() + START_MS; ;) {
       try {
         return await node.start(
           hasClock
             ? {
                 flags: [`--import=${new URL("../matrix/clock.ts", import.meta.url).href}`],
-                env: { ...env, IRONFLOW_TEST_CLOCK: this.#clock(which) }
+                env: { ...env, IRONFLOW_TEST_CLOCK: this.#clock(index) }
               }
             : { env }
         )
       } catch (error) {
         await node.kill()
-        if (monotonic() > late || this.#over.signal.aborted) throw error
+        if (monotonic() > deadline || this.#requestAborter.signal.aborted) throw error
         node.record.faults.length = 0
         await delay(500)
       }
     }
   }
 
-  #sawError(error: unknown): void {
+  #noteError(error: unknown): void {
     const { code, message, name, retryable } = Object(error) as Record<string, unknown>
     const isFine =
       (["ConnectionError", "TimeoutError"].includes(String(name)) ||
@@ -368,10 +368,10 @@ class NodeStorm {
   }
 
   /** Counts the bodies that now run in the given processes. */
-  #busy(bys: ReadonlyArray<string>): number {
+  #countRunning(processNames: ReadonlyArray<string>): number {
     const open = new Set<string>()
     for (const line of this.#log.lines) {
-      if (line.t === "begin" && line.by !== undefined && bys.includes(line.by)) open.add(line.token)
+      if (line.t === "begin" && line.by !== undefined && processNames.includes(line.by)) open.add(line.token)
       else if (line.t === "end" || line.t === "fail" || line.t === "abort") open.delete(line.token)
     }
     return open.size
@@ -381,13 +381,13 @@ class NodeStorm {
     // a strike at an engine or at Postgres affects every process that runs bodies
     const targets =
       "at" in strike && (strike.at === "worker" || this.#plan.isEmbedded)
-        ? this.#some(strike.at === "node" ? this.#nodes : this.#workers, strike.which)
+        ? this.#selected(strike.at === "node" ? this.#nodes : this.#workers, strike.which)
         : [...this.#workers, ...(this.#plan.isEmbedded ? this.#nodes : [])]
-    const isBusy = () => this.#busy(targets.map(({ record }) => record.by)) > 0
+    const isBusy = () => this.#countRunning(targets.map(({ record }) => record.by)) > 0
     await until(isBusy, 3000)
     // other processes may have taken all runs
-    for (let more = 0; more < 5 && !isBusy(); more++) {
-      this.#requestSoon(longOrders(this.#dice, `${nth}-${more}`))
+    for (let attempts = 0; attempts < 5 && !isBusy(); attempts++) {
+      this.#requestSoon(longOrders(this.#dice, `${nth}-${attempts}`))
       await until(isBusy, 2000)
     }
     await delay(this.#dice.between(0, 20))
@@ -397,7 +397,7 @@ class NodeStorm {
     this.#struck.push({ strike, at, until: monotonic(), hit })
   }
 
-  #some<A>(all: ReadonlyArray<A>, which: Which): ReadonlyArray<A> {
+  #selected<A>(all: ReadonlyArray<A>, which: Which): ReadonlyArray<A> {
     return which === "all" ? all : [all[which]!]
   }
 
@@ -405,25 +405,25 @@ class NodeStorm {
     switch (strike.fault) {
       case "kill": {
         const actors = strike.at === "node" ? this.#nodes : this.#workers
-        const which = this.#some(
-          actors.map((_, which) => which),
+        const indexes = this.#selected(
+          actors.map((_, index) => index),
           strike.which
         )
-        await Promise.all(which.map((one) => actors[one]!.kill()))
+        await Promise.all(indexes.map((one) => actors[one]!.kill()))
         return inTwos(
-          which.map((one) => () => (strike.at === "node" ? this.#startNode(one) : actors[one]!.start()))
+          indexes.map((one) => () => (strike.at === "node" ? this.#startNode(one) : actors[one]!.start()))
         )
       }
       case "freeze": {
-        const actors = this.#some(strike.at === "node" ? this.#nodes : this.#workers, strike.which)
+        const actors = this.#selected(strike.at === "node" ? this.#nodes : this.#workers, strike.which)
         for (const actor of actors) actor.freeze()
         await delay(strike.ms)
         for (const actor of actors) actor.thaw()
         return
       }
       case "terminate": {
-        const late = monotonic() + strike.ms
-        while (monotonic() < late) {
+        const end = monotonic() + strike.ms
+        while (monotonic() < end) {
           await this.#sql(
             `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
              WHERE application_name LIKE 'ironflow%' AND random() < 0.3`
@@ -440,7 +440,7 @@ class NodeStorm {
       case "half-open":
       case "lose":
       case "slow": {
-        const wires = this.#some(this.#wires, strike.which)
+        const wires = this.#selected(this.#wires, strike.which)
         for (const wire of wires) {
           if (strike.fault === "cut") wire.set({ _tag: "cut" })
           else if (strike.fault === "half-open") wire.set({ _tag: "deaf", towards: strike.deaf })
@@ -479,8 +479,8 @@ class NodeStorm {
 
   /** Rings each bell; returns those that are not answered. */
   async #ringBells(): Promise<ReadonlyArray<string>> {
-    const bells = this.#workers.map((_, which) => `worker-${which}`)
-    const late = setTimeout(() => this.#over.abort(), BELL_MS)
+    const bells = this.#workers.map((_, index) => `worker-${index}`)
+    const timer = setTimeout(() => this.#requestAborter.abort(), BELL_MS)
     const items = bells.map((bell): Item => ({
       op: "emit",
       key: `bell/${bell}`,
@@ -495,7 +495,7 @@ class NodeStorm {
         (bell) => !this.#log.lines.some((line) => line.t === "begin" && line.fn === `answer-${bell}`)
       )
     await until(() => deaf().length === 0, BELL_MS)
-    clearTimeout(late)
+    clearTimeout(timer)
     // the answers are runs, which have to end too
     await until(
       async () =>
@@ -511,7 +511,7 @@ class NodeStorm {
 
   async #explain(ids: ReadonlyArray<string>): Promise<ReadonlyArray<string>> {
     const client = createClient({ serverUrl: this.#balancer!.url, timeout: 3000 })
-    const some = await Promise.all(
+    const explanations = await Promise.all(
       ids.slice(0, 5).map((id) =>
         client.explain(id).then(
           ({ code }) => `${id} (${code})`,
@@ -519,7 +519,7 @@ class NodeStorm {
         )
       )
     )
-    return [...some, ...ids.slice(5)]
+    return [...explanations, ...ids.slice(5)]
   }
 
   /** The largest value of all nodes. */
@@ -536,7 +536,7 @@ class NodeStorm {
         }
       })
     )
-    const most = Math.max(...values)
-    return Number.isNaN(most) ? undefined : most
+    const largest = Math.max(...values)
+    return Number.isNaN(largest) ? undefined : largest
   }
 }

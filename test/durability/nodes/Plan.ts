@@ -8,11 +8,11 @@ export type Which = number | "all"
 
 export type Strike =
   | { readonly fault: "kill"; readonly at: "node" | "worker"; readonly which: Which }
-  /** Freezes it for so long. */
+  /** Freezes it for `ms`. */
   | { readonly fault: "freeze"; readonly at: "node" | "worker"; readonly which: Which; readonly ms: number }
   /** Ends random sessions of Postgres, again and again. */
   | { readonly fault: "terminate"; readonly ms: number }
-  /** Postgres ends in one of its ways, and is down for so long. */
+  /** Postgres ends as `ending` says, and is down for `ms`. */
   | { readonly fault: "restart"; readonly ending: Ending; readonly ms: number }
   /** The connections from a node to Postgres are cut. */
   | { readonly fault: "cut"; readonly which: Which; readonly ms: number }
@@ -39,8 +39,8 @@ export interface NodePlan {
   /** The term of a lease, milliseconds. */
   readonly leaseMs: number
   /**
-   * Of the workers. Unless `isEmbedded`, those with push have the Effect functions of the shop, and the others its async
-   * functions.
+   * The transports of the workers. Unless `isEmbedded`, workers with push have the Effect functions of the shop, and
+   * the others its async functions.
    */
   readonly transports: ReadonlyArray<WorkerOptions["transport"]>
   /** Whether each engine shares a process with a worker, instead of `ironflow serve` and workers of every transport. */
@@ -92,16 +92,16 @@ export const withStrikes = (
 /** A plan with every strike once, in a random order. */
 export const makeNodePlan = (seed: number, runs: number, leaseMs: number): NodePlan => {
   const dice = makeDice(seed)
-  const which = () => dice.between(0, NODES - 1)
-  const some = (): Which => dice.pick([which(), which(), "all"])
+  const anyNode = () => dice.between(0, NODES - 1)
+  const anyNodeOrAll = (): Which => dice.pick([anyNode(), anyNode(), "all"])
   const short = () => dice.between(500, 4000)
   const strikes: ReadonlyArray<Strike> = [
-    { fault: "kill", at: "node", which: which() },
+    { fault: "kill", at: "node", which: anyNode() },
     { fault: "kill", at: "node", which: "all" },
     { fault: "kill", at: "worker", which: dice.between(0, 5) },
     { fault: "kill", at: "worker", which: "all" },
     // shorter and longer than the time after which the others take it for dead
-    { fault: "freeze", at: "node", which: which(), ms: dice.pick([3000, 7000, 18_000]) },
+    { fault: "freeze", at: "node", which: anyNode(), ms: dice.pick([3000, 7000, 18_000]) },
     { fault: "freeze", at: "node", which: "all", ms: short() },
     {
       fault: "freeze",
@@ -112,17 +112,17 @@ export const makeNodePlan = (seed: number, runs: number, leaseMs: number): NodeP
     { fault: "terminate", ms: dice.between(3000, 8000) },
     { fault: "restart", ending: "fast", ms: short() },
     { fault: "restart", ending: dice.pick<Ending>(["immediate", "killed"]), ms: short() },
-    { fault: "cut", which: some(), ms: dice.pick([1000, 4000, 16_000]) },
+    { fault: "cut", which: anyNodeOrAll(), ms: dice.pick([1000, 4000, 16_000]) },
     {
       fault: "half-open",
-      which: some(),
+      which: anyNodeOrAll(),
       deaf: dice.pick(["up", "down", "both"]),
       heals: dice.next() < 0.5,
       ms: dice.pick([2000, 6000, 16_000])
     },
-    { fault: "lose", which: some(), ms: short() },
-    { fault: "slow", which: some(), each: dice.between(5, 60), ms: dice.between(2000, 5000) },
-    { fault: "clock", which: which(), shift: dice.between(-600_000, 600_000) }
+    { fault: "lose", which: anyNodeOrAll(), ms: short() },
+    { fault: "slow", which: anyNodeOrAll(), each: dice.between(5, 60), ms: dice.between(2000, 5000) },
+    { fault: "clock", which: anyNode(), shift: dice.between(-600_000, 600_000) }
   ]
   return withStrikes(shuffled(dice, strikes), {
     seed,

@@ -44,9 +44,9 @@ export const judge = (database: string, seen: ReadonlyArray<number>): Verdict =>
       if (definition === undefined) continue
       const done = log.filter((event) => event.position <= position && definition.takes(event.name))
       if (name === "mails") {
-        const had = new Set(seen)
+        const handled = new Set(seen)
         for (const event of done) {
-          if (!had.has(event.position))
+          if (!handled.has(event.position))
             violations.push(`mails: event ${event.position} was acknowledged and never handled`)
         }
         continue
@@ -95,11 +95,11 @@ export const judge = (database: string, seen: ReadonlyArray<number>): Verdict =>
 /** Complaints about new positions that are out of order: G10 as a handler sees it. Repeated positions are allowed. */
 export const orderProblems = (seen: ReadonlyArray<number>): ReadonlyArray<string> => {
   const problems: Array<string> = []
-  const had = new Set<number>()
+  const earlier = new Set<number>()
   let newest = 0
   for (const position of seen) {
-    if (!had.has(position) && position < newest) problems.push(`event ${position} came after ${newest}`)
-    had.add(position)
+    if (!earlier.has(position) && position < newest) problems.push(`event ${position} came after ${newest}`)
+    earlier.add(position)
     newest = Math.max(newest, position)
   }
   return problems

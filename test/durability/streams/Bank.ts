@@ -11,7 +11,10 @@ import type { BankOptions } from "./app.ts"
 import { either } from "../../Long.ts"
 import { programArguments } from "../../Programs.ts"
 
-/** The death of a process: so long after all were ready, or, with `fate`, of a worker at a place in a transaction. */
+/**
+ * The death of a process, `afterMs` after all were ready. With `fate`, a worker dies at a place in a transaction
+ * instead.
+ */
 export interface Death {
   readonly who: "engine" | "worker" | "both"
   readonly afterMs: number
@@ -78,8 +81,8 @@ class BankProcess {
   }
 
   /**
-   * Waits until it is ready. With `mayDie` it may also be killed before: it starts with the work that its last life left, and its
-   * death may come there.
+   * Waits until the process is ready. With `mayDie` it may also be killed before: it starts with the work that its last
+   * life left, and may reach the place of its planned death in that work.
    */
   async ready(mayDie: boolean): Promise<void> {
     const firstLine = once(createInterface({ input: this.child.stdout! }), "line")
@@ -195,7 +198,7 @@ const requestTransfers = async (
 }
 
 /** Waits until every run has ended. */
-const settled = async (url: string, until: AbortSignal): Promise<void> => {
+const untilSettled = async (url: string, until: AbortSignal): Promise<void> => {
   for (;;) {
     const { body } = await ask(url, "IronflowService/ListRuns", { limit: 1000 }, until)
     const open = (body.runs ?? []).filter((run: any) => run.endedAt === undefined)
@@ -253,7 +256,7 @@ export const runBank = async (plan: BankPlan, folder: string, cache: string): Pr
     }
     isOver = true
     await clients
-    await settled(url, until)
+    await untilSettled(url, until)
     for (const who of parties.toReversed()) await running.get(who)?.end("SIGTERM")
     return { plan, database, answers, transfers, snapshots }
   } finally {

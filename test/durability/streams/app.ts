@@ -12,7 +12,7 @@ export interface BankOptions {
   readonly role: "engine" | "worker" | "all"
   readonly port: number
   readonly database: string
-  /** It kills itself so many turns of the event loop after the n-th body of a transaction has returned. */
+  /** It kills itself `turns` turns of the event loop after the `nth` body of a transaction has returned. */
   readonly fate?: { readonly nth: number; readonly turns: number }
 }
 
@@ -22,12 +22,12 @@ const serverUrl = `http://127.0.0.1:${port}`
 let returned = 0
 const bodyReturns = (): void => {
   if (fate === undefined || ++returned !== fate.nth) return
-  const after = (turns: number): void => {
+  const dieAfter = (turns: number): void => {
     if (turns <= 0) process.kill(process.pid, "SIGKILL")
-    else setImmediate(() => after(turns - 1))
+    else setImmediate(() => dieAfter(turns - 1))
   }
   // at 0 it dies before the body returns
-  after(fate.turns)
+  dieAfter(fate.turns)
 }
 
 /** Plain `fetch`, since a client would retry for seconds; here the step's policy retries. */

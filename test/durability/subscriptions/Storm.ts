@@ -70,7 +70,7 @@ const write = async (
     const key = `${writer}/${i}`
     const data = { key, even: i % 2 === 0 }
     const requestedAt = monotonic()
-    const late = AbortSignal.timeout(PATIENCE)
+    const timeout = AbortSignal.timeout(PATIENCE)
     for (;;) {
       try {
         const response = await fetch(
@@ -82,14 +82,14 @@ const write = async (
               data,
               idempotencyKey: key
             }),
-            signal: late
+            signal: timeout
           }
         )
         await response.arrayBuffer()
         if (response.ok) break
       } catch (error) {
         // the engine is dead, or dying
-        if (late.aborted) throw error
+        if (timeout.aborted) throw error
       }
       await delay(5)
     }
@@ -119,7 +119,7 @@ const linesOf = (log: string): ReadonlyArray<ClientLine> =>
     : []
 
 /** Waits until the groups have finished everything and the logs no longer grow. */
-const calm = async (database: string, logs: ReadonlyArray<string>): Promise<boolean> => {
+const untilCalm = async (database: string, logs: ReadonlyArray<string>): Promise<boolean> => {
   using db = new DatabaseSync(database, { readOnly: true })
   const open = db.prepare(
     `SELECT (SELECT count(*) FROM deliveries) +
@@ -217,7 +217,7 @@ export const runStorm = async (
     while (publications.length < enough) await delay(10)
     isOver = true
     await written
-    const isCalm = await calm(database, logs)
+    const isCalm = await untilCalm(database, logs)
     await Promise.all(HOSTS.map((host) => kill(host)))
     return { database, lines: logs.flatMap(linesOf), publications, strikes: strikeRecords, isCalm }
   } finally {

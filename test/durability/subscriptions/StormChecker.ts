@@ -123,8 +123,8 @@ export const judgeStorm = (
   }
   let handedOutAgain = 0
   for (const [name, { members, wants }] of Object.entries(groups)) {
-    const own = evidence.lines.filter(({ who }) => members.includes(nameOf(who)))
-    handedOutAgain += judgeGroup(name, own, rows.filter(wants), evidence.strikes, complain)
+    const linesOfGroup = evidence.lines.filter(({ who }) => members.includes(nameOf(who)))
+    handedOutAgain += judgeGroup(name, linesOfGroup, rows.filter(wants), evidence.strikes, complain)
     const end = rows.findLast(wants)?.position ?? 0
     if ((cursors.get(name) ?? 0) < end) complain(`group ${name} has not come to the end of the log`)
   }

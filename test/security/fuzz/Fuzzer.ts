@@ -69,7 +69,7 @@ export const fuzz = async ({
   let culprit: number | undefined
   let next = from
   let sent = 0
-  const continues = (): boolean =>
+  const mayContinue = (): boolean =>
     broken === undefined &&
     watcher.broken === undefined &&
     (count === undefined || next < from + count) &&
@@ -83,7 +83,7 @@ export const fuzz = async ({
       bootstrapKey
     })
     const lane = async (): Promise<void> => {
-      while (continues()) {
+      while (mayContinue()) {
         const index = next++
         if (transports?.includes(transportOf(index)) === false) continue
         const input = inputOf(seed, index, target)
@@ -112,17 +112,17 @@ export const fuzz = async ({
   fs.rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
   const hangs =
     report === undefined ? "The good client did not end: one of its runs or calls hangs" : undefined
-  const how = watcher.broken ?? broken ?? hangs
-  if (how === undefined) return { inputs: sent, broken: undefined, report }
+  const description = watcher.broken ?? broken ?? hangs
+  if (description === undefined) return { inputs: sent, broken: undefined, report }
   const first = culprit ?? Math.min(...last.map(({ index }) => index))
   const length = culprit === undefined ? next - first : 1
-  const again = `npm run fuzz -- --seed ${seed}${withKeys ? " --keys" : " --open"} --from ${first} --count ${length}`
+  const command = `npm run fuzz -- --seed ${seed}${withKeys ? " --keys" : " --open"} --from ${first} --count ${length}`
   const record = last.map(
     ({ index, shown, state, transport }) => `${index} ${transport} (${state}): ${shown}`
   )
   return {
     inputs: sent,
     report,
-    broken: `${how}\n\nThe last inputs of seed ${seed}; this sends them again:\n  ${again}\n\n${record.join("\n")}`
+    broken: `${description}\n\nThe last inputs of seed ${seed}; this sends them again:\n  ${command}\n\n${record.join("\n")}`
   }
 }

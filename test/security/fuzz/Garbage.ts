@@ -33,11 +33,11 @@ export class Garbage {
   }
 }
 
-const answer = (seed: number, url: string, asked: string, response: http.ServerResponse): void => {
-  const number = /"index\\*":(\d+)/.exec(asked)?.[1] ?? /\/odd\/(\d+)/.exec(url)?.[1] ?? "0"
-  // other dice than those of the input
+const answer = (seed: number, url: string, question: string, response: http.ServerResponse): void => {
+  const number = /"index\\*":(\d+)/.exec(question)?.[1] ?? /\/odd\/(\d+)/.exec(url)?.[1] ?? "0"
+  // another seed than that of the input, so that the two do not roll the same numbers
   const dice = diceFor(seed ^ 0x5bd1e995, Number(number))
-  const isTurn = asked.includes('"type":"turn"')
+  const isTurn = question.includes('"type":"turn"')
   if (!isTurn && url === "/good") {
     response.setHeader("content-type", "application/json")
     return void response.end(JSON.stringify(description))

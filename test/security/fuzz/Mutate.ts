@@ -151,11 +151,11 @@ const oddValue = (dice: Dice): Tree => ({
 /** All places of the tree that can be changed, each with a function that puts another value there. */
 const placesIn = (tree: Tree): ReadonlyArray<readonly [value: Tree, put: (value: Tree) => void]> => {
   if (tree.kind === "text") return []
-  const own =
+  const directPlaces =
     tree.kind === "list"
       ? tree.items.map((item, i) => [item, (value: Tree) => void (tree.items[i] = value)] as const)
       : tree.members.map((member) => [member[1], (value: Tree) => void (member[1] = value)] as const)
-  return [...own, ...own.flatMap(([value]) => placesIn(value))]
+  return [...directPlaces, ...directPlaces.flatMap(([value]) => placesIn(value))]
 }
 
 const branchesIn = (tree: Tree): ReadonlyArray<Exclude<Tree, { kind: "text" }>> =>

@@ -175,9 +175,9 @@ export const inSession = async (
   kind: SessionKind,
   messages: (jobId: string) => ReadonlyArray<Buffer>
 ): Promise<void> => {
-  const few = index % 16
-  const fn = `held-${kind}-${few}`
-  const event = `held.${kind}.${few}`
+  const nameNumber = index % 16
+  const fn = `held-${kind}-${nameNumber}`
+  const event = `held.${kind}.${nameNumber}`
   const [registration] = registrationOf("w", [{ id: fn, event }]).functions
   await call(target, "POST", "/ironflow.v1.IronflowService/RegisterFunction", registration)
   const emitted = await call(target, "POST", "/ironflow.v1.IronflowService/Trigger", {

@@ -27,14 +27,14 @@ export class Vitals {
     const worked = this.worked()
     // delays of this process are measured too, to subtract them
     let last = begun
-    let own = 0
+    let ownDelay = 0
     const ticks = setInterval(() => {
-      own += Math.max(0, performance.now() - last - 30)
+      ownDelay += Math.max(0, performance.now() - last - 30)
       last = performance.now()
     }, 10)
     const answer = await health(url, limitMs).finally(() => clearInterval(ticks))
     const all = performance.now() - begun
-    const tookMs = all - own - this.waitedForProcessor(all)
+    const tookMs = all - ownDelay - this.waitedForProcessor(all)
     return {
       answer,
       tookMs,

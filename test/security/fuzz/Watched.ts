@@ -90,20 +90,20 @@ export class Watcher {
     return new Promise((resolve, reject) => {
       const settle = (act: () => void): void => {
         clearTimeout(limit)
-        this.#child.off("message", hear).off("exit", gone)
+        this.#child.off("message", hear).off("exit", ended)
         act()
       }
       const hear = (message: FromWatcher): void => {
         if (message.type === type)
           settle(() => resolve(message as Extract<FromWatcher, { readonly type: Type }>))
       }
-      const gone = (): void => settle(() => reject(new Error(this.broken ?? "The watcher has ended")))
+      const ended = (): void => settle(() => reject(new Error(this.broken ?? "The watcher has ended")))
       const limit = setTimeout(() => {
         // the watcher notices this, and ends all that it has started
         this.#child.disconnect()
         settle(() => reject(new Error(`The watcher did not say "${type}" within a minute`)))
       }, 60_000)
-      this.#child.on("message", hear).once("exit", gone)
+      this.#child.on("message", hear).once("exit", ended)
     })
   }
 }

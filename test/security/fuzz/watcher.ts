@@ -51,7 +51,7 @@ class Watched {
     this.child.stdout?.on("data", hear)
     this.child.stderr?.on("data", hear)
     this.child.once("exit", (code, signal) => {
-      if (!over) this.broken(`has ended with ${code ?? signal}:\n${this.output.slice(-4000)}`)
+      if (!isOver) this.broken(`has ended with ${code ?? signal}:\n${this.output.slice(-4000)}`)
     })
   }
 
@@ -94,7 +94,7 @@ class Watched {
 // Life
 // ---------------------------------------------------------------------------------------------------------------------
 
-let over = false
+let isOver = false
 const environment = Object.fromEntries(
   Object.entries(process.env).filter(([name]) => !name.startsWith("IRONFLOW_"))
 )
@@ -157,7 +157,7 @@ await worker.ready()
 let runs = 0
 let runMs = 0
 const calls = async (): Promise<void> => {
-  for (let n = 0; !over; n++) {
+  for (let n = 0; !isOver; n++) {
     const begun = performance.now()
     const { runIds } = await client.emit("guest.came", { name: `guest ${n}` })
     const run = await client.waitForRun(runIds[0] ?? "", { timeout: 2 * bounds.runMs })
@@ -170,15 +170,15 @@ const calls = async (): Promise<void> => {
   }
 }
 const checks = async (): Promise<void> => {
-  for (; !over; await delay(50)) await Promise.all([server.check(url), app.check(appUrl)])
+  for (; !isOver; await delay(50)) await Promise.all([server.check(url), app.check(appUrl)])
 }
 const living = Promise.all([calls(), checks()]).catch((error: unknown) => {
-  if (!over)
+  if (!isOver)
     say({ type: "broken", how: `The good client: ${error instanceof Error ? error.stack : String(error)}` })
 })
 
 process.on("message", async () => {
-  over = true
+  isOver = true
   await living
   say({
     type: "report",

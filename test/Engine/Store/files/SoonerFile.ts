@@ -1,4 +1,6 @@
-/** `SqliteFile.ts` with the shortcut of `NewTables.ts`, for a thread: the mocks of `freshWorker.ts` do not reach it. */
+/**
+ * `SqliteFile.ts` with the shortcut of `NewTables.ts`, for a thread that the mocks of `freshWorker.ts` do not reach.
+ */
 import { migrate as migrateAll } from "../../../../src/Engine/Store/SqliteFile.ts"
 import { soonerThan } from "../../../NewTables.ts"
 

@@ -1,5 +1,5 @@
 /**
- * The thread in which {@link ../Thread.ts} has its databases. Of a program it receives the name and the arguments.
+ * The thread in which {@link ../Thread.ts} has its databases. It receives the name and the arguments of each program.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"

@@ -2,8 +2,8 @@
 import { registerHooks } from "node:module"
 
 registerHooks({
-  resolve: (asked, context, next) => {
-    const found = next(asked, context)
+  resolve: (specifier, context, next) => {
+    const found = next(specifier, context)
     return context.parentURL?.endsWith("/src/Engine/Store/Sqlite.ts") === true &&
       found.url.endsWith("/SqliteFile.ts")
       ? { ...found, url: new URL("SoonerFile.ts", import.meta.url).href }

@@ -4,7 +4,7 @@ import * as BulkRows from "../../../../src/Engine/Bulk/BulkRows.ts"
 import * as AdvanceErase from "../../../../src/Engine/Bulk/AdvanceErase.ts"
 import { complete, environment, handles, type ShopTest } from "./Shop.ts"
 
-const asked = { dryRun: false }
+const bulkOptions = { dryRun: false }
 
 export const bulkSuite = (test: ShopTest): void => {
   describe("a slice of a bulk operation", () => {
@@ -14,7 +14,7 @@ export const bulkSuite = (test: ShopTest): void => {
       yield* shop.report(job, complete("ok"))
       const { store } = shop
       const ids = [job.runId]
-      const begun = yield* store.write(BulkRows.insertBulk(environment, "rerun", asked, ids, undefined))
+      const begun = yield* store.write(BulkRows.insertBulk(environment, "rerun", bulkOptions, ids, undefined))
       const advance = (isLast: boolean) =>
         BulkRows.advanceBulk(environment, begun.id, begun, {
           items: [{ runId: job.runId }],
@@ -30,7 +30,9 @@ export const bulkSuite = (test: ShopTest): void => {
     })
 
     test("does not stop an operation that was continued after the slice began", function* ({ store }) {
-      const begun = yield* store.write(BulkRows.insertBulk(environment, "rerun", asked, ["a"], undefined))
+      const begun = yield* store.write(
+        BulkRows.insertBulk(environment, "rerun", bulkOptions, ["a"], undefined)
+      )
       const slice = { items: [], notAllowed: [], place: { index: 1 }, isLast: false }
       yield* store.write(BulkRows.advanceBulk(environment, begun.id, begun, slice))
       const stop = (from: typeof begun) =>
@@ -41,7 +43,7 @@ export const bulkSuite = (test: ShopTest): void => {
     })
 
     test("of an erase finds its items once, and its end is refused elsewhere", function* ({ store }) {
-      const request = { ...asked, erase: { events: { name: "order.placed" } } }
+      const request = { ...bulkOptions, erase: { events: { name: "order.placed" } } }
       const begun = yield* store.write(
         BulkRows.insertBulk(environment, "erase", request, undefined, undefined)
       )

@@ -148,7 +148,7 @@ export const claimsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("of two workers with the same code the one with more room is preferred", function* (shop) {
+    test("the worker with more room is preferred among workers with the same code", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* shop.emit("order.placed")
 
@@ -224,8 +224,8 @@ export const claimsSuite = (test: ShopTest): void => {
           for (; done < claimed.length; done++) yield* shop.report(claimed[done]!, complete())
           claimed.push(...(yield* shop.claim({ room: 2 })))
         }
-        const of = (runs: ReadonlyArray<string>) => runs.toSorted()
-        assert.deepStrictEqual(of(claimed.map(({ runId }) => runId)), of(emitted), order.join(", "))
+        const sorted = (runs: ReadonlyArray<string>) => runs.toSorted()
+        assert.deepStrictEqual(sorted(claimed.map(({ runId }) => runId)), sorted(emitted), order.join(", "))
         for (const id of emitted) assert.strictEqual(yield* shop.status(id), "completed", order.join(", "))
         assert.isFalse(shop.lastChanges?.mayHaveReady, order.join(", "))
       }
@@ -569,8 +569,8 @@ export const claimsSuite = (test: ShopTest): void => {
     })
   })
 
-  describe("what a later turn receives", () => {
-    test("the journal in the handler's order, and the open steps", function* (shop) {
+  describe("a later turn", () => {
+    test("receives the journal in the handler's order, and the open steps", function* (shop) {
       yield* shop.register(handles("charge"))
       const first = yield* shop.start()
       yield* shop.report(

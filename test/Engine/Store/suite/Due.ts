@@ -153,7 +153,7 @@ export const dueSuite = (test: ShopTest): void => {
       const [first = 0, second = 0] = [yield* ready("default"), yield* ready("staging")]
 
       assert.deepStrictEqual(before, [300, 300])
-      // each environment was first in one of the two rounds
+      // each environment came first in one of the two rounds, so that each has got its time
       assert.isAbove(first, 250)
       assert.strictEqual(second, 100)
     })

@@ -79,7 +79,7 @@ const watchCommits = (shop: Shop) => {
 
 export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
   /** For tests of what the programs decide, which is the same on every store. */
-  const further: ShopTest = isWhole ? test : () => undefined
+  const testIfWhole: ShopTest = isWhole ? test : () => undefined
   describe("an event with very many waits", () => {
     test("reaches a limited number of waits in one transaction, and all of them in the end", function* (shop) {
       yield* shop.register(handles("charge"))
@@ -112,7 +112,7 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.deepStrictEqual(yield* received(shop), { '{"n":1}': many })
     })
 
-    further("does not share a full transaction with another event", function* (shop) {
+    testIfWhole("does not share a full transaction with another event", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* startMany(shop, many, (i) => [waitFor("paid:0", i % 2 === 0 ? "a" : "b"), suspend("paid:0")])
       const ended = watchCommits(shop)
@@ -127,7 +127,7 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       )
     })
 
-    further("is delivered before later events", function* (shop) {
+    testIfWhole("is delivered before later events", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* waiting(shop)
 
@@ -139,7 +139,7 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.deepStrictEqual(yield* received(shop), { '{"n":1}': many })
     })
 
-    further("does not delay an event of another name", function* (shop) {
+    testIfWhole("does not delay an event of another name", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* waiting(shop)
       const [job] = yield* startMany(shop, 1, () => [waitFor("sent:0", "order.sent")])
@@ -153,7 +153,7 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.deepStrictEqual(yield* received(shop), { '{"n":1}': many })
     })
 
-    further("reaches the waits that it matches, and no others", function* (shop) {
+    testIfWhole("reaches the waits that it matches, and no others", function* (shop) {
       yield* shop.register(handles("charge"))
       const kinds = [
         waitFor("paid:0", "invoice.paid", { match: "data.i" }),
@@ -168,7 +168,8 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       yield* shop.emit("invoice.paid", { i: 7 })
       yield* shop.fire()
 
-      // of the waits that compare a path with their trigger, the seventh waits for another event
+      // waits of two kinds match: those whose expression expects 7, and those for `invoice.*` without `match`; the run
+      // with i = 7 is none of those that compare `data.i`
       assert.deepStrictEqual(yield* received(shop), { '{"i":7}': 2 * MAX_ROWS })
       yield* shop.emit("invoice.paid", { i: 8 })
       yield* shop.fire()
@@ -178,26 +179,29 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.deepStrictEqual(yield* received(shop), { '{"i":9}': MAX_ROWS })
     })
 
-    further("gives every expression its full budget, however many expressions there are", function* (shop) {
-      yield* shop.register(handles("charge"))
-      const list = JSON.stringify(Array.from({ length: 100 }, (_, i) => i))
-      const match = `${list}.all(a, ${list}.all(b, a + b >= 0 && event.data.n == 1))`
-      yield* waiting(shop, 20, { match })
+    testIfWhole(
+      "gives every expression its full budget, however many expressions there are",
+      function* (shop) {
+        yield* shop.register(handles("charge"))
+        const list = JSON.stringify(Array.from({ length: 100 }, (_, i) => i))
+        const match = `${list}.all(a, ${list}.all(b, a + b >= 0 && event.data.n == 1))`
+        yield* waiting(shop, 20, { match })
 
-      const { warnings } = yield* shop.emit("order.paid", { n: 1 })
-      yield* shop.fire()
+        const { warnings } = yield* shop.emit("order.paid", { n: 1 })
+        yield* shop.fire()
 
-      assert.deepStrictEqual(warnings, [])
-      assert.deepStrictEqual(yield* received(shop), { '{"n":1}': 20 })
-    })
+        assert.deepStrictEqual(warnings, [])
+        assert.deepStrictEqual(yield* received(shop), { '{"n":1}': 20 })
+      }
+    )
 
     test("is delivered once to a wait that is opened meanwhile and has looked back", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* waiting(shop, many)
-      const late = yield* startMany(shop, 2, () => [])
+      const laterJobs = yield* startMany(shop, 2, () => [])
 
       yield* shop.emit("order.paid", { n: 1 })
-      for (const job of late) {
+      for (const job of laterJobs) {
         const [outcome] = yield* shop.report(job, waitFor("paid:0", "order.paid"))
         assert.deepStrictEqual(dataOf(outcome), { n: 1 })
         yield* shop.report(job, settle("paid:0"))
@@ -211,7 +215,7 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.deepStrictEqual(shop.takeNotices(), ["Fired paid:1", "Fired paid:1"])
     })
 
-    further("is not delivered to a run that started after it", function* (shop) {
+    testIfWhole("is not delivered to a run that started after it", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* waiting(shop)
 
@@ -223,7 +227,7 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.deepStrictEqual(shop.takeNotices(), [])
     })
 
-    further("is delivered before the timeout of a wait that it has not reached yet", function* (shop) {
+    testIfWhole("is delivered before the timeout of a wait that it has not reached yet", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* waiting(shop, many, { timeoutMs: 1000 })
       yield* waiting(shop, many, { timeoutMs: 1000, match: "event.data.n == 1 && trigger.data.i >= 0" })
@@ -236,7 +240,7 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.deepStrictEqual(yield* received(shop), { '{"n":1}': 2 * many, '"WaitTimeoutError"': 1 })
     })
 
-    further("does not prevent the timeout of a wait that is newer than the event", function* (shop) {
+    testIfWhole("does not prevent the timeout of a wait that is newer than the event", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* waiting(shop, many)
       const [job] = yield* startMany(shop, 1, () => [])
@@ -267,7 +271,7 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.deepStrictEqual(yield* received(shop), { '{"n":1}': 1 })
     })
 
-    further("does not make a run that it has not reached yet count as stuck", function* (shop) {
+    testIfWhole("does not make a run that it has not reached yet count as stuck", function* (shop) {
       yield* shop.register(handles("charge"))
       const jobs = yield* waiting(shop)
       yield* shop.emit("order.paid", { n: 1 })
@@ -297,7 +301,7 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.strictEqual(shop.takeNotices().length, 30)
     })
 
-    further("reaches a wait even when it alone fills a transaction", function* (shop) {
+    testIfWhole("reaches a wait even when it alone fills a transaction", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* waiting(shop, 3)
       yield* waiting(shop, many, { match: "event.data.n == 0" })

@@ -17,7 +17,7 @@ const find = (shop: Shop, filters: RunFilters, options: { limit?: number; cursor
     { environment: "default", filters: checkFilters(filters), limit: 100, ...options },
     undefined
   )
-const found = (shop: Shop, filters: RunFilters) =>
+const findIds = (shop: Shop, filters: RunFilters) =>
   Effect.map(find(shop, filters), ({ runs }) => runs.map(({ id }) => id))
 
 const fillAll = (shop: Shop): Effect.Effect<number, unknown> =>
@@ -39,8 +39,8 @@ export const findingSuite = (test: ShopTest): void => {
       yield* shop.emit("order.placed", { orderId: "x".repeat(257) })
       yield* shop.emit("order.placed", null)
 
-      assert.deepStrictEqual(yield* found(shop, orderId("o-1")), runIds)
-      assert.deepStrictEqual(yield* found(shop, orderId("[object Object]")), [])
+      assert.deepStrictEqual(yield* findIds(shop, orderId("o-1")), runIds)
+      assert.deepStrictEqual(yield* findIds(shop, orderId("[object Object]")), [])
     })
 
     test("runs are counted for all filters and all groupings", function* (shop) {
@@ -64,7 +64,8 @@ export const findingSuite = (test: ShopTest): void => {
         [{ attributes: { "event.data.orderId": "o-1" } }, ["charge"]]
       ]
       for (const [filters, functions] of ways) {
-        // without filters every grouping is tried: the statement of the groups does not depend on the filters
+        // the statement of a grouping does not depend on the filters, so that each grouping is tried only without
+        // filters
         const all = ["status", "function", "error", "event", "version", "hour", "day", "event.data.orderId"]
         for (const by of Object.keys(filters).length === 0 ? all : ["function", "event.data.orderId"]) {
           const query = {
@@ -94,8 +95,8 @@ export const findingSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge", { searchBy }))
       const { runIds } = yield* shop.emit("order.placed", { orderId: 17 })
 
-      assert.deepStrictEqual(yield* found(shop, { attributes: { "event.data.orderId": 17 } }), runIds)
-      assert.deepStrictEqual(yield* found(shop, orderId("17")), runIds)
+      assert.deepStrictEqual(yield* findIds(shop, { attributes: { "event.data.orderId": 17 } }), runIds)
+      assert.deepStrictEqual(yield* findIds(shop, orderId("17")), runIds)
     })
 
     test("attributes of earlier runs are filled in, slice after slice, and the list says how far back", function* (shop) {
@@ -112,11 +113,11 @@ export const findingSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(before.runs, [])
       assert.isString(before.filledBackTo)
       yield* shop.store.write(SearchAttributes.fillAttributes())
-      const some = yield* find(shop, orderId("o-7"))
-      assert.isAbove(some.runs.length, 0)
-      assert.isBelow(some.runs.length, 10)
+      const partial = yield* find(shop, orderId("o-7"))
+      assert.isAbove(partial.runs.length, 0)
+      assert.isBelow(partial.runs.length, 10)
       // every listed run is in the part that is already filled in
-      assert.isTrue(some.runs.every(({ createdAt }) => createdAt >= some.filledBackTo!))
+      assert.isTrue(partial.runs.every(({ createdAt }) => createdAt >= partial.filledBackTo!))
       assert.isAbove(yield* fillAll(shop), 1)
 
       const after = yield* find(shop, orderId("o-7"))
@@ -139,7 +140,7 @@ export const findingSuite = (test: ShopTest): void => {
       )
       yield* fillAll(shop)
 
-      assert.deepStrictEqual(yield* found(shop, orderId("o-1")), runIds)
+      assert.deepStrictEqual(yield* findIds(shop, orderId("o-1")), runIds)
     })
 
     test("a path that no function names any more is refused and its values deleted; they are filled in when it is named again", function* (shop) {
@@ -152,10 +153,10 @@ export const findingSuite = (test: ShopTest): void => {
       const { runIds: later } = yield* shop.emit("order.placed", { orderId: "o-1" })
       yield* fillAll(shop)
       yield* shop.register(handles("charge", { searchBy }))
-      assert.deepStrictEqual(yield* found(shop, orderId("o-1")), [])
+      assert.deepStrictEqual(yield* findIds(shop, orderId("o-1")), [])
       yield* fillAll(shop)
 
-      assert.deepStrictEqual(yield* found(shop, orderId("o-1")), [...later, ...runIds])
+      assert.deepStrictEqual(yield* findIds(shop, orderId("o-1")), [...later, ...runIds])
     })
 
     test("a deleted run loses its attributes", function* (shop) {
@@ -165,7 +166,7 @@ export const findingSuite = (test: ShopTest): void => {
       yield* TestClock.adjust("1 hour")
       yield* shop.store.write(RunRetention.deleteEndedRuns(1000, 10, undefined))
 
-      assert.deepStrictEqual(yield* found(shop, orderId("o-1")), runIds)
+      assert.deepStrictEqual(yield* findIds(shop, orderId("o-1")), runIds)
     })
 
     test("pages stay stable while new runs are added, and count the earlier runs", function* (shop) {
@@ -210,12 +211,12 @@ export const findingSuite = (test: ShopTest): void => {
           Effect.provideService(Clock.Clock, slow)
         )
 
-      const backTo: Array<string> = []
+      const lookedBackTimes: Array<string> = []
       let last = yield* page()
       while (last.nextCursor !== undefined) {
         assert.deepStrictEqual(last.runs, [])
         assert.isFalse(last.isTotalExact)
-        backTo.push(last.lookedBackTo!)
+        lookedBackTimes.push(last.lookedBackTo!)
         last = yield* page(last.nextCursor)
       }
 
@@ -224,9 +225,9 @@ export const findingSuite = (test: ShopTest): void => {
         runIds
       )
       assert.notProperty(last, "lookedBackTo")
-      assert.isAtLeast(backTo.length, 2)
-      assert.deepStrictEqual(backTo, backTo.toSorted().toReversed())
-      assert.strictEqual(new Set(backTo).size, backTo.length)
+      assert.isAtLeast(lookedBackTimes.length, 2)
+      assert.deepStrictEqual(lookedBackTimes, lookedBackTimes.toSorted().toReversed())
+      assert.strictEqual(new Set(lookedBackTimes).size, lookedBackTimes.length)
     })
 
     test("failed runs are found by their errors", function* (shop) {
@@ -239,9 +240,9 @@ export const findingSuite = (test: ShopTest): void => {
       }
       yield* shop.report(yield* shop.start("order.placed", { note: "card declined" }), complete())
 
-      assert.deepStrictEqual(yield* found(shop, { error: "Declined" }), [failed[0], failed[2]])
-      assert.deepStrictEqual(yield* found(shop, { error: "card" }), failed)
-      assert.deepStrictEqual(yield* found(shop, { error: "%" }), [])
+      assert.deepStrictEqual(yield* findIds(shop, { error: "Declined" }), [failed[0], failed[2]])
+      assert.deepStrictEqual(yield* findIds(shop, { error: "card" }), failed)
+      assert.deepStrictEqual(yield* findIds(shop, { error: "%" }), [])
     })
   })
 }

@@ -37,10 +37,10 @@ const claim = (shop: Shop, group: number, credits: Readonly<Record<string, numbe
     })
   )
 
-/** A failure after which the event is due again in so many milliseconds, at most three times. */
-const failed = (ms: number) => ({ redelivery: { firstMs: ms, longestMs: ms, maxRedeliveries: 3 } })
+/** A failure after which the event is due again in `ms` milliseconds, at most three times. */
+const failureDueIn = (ms: number) => ({ redelivery: { firstMs: ms, longestMs: ms, maxRedeliveries: 3 } })
 
-const held = ({ deliveries }: GroupClaim) =>
+const describeDeliveries = ({ deliveries }: GroupClaim) =>
   deliveries.map(({ attempt, entry, holder }) => `${holder} ${JSON.parse(entry.data).i} ${attempt}`)
 
 const publish = (shop: Shop, topic: string, text = "") =>
@@ -54,13 +54,13 @@ export const groupsSuite = (test: ShopTest): void => {
       for (let i = 1; i <= 4; i++) yield* shop.emit("order.placed", { i })
       yield* shop.emit("user.created", { i: 5 })
 
-      assert.deepStrictEqual(held(yield* claim(shop, key, { anna: 1, ben: 2 })), [
+      assert.deepStrictEqual(describeDeliveries(yield* claim(shop, key, { anna: 1, ben: 2 })), [
         "anna 1 1",
         "ben 2 1",
         "ben 3 1"
       ])
-      assert.deepStrictEqual(held(yield* claim(shop, key, { anna: 9 })), ["anna 4 1"])
-      assert.deepStrictEqual(held(yield* claim(shop, key, { anna: 9 })), [])
+      assert.deepStrictEqual(describeDeliveries(yield* claim(shop, key, { anna: 9 })), ["anna 4 1"])
+      assert.deepStrictEqual(describeDeliveries(yield* claim(shop, key, { anna: 9 })), [])
     })
 
     test("never deliver an acked event again, and give a missed one to another member", function* (shop) {
@@ -80,9 +80,9 @@ export const groupsSuite = (test: ShopTest): void => {
         [false, true, false]
       )
       yield* TestClock.adjust(29_999)
-      assert.deepStrictEqual(held(yield* claim(shop, key, { ben: 9 })), [])
+      assert.deepStrictEqual(describeDeliveries(yield* claim(shop, key, { ben: 9 })), [])
       yield* TestClock.adjust(1)
-      assert.deepStrictEqual(held(yield* claim(shop, key, { ben: 9 })), ["ben 2 2"])
+      assert.deepStrictEqual(describeDeliveries(yield* claim(shop, key, { ben: 9 })), ["ben 2 2"])
     })
 
     test("give up events that failed too often, and count no failure when a member is gone", function* (shop) {
@@ -91,17 +91,17 @@ export const groupsSuite = (test: ShopTest): void => {
       yield* claim(shop, key, { anna: 1 })
       yield* shop.store.write(DeliveryRows.releaseHolder(environment, key, "anna"))
       for (let attempt = 1; attempt <= 4; attempt++) {
-        assert.deepStrictEqual(held(yield* claim(shop, key, { ben: 1 })), [`ben 1 ${attempt}`])
+        assert.deepStrictEqual(describeDeliveries(yield* claim(shop, key, { ben: 1 })), [`ben 1 ${attempt}`])
         yield* shop.store.write(
           DeliveryRows.settleDeliveries(environment, [
-            { group: key, position, holder: "ben", failed: failed(0) }
+            { group: key, position, holder: "ben", failed: failureDueIn(0) }
           ])
         )
       }
 
       const last = yield* claim(shop, key, { ben: 1 })
 
-      assert.deepStrictEqual([held(last), last.givenUp.length], [[], 1])
+      assert.deepStrictEqual([describeDeliveries(last), last.givenUp.length], [[], 1])
     })
 
     test("keep the newest thousand dead letters, until they are deleted", function* (shop) {
@@ -134,7 +134,7 @@ export const groupsSuite = (test: ShopTest): void => {
 
       assert.strictEqual(yield* shop.store.write(GroupDeadLetters.retryDeadLetters(choice, positions[0])), 0)
       assert.strictEqual(yield* shop.store.write(GroupDeadLetters.retryDeadLetters(choice, positions[2])), 1)
-      assert.deepStrictEqual(held(yield* claim(shop, key, { ben: 1 })), ["ben 2 1"])
+      assert.deepStrictEqual(describeDeliveries(yield* claim(shop, key, { ben: 1 })), ["ben 2 1"])
       yield* shop.store.write(GroupInspection.deleteGroup(choice))
       yield* shop.store.write(GroupRows.openGroup(packers))
       assert.deepInclude(yield* shop.store.read(GroupInspection.getGroup(choice)), {
@@ -156,11 +156,11 @@ export const groupsSuite = (test: ShopTest): void => {
       yield* TestClock.adjust(20_000)
       assert.strictEqual(yield* extend({ except: [positions[2]] }), 2)
       yield* TestClock.adjust(10_000)
-      assert.deepStrictEqual(held(yield* claim(shop, key, { ben: 3 })), ["ben 3 2"])
+      assert.deepStrictEqual(describeDeliveries(yield* claim(shop, key, { ben: 3 })), ["ben 3 2"])
       assert.strictEqual(yield* extend({ position: positions[0] }), 1)
       assert.strictEqual(yield* extend({ position: positions[2] }), 0)
       yield* TestClock.adjust(20_000)
-      assert.deepStrictEqual(held(yield* claim(shop, key, { ben: 3 })), ["ben 2 2"])
+      assert.deepStrictEqual(describeDeliveries(yield* claim(shop, key, { ben: 3 })), ["ben 2 2"])
       assert.strictEqual(yield* extend({}), 1)
     })
 
@@ -168,7 +168,10 @@ export const groupsSuite = (test: ShopTest): void => {
       const { key } = yield* shop.store.write(GroupRows.openGroup({ ...packers, filter: "event.data.i > 1" }))
       for (let i = 1; i <= 3; i++) yield* shop.emit("order.placed", { i })
 
-      assert.deepStrictEqual(held(yield* claim(shop, key, { anna: 9 })), ["anna 2 1", "anna 3 1"])
+      assert.deepStrictEqual(describeDeliveries(yield* claim(shop, key, { anna: 9 })), [
+        "anna 2 1",
+        "anna 3 1"
+      ])
     })
 
     test("belong to one environment: members in another one cannot receive, keep or delete their events", function* (shop) {
@@ -186,9 +189,9 @@ export const groupsSuite = (test: ShopTest): void => {
           })
         )
 
-      assert.deepStrictEqual(held(yield* claimIn("staging")), [])
+      assert.deepStrictEqual(describeDeliveries(yield* claimIn("staging")), [])
       assert.isUndefined(yield* shop.store.read(GroupInspection.getSetup("staging", key)))
-      assert.deepStrictEqual(held(yield* claimIn(environment)), ["anna 1 1"])
+      assert.deepStrictEqual(describeDeliveries(yield* claimIn(environment)), ["anna 1 1"])
 
       yield* TestClock.adjust(2000)
       yield* shop.store.write(AbandonedGroups.touchGroups("staging", [key]))
@@ -292,7 +295,7 @@ export const groupsSuite = (test: ShopTest): void => {
       yield* shop.store.write(
         DeliveryRows.settleDeliveries(environment, [
           { group: key, position: positions[0]!, holder: "anna" },
-          { group: key, position: positions[1]!, holder: "anna", failed: failed(500) }
+          { group: key, position: positions[1]!, holder: "anna", failed: failureDueIn(500) }
         ])
       )
       assert.deepStrictEqual(yield* seen, [positions[2], 2, 1, 1, 500, 0])
@@ -302,7 +305,7 @@ export const groupsSuite = (test: ShopTest): void => {
         yield* claim(shop, key, { anna: 1 })
         yield* shop.store.write(
           DeliveryRows.settleDeliveries(environment, [
-            { group: key, position: positions[1]!, holder: "anna", failed: failed(500) }
+            { group: key, position: positions[1]!, holder: "anna", failed: failureDueIn(500) }
           ])
         )
       }
@@ -347,7 +350,7 @@ export const groupsSuite = (test: ShopTest): void => {
 
       const { paused } = yield* shop.store.write(GroupInspection.updateGroup(choice, { paused: null }))
       assert.isUndefined(paused)
-      assert.deepStrictEqual(held(yield* claim(shop, key, { ben: 9 })), ["ben 1 2", "ben 2 1"])
+      assert.deepStrictEqual(describeDeliveries(yield* claim(shop, key, { ben: 9 })), ["ben 1 2", "ben 2 1"])
     })
 
     test("events held when it is paused may be acked", function* (shop) {

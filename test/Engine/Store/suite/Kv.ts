@@ -36,7 +36,7 @@ const read = (store: StoreService, key: string) =>
 const everything = { after: "", limit: 1000 }
 
 /** The tag of the error with which the effect fails. */
-const refused = <A, E extends { readonly _tag: string }>(self: Effect.Effect<A, E>) =>
+const errorTag = <A, E extends { readonly _tag: string }>(self: Effect.Effect<A, E>) =>
   Effect.map(Effect.flip(self), ({ _tag }) => _tag)
 
 const changes = (store: StoreService, after: number, limit = 100) =>
@@ -69,7 +69,7 @@ export const kvSuite = (test: ShopTest): void => {
 
       assert.include(conflict, { _tag: "RevisionConflictError", key: "b", expected: 1, actual: 2 })
       assert.deepStrictEqual(yield* read(store, "a"), ["1", 1])
-      assert.strictEqual(yield* refused(read(store, "c")), "KeyNotFoundError")
+      assert.strictEqual(yield* errorTag(read(store, "c")), "KeyNotFoundError")
       assert.strictEqual((yield* store.read(KvBuckets.readBucket(environment, "carts"))).revision, 2)
     })
 
@@ -98,9 +98,9 @@ export const kvSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* read(store, "a"), ["new", 2])
       yield* TestClock.adjust(1)
 
-      assert.strictEqual(yield* refused(read(store, "a")), "KeyNotFoundError")
+      assert.strictEqual(yield* errorTag(read(store, "a")), "KeyNotFoundError")
       assert.strictEqual(
-        yield* refused(
+        yield* errorTag(
           store.read(KvRows.readHistory(environment, "carts", { key: "a", after: 0, limit: 64 }))
         ),
         "KeyNotFoundError"
@@ -110,7 +110,7 @@ export const kvSuite = (test: ShopTest): void => {
       })
       assert.deepStrictEqual(yield* changes(store, 0), [])
       assert.strictEqual((yield* store.read(KvBuckets.readBucket(environment, "carts"))).values, 0)
-      assert.strictEqual(yield* refused(write(store, put("a", "x", 2))), "RevisionConflictError")
+      assert.strictEqual(yield* errorTag(write(store, put("a", "x", 2))), "RevisionConflictError")
       assert.deepStrictEqual(yield* write(store, put("a", "again", 0)), [4])
     })
 
@@ -172,7 +172,7 @@ export const kvSuite = (test: ShopTest): void => {
       yield* shop.pass(DAY)
       yield* write(store, put("c", "1"))
 
-      assert.strictEqual(yield* refused(changes(store, 2)), "RevisionGoneError")
+      assert.strictEqual(yield* errorTag(changes(store, 2)), "RevisionGoneError")
       assert.deepStrictEqual(yield* changes(store, 3), ["4 put c"])
       assert.deepStrictEqual(yield* changes(store, 0), ["2 put b", "4 put c"])
     })
@@ -199,7 +199,7 @@ export const kvSuite = (test: ShopTest): void => {
       yield* write(store, put("a", "12345"))
       yield* write(store, put("a", "12345"))
       yield* write(store, put("a", "54321"))
-      assert.strictEqual(yield* refused(write(store, put("b", ""))), "ValidationError")
+      assert.strictEqual(yield* errorTag(write(store, put("b", ""))), "ValidationError")
       yield* write(store, { key: "a", purge: true })
       yield* write(store, put("b", "1234567890"))
 
@@ -209,7 +209,7 @@ export const kvSuite = (test: ShopTest): void => {
     test("the bytes of expired keys are free even before the sweep deletes them", function* ({ store }) {
       yield* make(store, { ttlMs: 1000, maxBytes: 10 })
       yield* write(store, put("a", "123456789"))
-      assert.strictEqual(yield* refused(write(store, put("b", "1"))), "ValidationError")
+      assert.strictEqual(yield* errorTag(write(store, put("b", "1"))), "ValidationError")
 
       yield* TestClock.adjust(1000)
 
@@ -224,7 +224,7 @@ export const kvSuite = (test: ShopTest): void => {
 
       yield* store.write(KvBuckets.deleteBucket(environment, "carts"))
       assert.strictEqual(shop.lastChanges?.deletedBuckets.length, 1)
-      assert.strictEqual(yield* refused(read(store, "key-1")), "BucketNotFoundError")
+      assert.strictEqual(yield* errorTag(read(store, "key-1")), "BucketNotFoundError")
       yield* make(store)
       assert.deepStrictEqual(yield* write(store, put("key-1", "anew")), [601])
 
@@ -311,11 +311,11 @@ export const kvSuite = (test: ShopTest): void => {
       yield* store.write(ConfigRows.deleteConfig(environment, "app"))
       yield* store.write(ConfigRows.deleteConfig("unknown", "app"))
       assert.strictEqual(
-        yield* refused(store.read(ConfigRows.readConfig(environment, "app"))),
+        yield* errorTag(store.read(ConfigRows.readConfig(environment, "app"))),
         "ConfigNotFoundError"
       )
       assert.strictEqual(
-        yield* refused(store.write(ConfigRows.patchConfig(environment, "app", "{}"))),
+        yield* errorTag(store.write(ConfigRows.patchConfig(environment, "app", "{}"))),
         "ConfigNotFoundError"
       )
       assert.deepStrictEqual(yield* store.read(ConfigRows.listConfigs(environment, "", 10)), [])

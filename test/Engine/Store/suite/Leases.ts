@@ -27,7 +27,7 @@ export const leasesSuite = (test: ShopTest): void => {
     const holder = (limitMs?: number) => () => ({
       turnLimits: limitMs === undefined ? undefined : new Map([["charge", limitMs]])
     })
-    const gone = () => undefined
+    const noWorker = () => undefined
 
     test("is counted when its turn has exceeded the time limit of its worker, and not before", function* (shop) {
       yield* shop.register(handles("charge"))
@@ -84,9 +84,9 @@ export const leasesSuite = (test: ShopTest): void => {
       yield* shop.start()
 
       yield* shop.pass(59_999)
-      assert.strictEqual(yield* Stuck.countStuckRuns(shop.store, gone), 0)
+      assert.strictEqual(yield* Stuck.countStuckRuns(shop.store, noWorker), 0)
       yield* shop.pass(1)
-      assert.strictEqual(yield* Stuck.countStuckRuns(shop.store, gone), 1)
+      assert.strictEqual(yield* Stuck.countStuckRuns(shop.store, noWorker), 1)
       assert.strictEqual(yield* Stuck.countStuckRuns(shop.store, holder()), 0)
     })
 
@@ -95,11 +95,11 @@ export const leasesSuite = (test: ShopTest): void => {
       yield* shop.start("order.placed", {}, { leaseMs: 30_000 })
 
       yield* TestClock.adjust(89_999)
-      assert.strictEqual(yield* Stuck.countStuckRuns(shop.store, gone), 0)
+      assert.strictEqual(yield* Stuck.countStuckRuns(shop.store, noWorker), 0)
       yield* TestClock.adjust(1)
-      assert.strictEqual(yield* Stuck.countStuckRuns(shop.store, gone), 1)
+      assert.strictEqual(yield* Stuck.countStuckRuns(shop.store, noWorker), 1)
       yield* shop.fire()
-      assert.strictEqual(yield* Stuck.countStuckRuns(shop.store, gone), 0)
+      assert.strictEqual(yield* Stuck.countStuckRuns(shop.store, noWorker), 0)
     })
   })
 

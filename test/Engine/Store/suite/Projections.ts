@@ -78,7 +78,7 @@ const saving = (
   ...more
 })
 
-const refusal = <A, E>(self: Effect.Effect<A, E>) => Effect.flip(self)
+const errorOf = <A, E>(self: Effect.Effect<A, E>) => Effect.flip(self)
 
 export const projectionsSuite = (test: ShopTest): void => {
   describe("projections", () => {
@@ -366,7 +366,7 @@ export const projectionsSuite = (test: ShopTest): void => {
     test("keep their mode", function* ({ store }) {
       yield* claimOwner(store)
 
-      const error = yield* refusal(claimOwner(store, { registration: { ...totals, mode: "external" } }))
+      const error = yield* errorOf(claimOwner(store, { registration: { ...totals, mode: "external" } }))
 
       assert.ok(error instanceof IronflowError)
       assert.strictEqual(error.code, "INVALID_STATE")
@@ -404,7 +404,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       )
 
       const [letter] = yield* store.read(ProjectionInspection.listDeadLetters(environment, "mails", 0, 10))
-      const asked = yield* store.write(ProjectionInspection.retryDeadLetters(environment, "mails", 1))
+      const retried = yield* store.write(ProjectionInspection.retryDeadLetters(environment, "mails", 1))
       const unknown = yield* store.write(ProjectionInspection.retryDeadLetters(environment, "mails", 2))
       const page = yield* store.read(ProjectionPageRows.readProjectionPage(token, 0, 10))
       yield* store.write(
@@ -412,7 +412,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       )
 
       assert.deepStrictEqual([letter?.position, letter?.attempts, letter?.error.message], [1, 4, "declined"])
-      assert.deepStrictEqual([asked, unknown], [1, 0])
+      assert.deepStrictEqual([retried, unknown], [1, 0])
       assert.ok(page._tag === "Retries")
       assert.deepStrictEqual(
         page.events.map(({ position }) => position),
@@ -467,7 +467,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       ]
 
       for (const [by, save] of bad) {
-        const error = yield* refusal(store.write(ProjectionSaveRows.saveProjection(by, save)))
+        const error = yield* errorOf(store.write(ProjectionSaveRows.saveProjection(by, save)))
         assert.ok(error instanceof IronflowError)
         assert.strictEqual(error.code, "VALIDATION_ERROR")
       }
@@ -518,7 +518,7 @@ export const projectionsSuite = (test: ShopTest): void => {
     test("of other environments are not seen", function* ({ store }) {
       yield* claimOwner(store)
 
-      const error = yield* refusal(store.read(ProjectionInspection.getProjection("staging", "order-totals")))
+      const error = yield* errorOf(store.read(ProjectionInspection.getProjection("staging", "order-totals")))
 
       assert.ok(error instanceof IronflowError)
       assert.strictEqual(error.code, "PROJECTION_NOT_FOUND")
@@ -588,7 +588,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual((yield* changes({ since: all.cursor, partition: "bob" })).seen, ["bob"])
       assert.deepStrictEqual((yield* changes({ since: "now" })).seen, [])
       assert.deepStrictEqual((yield* changes({ since: (yield* changes({ since: "now" })).cursor })).seen, [])
-      const wrong = yield* refusal(changes({ since: "yesterday" }))
+      const wrong = yield* errorOf(changes({ since: "yesterday" }))
       assert.include(wrong.message, '"yesterday" is not a cursor of a projection\'s changes')
 
       // states of a rebuild are hidden until it has caught up; then every state counts as changed

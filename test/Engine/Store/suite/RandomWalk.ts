@@ -1,6 +1,4 @@
-/**
- * Hundreds of random operations on a store. After each one, the guarantees are checked without regard to the database.
- */
+/** Hundreds of random operations on a store. After each one, the guarantees are checked, whatever the database is. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { Job, TurnOp } from "../../../../src/Protocol/Worker.ts"
@@ -36,7 +34,7 @@ import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
 import { either } from "../../../Long.ts"
 
 const STEPS = either(100, 400)
-/** Checking every run is slow, so it is done once in so many steps. */
+/** Checking every run is slow, so it is done only once in this many steps. */
 const CHECK_EVERY = 10
 
 /** Numbers from 0 to 1 that are the same for the same seed (the mulberry32 generator). */
@@ -70,7 +68,7 @@ class Walk {
   readonly runs = new Set<string>()
   /** Journal entries as they were first seen. `patchStep`, retries and resumes from a step remove them. */
   readonly journal = new Map<string, string>()
-  /** When each ended run was last changed: it is checked again only after another change. */
+  /** When each ended run was last changed: such a run is checked again only after another change. */
   readonly seen = new Map<string, string>()
   step = 0
 
@@ -154,7 +152,7 @@ class Walk {
     return Effect.flatMap(
       Reports.applyReports(this.shop.store, "default", [{ jobId: job.jobId, runId: job.runId, ops }]),
       ([ack]) => {
-        // sometimes a refused turn stays, so that it reports again
+        // sometimes the walk keeps a refused turn, so that this turn reports again
         if (!ends && (ack?._tag !== "Refused" || this.int(3) === 0)) return Effect.void
         this.turns.splice(this.turns.indexOf(turn), 1)
         // sometimes no worker says that it has dropped the run
@@ -190,7 +188,7 @@ class Walk {
             : store.write(RunControl.patchStep("default", step.id, "0", ""))
       }
     })
-    // cancels and pauses do not change the journal; the other operations may, as exceptions of guarantee G3
+    // cancelling and pausing do not change the journal; the other operations may, as exceptions to guarantee G3
     if (action >= 2) this.forget(runId)
     return Effect.catchIf(
       steered,

@@ -39,7 +39,7 @@ const ways = {
 }
 
 export const revokedLeasesSuite = (test: ShopTest): void => {
-  /** A run at a worker whose lease lasts one second more. */
+  /** Gives a run to a worker. By default the lease lasts one second longer than the second that passes here. */
   const startHeldRun = (shop: Shop, leaseMs = 2000) =>
     Effect.gen(function* () {
       yield* shop.register(handles("charge"))
@@ -220,7 +220,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       })
     })
 
-    test("does not exist for a run whose worker has ended the turn", function* (shop) {
+    test("is not left behind when the worker had ended the turn before", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       yield* shop.report(job, done("charge:0", success(1)), fail("no stock"))

@@ -89,7 +89,7 @@ export const runControlSuite = (test: ShopTest): void => {
           yield* shop.report(job, job.functionId === "ship" && i > 0 ? complete() : fail("declined"))
         }
       }
-      const counted = (size?: number) =>
+      const countFailed = (size?: number) =>
         Effect.map(countFailedRuns(shop.store, size), (all) =>
           all.map(({ count, environment, functionId }) => [environment, functionId, count])
         )
@@ -98,13 +98,13 @@ export const runControlSuite = (test: ShopTest): void => {
         [environment, "ship", 1]
       ]
       for (const size of [1, 2, 4, 5, undefined]) {
-        assert.deepStrictEqual((yield* counted(size)).toSorted(), before, `${size}`)
+        assert.deepStrictEqual((yield* countFailed(size)).toSorted(), before, `${size}`)
       }
 
       const { runs } = yield* RunList.listRuns(shop.store, { environment, functionId: "charge", limit: 10 })
       yield* shop.store.write(RunControl.retryRun(environment, runs[0]!.id))
 
-      assert.deepStrictEqual((yield* counted()).toSorted(), [
+      assert.deepStrictEqual((yield* countFailed()).toSorted(), [
         [environment, "charge", 2],
         [environment, "ship", 1]
       ])
@@ -469,7 +469,7 @@ export const runControlSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.claimOne()).journal.length, 1)
     })
 
-    test("pausing or resuming a run that cannot be is refused and changes nothing", function* (shop) {
+    test("pausing or resuming a run whose state does not allow it is refused, and changes nothing", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       assert.strictEqual(
@@ -516,7 +516,7 @@ export const runControlSuite = (test: ShopTest): void => {
       const run = yield* retry(shop, job.runId)
 
       assert.deepStrictEqual([run.status, run.attempt], ["waiting", 1])
-      for (const gone of ["error", "endedAt", "output"]) assert.notProperty(run, gone)
+      for (const field of ["error", "endedAt", "output"]) assert.notProperty(run, field)
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["a:0 completed", "caught:0 failed"])
       const next = yield* shop.claimOne()
       assert.strictEqual(next.generation, 0)

@@ -74,7 +74,7 @@ const transact = (stepKey: string, writes: ReadonlyArray<TxWrite>, attempt = 1):
   endedAt: 0
 })
 
-const appending = (entityId: string, data: ReadonlyArray<unknown>, expectedVersion?: number): TxWrite => ({
+const appendWrite = (entityId: string, data: ReadonlyArray<unknown>, expectedVersion?: number): TxWrite => ({
   _tag: "append",
   ...items(entityId, data, expectedVersion === undefined ? {} : { expectedVersion })
 })
@@ -113,7 +113,7 @@ const makeBuckets = (shop: Shop) =>
   })
 
 /** What the two buckets contain, as `key=value@revision`. */
-const kept = (shop: Shop) =>
+const contents = (shop: Shop) =>
   Effect.forEach(["wide", "narrow"], (bucket) =>
     Effect.flatMap(
       shop.store.read(KvRows.listKeys(environment, bucket, { after: "", limit: 100 })),
@@ -127,7 +127,7 @@ const kept = (shop: Shop) =>
     )
   )
 
-const emitting = (name: string, data: unknown): TxWrite => ({
+const emitWrite = (name: string, data: unknown): TxWrite => ({
   _tag: "emit",
   name,
   version: 1,
@@ -166,16 +166,16 @@ export const streamsSuite = (test: ShopTest): void => {
     test("events are read in both directions, from a version on, and up to a limit", function* (shop) {
       yield* append(shop, "o-1", [1, 2, 3, 4, 5])
 
-      const of = (...versions: ReadonlyArray<number>) => ({
+      const pageWith = (...versions: ReadonlyArray<number>) => ({
         events: versions.map((version) => [version, version]),
         totalCount: 5
       })
-      assert.deepStrictEqual(yield* read(shop, "o-1"), of(1, 2, 3, 4, 5))
-      assert.deepStrictEqual(yield* read(shop, "o-1", { fromVersion: 4 }), of(4, 5))
-      assert.deepStrictEqual(yield* read(shop, "o-1", { fromVersion: 2, limit: 2 }), of(2, 3))
-      assert.deepStrictEqual(yield* read(shop, "o-1", { backward: true, limit: 2 }), of(5, 4))
-      assert.deepStrictEqual(yield* read(shop, "o-1", { backward: true, fromVersion: 2 }), of(2, 1))
-      assert.deepStrictEqual(yield* read(shop, "o-1", { fromVersion: 6 }), of())
+      assert.deepStrictEqual(yield* read(shop, "o-1"), pageWith(1, 2, 3, 4, 5))
+      assert.deepStrictEqual(yield* read(shop, "o-1", { fromVersion: 4 }), pageWith(4, 5))
+      assert.deepStrictEqual(yield* read(shop, "o-1", { fromVersion: 2, limit: 2 }), pageWith(2, 3))
+      assert.deepStrictEqual(yield* read(shop, "o-1", { backward: true, limit: 2 }), pageWith(5, 4))
+      assert.deepStrictEqual(yield* read(shop, "o-1", { backward: true, fromVersion: 2 }), pageWith(2, 1))
+      assert.deepStrictEqual(yield* read(shop, "o-1", { fromVersion: 6 }), pageWith())
       assert.deepStrictEqual(yield* read(shop, "o-2"), { events: [], totalCount: 0 })
     })
 
@@ -496,9 +496,9 @@ export const streamsSuite = (test: ShopTest): void => {
       const [outcome] = yield* shop.report(
         job,
         transact("reserve:0", [
-          appending("stock", [1, 2], 0),
-          emitting("order.reserved", { orderId: "o-1" }),
-          appending("stock", [3], 2)
+          appendWrite("stock", [1, 2], 0),
+          emitWrite("order.reserved", { orderId: "o-1" }),
+          appendWrite("stock", [3], 2)
         ])
       )
 
@@ -532,9 +532,9 @@ export const streamsSuite = (test: ShopTest): void => {
       const [refused] = yield* shop.report(
         job,
         transact("reserve:0", [
-          emitting("order.reserved", {}),
-          appending("stock", [2], 1),
-          appending("stock", [3], 1)
+          emitWrite("order.reserved", {}),
+          appendWrite("stock", [2], 1),
+          appendWrite("stock", [3], 1)
         ])
       )
 
@@ -551,7 +551,7 @@ export const streamsSuite = (test: ShopTest): void => {
 
       yield* shop.report(job, retryStep("reserve:0", 1, 1000))
       yield* shop.pass(1000)
-      const [outcome] = yield* shop.report(job, transact("reserve:0", [appending("stock", [2], 1)], 2))
+      const [outcome] = yield* shop.report(job, transact("reserve:0", [appendWrite("stock", [2], 1)], 2))
       assert.strictEqual(outcome?._tag, "Success")
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["reserve:0 completed"])
       yield* shop.report(job, complete())
@@ -560,7 +560,7 @@ export const streamsSuite = (test: ShopTest): void => {
     test("are not repeated by a report that comes twice", function* (shop) {
       yield* shop.register(handles("reserve"))
       const job = yield* shop.start()
-      const op = transact("reserve:0", [appending("stock", [1])])
+      const op = transact("reserve:0", [appendWrite("stock", [1])])
 
       const [first] = yield* shop.report(job, op)
       const [again] = yield* shop.report(job, op)
@@ -579,7 +579,7 @@ export const streamsSuite = (test: ShopTest): void => {
         transact("reserve:0", [
           keeping("wide", "a", "new", 1),
           keeping("narrow", "b", "b", 0),
-          appending("stock", [1]),
+          appendWrite("stock", [1]),
           keeping("wide", "b", undefined),
           keeping("narrow", "a", undefined, 1),
           keeping("wide", "c", "c")
@@ -598,7 +598,7 @@ export const streamsSuite = (test: ShopTest): void => {
           ["kv", "wide", "c", 3]
         ]
       )
-      assert.deepStrictEqual(yield* kept(shop), [["a=new@2", "c=c@3"], ["b=b@2"]])
+      assert.deepStrictEqual(yield* contents(shop), [["a=new@2", "c=c@3"], ["b=b@2"]])
       assert.deepStrictEqual(
         shop.lastChanges?.kv.map(({ key, revision }) => `${key}@${revision}`),
         ["a@2", "c@3", "b@2", "a@3"],
@@ -610,7 +610,7 @@ export const streamsSuite = (test: ShopTest): void => {
       yield* shop.register(handles("reserve"))
       yield* makeBuckets(shop)
       const job = yield* shop.start()
-      const good = [keeping("wide", "a", "new", 1), appending("stock", [1])]
+      const good = [keeping("wide", "a", "new", 1), appendWrite("stock", [1])]
       const refusals = [
         ["RevisionConflictError", keeping("narrow", "a", "new", 2)],
         ["RevisionConflictError", keeping("narrow", "a", "new", 0)],
@@ -619,7 +619,7 @@ export const streamsSuite = (test: ShopTest): void => {
         ["LimitExceededError", keeping("narrow", "b", "longer than 10")],
         // 4 bytes are stored, and two more values of 9 bytes are too many
         ["LimitExceededError", keeping("narrow", "b", "12345678"), keeping("narrow", "c", "12345678")],
-        ["VersionConflictError", keeping("narrow", "b", "b"), appending("stock", [2], 0)]
+        ["VersionConflictError", keeping("narrow", "b", "b"), appendWrite("stock", [2], 0)]
       ] as const
 
       for (const [name, ...writes] of refusals) {
@@ -627,7 +627,7 @@ export const streamsSuite = (test: ShopTest): void => {
 
         assert.strictEqual(Object(refused).error.name, name)
         assert.strictEqual(Object(refused).error.retryable, /Conflict/.test(name))
-        assert.deepStrictEqual(yield* kept(shop), [["a=old@1"], ["a=old@1"]])
+        assert.deepStrictEqual(yield* contents(shop), [["a=old@1"], ["a=old@1"]])
         assert.strictEqual((yield* read(shop, "stock")).totalCount, 0)
         assert.deepStrictEqual(shop.lastChanges?.kv ?? [], [])
       }
@@ -635,7 +635,7 @@ export const streamsSuite = (test: ShopTest): void => {
 
       const [stored] = yield* shop.report(job, transact("reserve:0", good, 2))
       assert.strictEqual(stored?._tag, "Success")
-      assert.deepStrictEqual(yield* kept(shop), [["a=new@2"], ["a=old@1"]])
+      assert.deepStrictEqual(yield* contents(shop), [["a=new@2"], ["a=old@1"]])
     })
 
     test("of keys are not repeated by a report that comes twice", function* (shop) {
@@ -648,7 +648,7 @@ export const streamsSuite = (test: ShopTest): void => {
       const [again] = yield* shop.report(job, op)
 
       assert.deepStrictEqual(again, first)
-      assert.deepStrictEqual(yield* kept(shop), [["a=new@2"], ["a=new@2"]])
+      assert.deepStrictEqual(yield* contents(shop), [["a=new@2"], ["a=new@2"]])
     })
 
     test("report trigger expressions that fail for them", function* (shop) {
@@ -658,7 +658,7 @@ export const streamsSuite = (test: ShopTest): void => {
       )
       const job = yield* shop.start()
 
-      yield* shop.report(job, transact("reserve:0", [emitting("order.reserved", {})]))
+      yield* shop.report(job, transact("reserve:0", [emitWrite("order.reserved", {})]))
 
       const warnings = shop.lastChanges?.warnings ?? []
       assert.strictEqual(warnings.length, 1)
@@ -671,7 +671,7 @@ export const streamsSuite = (test: ShopTest): void => {
       yield* shop.pass(1000)
 
       assert.strictEqual(
-        yield* shop.refused(job, transact("reserve:0", [appending("stock", [1])])),
+        yield* shop.refused(job, transact("reserve:0", [appendWrite("stock", [1])])),
         "LEASE_LOST"
       )
       assert.strictEqual((yield* read(shop, "stock")).totalCount, 0)

@@ -15,7 +15,7 @@ function* place(shop: Shop, n: number) {
 }
 
 /**
- * So many times, lets a worker claim all runs that it can take, and die. Afterwards no run waits for the delay that
+ * Lets a worker claim all runs that it can take, and die, `times` times. Afterwards no run waits for the delay that
  * follows a loss.
  */
 function* die(shop: Shop, times: number, options: { readonly leaseMs?: number } = {}) {
@@ -37,8 +37,8 @@ interface PlayResult {
 }
 
 /**
- * Plays workers that die whenever they have the run to blame. Ends when all other runs have finished and that run is
- * paused.
+ * Plays workers that die whenever they hold the run that is to blame. Ends when all other runs have finished and that
+ * run is paused.
  */
 function* play(
   shop: Shop,
@@ -202,7 +202,7 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.strictEqual(shop.lastChanges?.ready, true)
       const [second] = yield* shop.claim({ room: 15 })
       assert.isDefined(second)
-      // a wait in which the run is in no turn is progress too
+      // a wait that ends a turn is progress too
       yield* shop.report(second!, sleep("nap:0", 10), suspend("nap:0"))
       const [third] = yield* shop.claim({ room: 15 })
       yield* shop.pass(10)
@@ -240,10 +240,10 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
 
       yield* shop.pass(1000)
       assert.strictEqual(shop.lastChanges?.ready, true)
-      const late = yield* shop.claimOne({ room: 15 })
+      const later = yield* shop.claimOne({ room: 15 })
       yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
 
-      assert.strictEqual(yield* shop.status(late.runId), "paused")
+      assert.strictEqual(yield* shop.status(later.runId), "paused")
       assert.strictEqual(yield* shop.status(early!.runId), "waiting")
       yield* shop.pass(90_000)
       assert.deepStrictEqual(ids(yield* shop.claim()), [early!.runId])

@@ -54,8 +54,8 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
         left.runs.map(({ id }) => id),
         [young.runId, waiting.runId]
       )
-      const gone = yield* Effect.flip(RunInspection.getRunSteps(shop.store, environment, old.runId))
-      assert.strictEqual(gone.code, "RUN_NOT_FOUND")
+      const error = yield* Effect.flip(RunInspection.getRunSteps(shop.store, environment, old.runId))
+      assert.strictEqual(error.code, "RUN_NOT_FOUND")
       assert.strictEqual((yield* shop.store.write(RunRetention.deleteEndedRuns(day, 100))).deleted, 0)
     })
 
@@ -191,8 +191,8 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       const { runIds } = yield* shop.emit("order.paid")
 
       assert.deepStrictEqual(yield* recordOf(shop, runIds[0]!), [])
-      const gone = yield* Effect.flip(recordOf(shop, "run_none"))
-      assert.strictEqual(gone.code, "RUN_NOT_FOUND")
+      const error = yield* Effect.flip(recordOf(shop, "run_none"))
+      assert.strictEqual(error.code, "RUN_NOT_FOUND")
     })
 
     test("a record is read in pages, and large entries end a page early", function* (shop) {
@@ -237,8 +237,8 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       yield* shop.pass(50 * day)
       assert.strictEqual(yield* shop.store.write(RunAudit.deleteExpiredRecords(10)), 2)
       assert.strictEqual((yield* recordOf(shop, ship)).length, 2)
-      const gone = yield* Effect.flip(recordOf(shop, charge))
-      assert.strictEqual(gone.code, "RUN_NOT_FOUND")
+      const error = yield* Effect.flip(recordOf(shop, charge))
+      assert.strictEqual(error.code, "RUN_NOT_FOUND")
     })
   })
 

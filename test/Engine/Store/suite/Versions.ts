@@ -237,8 +237,8 @@ export const versionsSuite = (test: ShopTest): void => {
       yield* shop.report(job, sleep("nap:0", 1000), suspend("nap:0"))
       yield* shop.register(version("2"))
       yield* shop.pass(1000)
-      const counted = yield* shop.store.read(FunctionHistory.countPinned(environment, "charge"))
-      assert.deepStrictEqual(counted, {
+      const counts = yield* shop.store.read(FunctionHistory.countPinned(environment, "charge"))
+      assert.deepStrictEqual(counts, {
         latest: "2",
         pinned: [{ codeVersion: "1", liveRuns: 1, oldestRunId: job.runId }]
       })
@@ -249,8 +249,8 @@ export const versionsSuite = (test: ShopTest): void => {
       const moved = yield* shop.claimOne({ codeHash: "2" })
       assert.strictEqual(moved.runId, job.runId)
       yield* shop.report(moved, complete())
-      const over = yield* Effect.flip(shop.store.write(Forking.moveRun(environment, job.runId, undefined)))
-      assert.include(over.message, "is completed and cannot be moved")
+      const refused = yield* Effect.flip(shop.store.write(Forking.moveRun(environment, job.runId, undefined)))
+      assert.include(refused.message, "is completed and cannot be moved")
     })
 
     test("the history says what changed, newest first, for at most 50 versions", function* (shop) {
