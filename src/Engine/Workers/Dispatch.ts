@@ -7,7 +7,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { StoreError } from "../../Errors.ts"
-import { endsLease, type Job, type Notice, type TurnOp } from "../../Protocol/Worker.ts"
+import { endsLease, type Job, type Notice } from "../../Protocol/Worker.ts"
 import { Functions, type FunctionsService } from "../Functions/Functions.ts"
 import { LiveWorkers } from "../Runs/LiveWorkers.ts"
 import type { WorkerOfEngine } from "../Runs/EngineWorkers.ts"
@@ -22,6 +22,7 @@ import * as PendingNotices from "../Turns/PendingNotices.ts"
 import type { Claim, Demand } from "../Turns/TurnRecords.ts"
 import { type ConnectedWorker, maxTransitMs, sendNotice } from "./ConnectedWorker.ts"
 import { ConnectedWorkers } from "./ConnectedWorkers.ts"
+import { JobSecrets } from "./JobSecrets.ts"
 import type { Left } from "./LiveRegistrations.ts"
 import { TakeoverWatch } from "./TakeoverWatch.ts"
 
@@ -35,8 +36,7 @@ export class DispatchService {
   /** The workers that get runs. */
   readonly connected: ConnectedWorkers
   readonly #store: StoreService
-  readonly #functions: FunctionsService
-  readonly #secrets: SecretsService
+  readonly #jobSecrets: JobSecrets
   readonly #run: (effect: Effect.Effect<void>) => void
   readonly #monotonicMs: () => number
   readonly #takeoverWatch: TakeoverWatch
@@ -67,8 +67,7 @@ export class DispatchService {
     this.#monotonicMs = monotonicMs
     this.connected = new ConnectedWorkers(functions)
     this.#store = store
-    this.#functions = functions
-    this.#secrets = secrets
+    this.#jobSecrets = new JobSecrets(store, functions, secrets)
     this.#run = run
     this.#takeoverWatch = new TakeoverWatch(
       store,
@@ -100,7 +99,9 @@ export class DispatchService {
         ),
         (claims) =>
           Effect.map(
-            Effect.forEach(claims, ({ job }) => this.#withSecrets(job, worker)),
+            Effect.forEach(claims, ({ job }) =>
+              this.#jobSecrets.addTo(job, this.connected.mayRun(worker, job.functionId))
+            ),
             (jobs) =>
               jobs.flatMap((job) => {
                 if (job === undefined) return []
@@ -348,13 +349,12 @@ export class DispatchService {
     worker.room--
     worker.activeJobIds.add(job.jobId)
     if (worker.leaseMs === undefined) this.#takeoverWatch.begin()
-    if (!this.#asksForSecrets(job) && this.connected.mayRun(worker, job.functionId)) {
-      return this.#deliver(worker, claimed)
-    }
+    const mayRun = this.connected.mayRun(worker, job.functionId)
+    if (mayRun && !this.#jobSecrets.areNeededBy(job)) return this.#deliver(worker, claimed)
     this.#noticesWhileDecrypting.set(job.jobId, earlyNotices)
     this.#run(
       Effect.map(
-        Effect.catch(this.#withSecrets(job, worker), (error) =>
+        Effect.catch(this.#jobSecrets.addTo(job, mayRun), (error) =>
           Effect.as(
             Effect.logError(
               `Run ${job.runId} could not be given to worker ${workerId}, nor could it be paused or released: the run waits until its lease expires`,
@@ -453,40 +453,6 @@ export class DispatchService {
           )
       )
     )
-  }
-
-  #asksForSecrets(job: Job): boolean {
-    return (this.#functions.find(job.environment, job.functionId)?.secrets.length ?? 0) > 0
-  }
-
-  /**
-   * Adds to a job the secrets that its function asks for. Returns `undefined` when the worker does not get the job. A run whose
-   * secrets cannot be decrypted is then paused. A run that the worker may no longer have is given back, and so is one whose
-   * secrets cannot be read for the moment.
-   */
-  #withSecrets(job: Job, worker: ConnectedWorker): Effect.Effect<Job | undefined, StoreError> {
-    const end = (op: TurnOp): Effect.Effect<undefined, StoreError> =>
-      Effect.as(
-        Reports.applyReports(this.#store, job.environment, [
-          { jobId: job.jobId, runId: job.runId, ops: [op] }
-        ]),
-        undefined
-      )
-    if (!this.connected.mayRun(worker, job.functionId)) return end({ _tag: "Release" })
-    const names = this.#functions.find(job.environment, job.functionId)?.secrets ?? []
-    if (names.length === 0) return Effect.succeed(job)
-    return Effect.matchEffect(this.#secrets.open(job.environment, names), {
-      onSuccess: (secrets) => Effect.succeed({ ...job, secrets }),
-      onFailure: (error) =>
-        error.retryable
-          ? Effect.andThen(
-              Effect.logWarning(
-                `The secrets of run ${job.runId} cannot be read: ${error.message}. The run waits, and is tried again every second`
-              ),
-              Effect.andThen(Effect.sleep(RETRY_MS), end({ _tag: "Release" }))
-            )
-          : end({ _tag: "Pause", code: error.code, message: error.message })
-    })
   }
 }
 
