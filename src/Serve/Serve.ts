@@ -5,9 +5,10 @@
  * makes one for functions that require none. Both also receive webhook requests.
  *
  * ```ts
- * const runtime = ManagedRuntime.make(PaymentsLive)
- * const { handler } = await runtime.runPromise(Serve.make({ functions: [processOrder] }))
- * http.createServer(handler).listen(3000)
+ * import { createServer } from "node:http"
+ *
+ * const { handler } = await Effect.runPromise(Serve.make({ functions: [processOrder] }))
+ * createServer(handler).listen(3000)
  * ```
  */
 import * as Cause from "effect/Cause"
@@ -73,7 +74,10 @@ export interface ServeService {
    * {@link make} was given.
    *
    * ```ts
-   * http.createServer(serveService.handler).listen(3000)
+   * import { createServer } from "node:http"
+   *
+   * const { handler } = await Effect.runPromise(Serve.make({ functions: [processOrder] }))
+   * createServer(handler).listen(3000)
    * ```
    */
   readonly handler: ServeHandler
