@@ -399,7 +399,7 @@ export interface TxKvBucket<In = unknown> extends TxKvBucketApi<PlainKind, In> {
 
 /** What a `step.tx` returns: the result of its body, and the results of its writes in order. */
 export interface TxResult<T> {
-  /** The result of the body, after a round trip through JSON. */
+  /** The result of the body: in its stored form, or decoded if the call has a schema. */
   readonly value: T
   /** One result for each write. */
   readonly writes: ReadonlyArray<TxWriteResult>
@@ -562,7 +562,8 @@ export interface StepClient {
 export type StepDuration = Duration | EffectDuration.Input
 
 /**
- * The error of a call with an invalid argument, or inside of the body of another step. Such a call is not recorded.
+ * The error of a call that has an invalid argument, or that is made inside of the body of another step. Such a call is
+ * not recorded.
  */
 export type StepCallError = ValidationError | NestedStepError
 

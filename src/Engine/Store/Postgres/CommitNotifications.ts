@@ -45,7 +45,8 @@ const EMPTY_NOTIFICATION_MS = 10_000
 /** An engine that has sent nothing for this long counts as gone, and is told nothing any more. */
 const GONE_MS = 35_000
 /**
- * How long a row of `news` is kept. The row has the payloads of a notification; the notification itself has only the id of the row.
+ * How long a row of `news` is kept. The row has the payloads of a notification; in their place, the notification has the id of the
+ * row.
  */
 const KEEP_ROW_MS = 60_000
 
@@ -146,12 +147,12 @@ export class CommitNotifications {
   /** Starts listening. The listeners are told of everything that other engines change from now on. */
   async start(): Promise<void> {
     const client = await this.#connect()
-    const giveUp = this.#runAfter(ANSWER_MS, () => this.#drop(client))
+    const cancelTimeout = this.#runAfter(ANSWER_MS, () => this.#drop(client))
     try {
       const { rows } = await client.query("SELECT sequence FROM engine")
       this.#commits = new Commits(Number(rows[0]?.sequence))
     } finally {
-      giveUp()
+      cancelTimeout()
     }
     this.#noteCommit(this.#commits.allUpTo)
   }
@@ -232,8 +233,8 @@ export class CommitNotifications {
   // -------------------------------------------------------------------------------------------------------------------
 
   /**
-   * Sends the pending notification. As long as the server has not answered the last one, the pending one is not sent, and gathers
-   * more.
+   * Sends the pending notification. As long as the server has not answered the last notification, the pending one waits, and gathers
+   * more changes.
    */
   #send(): void {
     if (this.#isSending || this.#pendingNotification === undefined || this.#isClosed) return
@@ -254,14 +255,14 @@ export class CommitNotifications {
     }
     this.#asksForNotifications = false
     this.#sentAt = this.#options.monotonicMs()
-    const giveUp = this.#runAfter(ANSWER_MS, () => this.#drop(client))
+    const cancelTimeout = this.#runAfter(ANSWER_MS, () => this.#drop(client))
     try {
       await this.#notify(client, notification, state)
     } catch (error) {
       this.#warnOnce(error)
       this.#drop(client)
     } finally {
-      giveUp()
+      cancelTimeout()
       this.#isSending = false
     }
     this.#send()
@@ -348,7 +349,7 @@ export class CommitNotifications {
   }
 
   async #rowOf(client: Client, id: number): Promise<ReturnType<typeof readRow>> {
-    const giveUp = this.#runAfter(ANSWER_MS, () => this.#drop(client))
+    const cancelTimeout = this.#runAfter(ANSWER_MS, () => this.#drop(client))
     try {
       this.#options.traffic.statements++
       const { rows } = await client.query({
@@ -358,7 +359,7 @@ export class CommitNotifications {
       })
       return rows[0] === undefined ? undefined : readRow(String(rows[0].body))
     } finally {
-      giveUp()
+      cancelTimeout()
     }
   }
 
@@ -444,11 +445,11 @@ export class CommitNotifications {
     const { name, text } = RENEW_AND_READ
     traffic.statements++
     // ends the wait for a connection that is dead without an error, which would never answer
-    const giveUp = this.#runAfter(ANSWER_MS, () => this.#drop(client))
+    const cancelTimeout = this.#runAfter(ANSWER_MS, () => this.#drop(client))
     return client
       .query({ name, text, values: [node()] })
       .then(({ rows }) => rows)
-      .finally(giveUp)
+      .finally(cancelTimeout)
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -462,10 +463,10 @@ export class CommitNotifications {
     client.on("end", () => this.#drop(client))
     client.on("notification", ({ payload = "" }) => this.#onNotification(client, payload))
     // limits the time of the statements, because the connection may die without an error; the driver limits the time of `connect`
-    let giveUp: (() => void) | undefined
+    let cancelTimeout: (() => void) | undefined
     try {
       await client.connect()
-      giveUp = this.#runAfter(ANSWER_MS, () => socketOf(client).destroy())
+      cancelTimeout = this.#runAfter(ANSWER_MS, () => socketOf(client).destroy())
       // rows of `news` are of no use after a crash, so they need not be durable
       await client.query(`SET synchronous_commit = off`)
       await client.query(`SET application_name = ${this.#channel}`)
@@ -474,7 +475,7 @@ export class CommitNotifications {
       end(client)
       throw error
     } finally {
-      giveUp?.()
+      cancelTimeout?.()
     }
     if (this.#isClosed) end(client)
     this.#client = client
@@ -487,13 +488,13 @@ export class CommitNotifications {
   #probe(client: Client): void {
     if (this.#isProbing) return
     this.#isProbing = true
-    const giveUp = this.#runAfter(ANSWER_MS, () => this.#drop(client))
+    const cancelTimeout = this.#runAfter(ANSWER_MS, () => this.#drop(client))
     this.#options.traffic.statements++
     client
       .query("SELECT 1")
       .catch(() => this.#drop(client))
       .finally(() => {
-        giveUp()
+        cancelTimeout()
         this.#isProbing = false
       })
   }

@@ -16,9 +16,9 @@ const MAX_CHARACTERS = 4 * 1024 * 1024
 
 /** What an engine says of itself in each notification. */
 export interface EngineState {
-  /** The optional changes of other engines that the listeners of the engine want to be told of. */
+  /** Which of the optional changes the listeners of this engine want to be told by other engines. */
   readonly wants: Wants
-  /** Set when every other engine is to send a notification too, so that this engine learns of that engine. */
+  /** Set when every other engine is to send a notification too, so that this engine learns of every other engine. */
   readonly asks?: true
   /** Set when the engine stops. */
   readonly leaves?: true

@@ -83,8 +83,8 @@ const LOCK = {
 }
 /**
  * Takes the lock and reads the time in one statement, if nothing has changed. The statement fails, and with it all statements that
- * were sent after it, when another node has written since transaction $2, when a node is to be declared dead, or when Postgres is
- * another server than before.
+ * were sent after it, when another node has written since transaction $2, when this node was declared dead or another node is to
+ * be, or when Postgres is another server than before.
  */
 const lockIfUnchanged = (source: TimelineSource): Prepared => ({
   name: `unmoved ${source}`,
@@ -279,7 +279,7 @@ export class TransactionStart {
     tx.numbers = numbers
     tx.begin()
     if (sequence !== this.#seenNumbers.sequence + 1) await this.#follow(session, runner, ready.rows)
-    // when numbers were skipped or Postgres was set back, the numbers count as seen only after the commit
+    // the numbers count as seen now; if some were skipped or Postgres was set back, they count as seen only after the commit
     if (sequence === lockedSequence) {
       this.#seenNumbers = { ...numbers, sequence: sequence - 1 }
       if (this.#serverCheck?.isOther !== true) this.#highestCommit = sequence - 1

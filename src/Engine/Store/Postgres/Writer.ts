@@ -42,7 +42,7 @@ export interface WriterCallbacks extends TransactionStartCallbacks {
   /** Whether the transaction has done enough. If so, the remaining programs wait for the next transaction. */
   isFull(): boolean
   /**
-   * Called after the programs. Programs that it submits join the transaction. Not called when the transaction is full, when a
+   * Called after the programs. Programs that this function submits join the transaction. Not called when the transaction is full, when a
    * program failed, or when the transaction repeats one program of a failed group.
    */
   afterPrograms(): void
@@ -59,10 +59,10 @@ export interface WriterCallbacks extends TransactionStartCallbacks {
   committed(changes: Changes, sequence: number, beganAt: number): void
 }
 
-/** How often a transaction is repeated at most because damaged rows were found. */
+/** Maximum number of times that a transaction is repeated because damaged rows were found. */
 const MAX_REPEATS = 500
 /**
- * How often a transaction is repeated at most because its connection was lost, or because it was in conflict with another
+ * Maximum number of times that a transaction is repeated because its connection was lost, or because it was in conflict with another
  * transaction.
  */
 const MAX_RETRIES = 3
