@@ -74,7 +74,8 @@ export interface CommitCheck {
 
 /**
  * Compares the commits that this node remembers with what is stored. Call it while this node holds the lock. When another server has
- * taken over, it raises `numbers`, so that no number is assigned again, and stores the new timeline with `put`.
+ * taken over, stores the new timeline with `put`. Then, and when the server was set back, raises `numbers` if that was not done yet,
+ * so that no number is assigned again.
  */
 export const checkCommits = (
   remembered: RememberedCommits,
