@@ -159,8 +159,7 @@ export const payForCompiling = (length: number): void => {
   earlierSteps += steps
   steps = 0
   const cost = length * COMPILE_STEPS
-  const available = stepsLeft()
-  if (cost > available) throw available === 0 ? notStarted : tooLongTogether
+  if (cost > stepsLeft()) throw notStarted
   earlierSteps += cost
 }
 

@@ -34,8 +34,8 @@ export interface GroupCommitOptions {
   /** Called when a transaction was begun, before its programs. */
   readonly begin: () => void
   /**
-   * Called after the programs. Programs that this function submits join the transaction. Not called when the transaction is full, when a
-   * program failed, or when the transaction repeats one program of a failed group.
+   * Called after the programs. Programs that this function submits join the transaction. Not called when the transaction is full or
+   * when a program failed, and not in a transaction for the program of `beforeGroup` or for one program of a failed group.
    */
   readonly afterPrograms?: () => void
   /** Called after the programs, before `COMMIT`. */
@@ -252,9 +252,9 @@ export class GroupCommit {
     }
     if (sync?.isNeeded() !== true) return finish()
     const syncedAt = performance.now()
-    const mayGoOn =
+    const syncsInBackground =
       beganAt !== undefined && this.#syncMs > SLOW_MS && ++this.#slowDiskSyncs % MEASURED_EVERY !== 0
-    if (!mayGoOn) {
+    if (!syncsInBackground) {
       try {
         sync.syncNow()
       } catch (error) {

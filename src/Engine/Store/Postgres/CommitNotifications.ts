@@ -92,7 +92,7 @@ export interface EnginesSeen {
   readonly sequence: number
   /** 1 when there is a node to be declared dead. */
   readonly hasLapsed: number
-  /** 1 when this node is live, 0 when it was declared dead. */
+  /** 1 when this node is live. Otherwise it was declared dead, or its row is gone. */
   readonly isThere: number
 }
 
@@ -312,9 +312,9 @@ export class CommitNotifications {
   // -------------------------------------------------------------------------------------------------------------------
 
   /** Handles notifications one by one, in order of arrival. */
-  #onNotification(client: Client, payload: string): void {
+  #onNotification(client: Client, text: string): void {
     this.#handled = this.#handled.then(() =>
-      this.#handle(client, payload).catch((error: unknown) => {
+      this.#handle(client, text).catch((error: unknown) => {
         this.#options.warn(
           `A notification of another engine could not be read, so this engine reads again what may have changed: ${String(error)}`
         )
@@ -323,9 +323,9 @@ export class CommitNotifications {
     )
   }
 
-  async #handle(client: Client, payload: string): Promise<void> {
-    const space = payload.indexOf(" ")
-    const notification = readNotification(payload.slice(space + 1))
+  async #handle(client: Client, text: string): Promise<void> {
+    const space = text.indexOf(" ")
+    const notification = readNotification(text.slice(space + 1))
     // the notification is from a version with another format
     if (notification === undefined) return this.#watcher?.tell(allStale)
     if (notification.node === this.#options.node()) return
@@ -335,7 +335,7 @@ export class CommitNotifications {
     this.#noteEngine(notification)
     let changes = notification.changes
     if (space > 0) {
-      const row = await this.#rowOf(client, Number(payload.slice(0, space)))
+      const row = await this.#rowOf(client, Number(text.slice(0, space)))
       changes =
         row === undefined
           ? { ...changes, stale: new Set([...changes.stale, "turns", "announced"]) }

@@ -316,12 +316,12 @@ export class TransactionStart {
   }
 
   /** Takes back what dead nodes held, and what this node held if it was declared dead. */
-  async #takeOver(session: Session, runner: Runner, isThere: boolean, hasLapsed: boolean): Promise<void> {
+  async #takeOver(session: Session, runner: Runner, isLive: boolean, hasLapsed: boolean): Promise<void> {
     const { writeConnection, isAlone } = this.#options
     this.#declaredDead = []
     // on a promoted server, the row of this node may be missing although no other node has declared it dead
-    this.#wasDead = !isThere && this.#serverCheck?.isOther !== true
-    this.#isReturning = !isAlone && (this.#isAway || !isThere || this.#serverCheck?.isOther === true)
+    this.#wasDead = !isLive && this.#serverCheck?.isOther !== true
+    this.#isReturning = !isAlone && (this.#isAway || !isLive || this.#serverCheck?.isOther === true)
     if (isAlone || (!hasLapsed && !this.#isReturning)) return
     runner.forgetReads()
     if (hasLapsed) {
