@@ -129,8 +129,8 @@ export type EntityEvent<D extends TypedEvent> = D extends TypedEvent
 export interface AppendConditions {
   /**
    * The version that the stream must have: a number; 0 or `"NO_STREAM"` if the stream must be new; or
-   * `"STREAM_EXISTS"` if it must exist, at any version. If the stream has another version, the append fails with `VersionConflictError`. Without
-   * an expected version, or with -1, any version is accepted.
+   * `"STREAM_EXISTS"` if it must exist, at any version. If the stream has another version, the append fails with
+   * `VersionConflictError`. Without an expected version, or with -1, any version is accepted.
    */
   readonly expectedVersion?: ExpectedVersion
   /**

@@ -27,8 +27,9 @@ const reachedVersion = ({ name, version }: ReadEvent, registered: Registered): n
 
 /**
  * Decodes the data of an event for its reader. The registered definitions have upcast the data as far as they could.
- * The step to the version of the reader may still be missing: the reader's own `upcast` makes this step. Throws or rejects with what `upcast` and
- * `decode` do. If the data does not fit, the error says so with the versions, where these differ.
+ * The last upcast, to the version of the reader, may still be missing: it is made by the reader's own `upcast`. Throws
+ * or rejects with what `upcast` and `decode` do. If the data does not fit, the error says so with the versions, where
+ * these differ.
  */
 export const decodeForReader = <R>(
   event: ReadEvent,

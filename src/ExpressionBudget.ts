@@ -151,8 +151,8 @@ const stepsLeft = (): number => {
 }
 
 /**
- * Pays for compiling an expression from the shared budget; without a shared budget, nothing is counted. Throws `BudgetExceeded`
- * when the budget has not enough steps left.
+ * Pays for compiling an expression from the shared budget; without a shared budget, nothing is counted. Throws
+ * `BudgetExceeded` when the budget has not enough steps left.
  */
 export const payForCompiling = (length: number): void => {
   if (sharedStart === undefined) return

@@ -64,7 +64,10 @@ export type {
   OnFailureOptions
 } from "./OnFailure.ts"
 
-/** How a function is preferably run: `pull` is by a worker, and `push` by requests to the `serve()` handler of the function. */
+/**
+ * How a function is preferably run: with `pull` by a worker, and with `push` by requests to the `serve()` handler of the
+ * function.
+ */
 export type ExecutionMode = "push" | "pull"
 
 /** Limits how many runs of a function execute at the same time. Suspended runs do not count. */
@@ -104,8 +107,8 @@ export interface FunctionConfig<
   /** Retries of failed steps, and of failures outside steps. */
   readonly retry?: RetryConfig
   /**
-   * Maximum duration of one turn, in milliseconds; 600000 (10 minutes) by default. The time in which the run is suspended
-   * does not count.
+   * Maximum duration of one turn, in milliseconds; 600000 (10 minutes) by default. The time in which the run is
+   * suspended does not count.
    */
   readonly timeout?: number
   /** Limits how many runs of the function execute at the same time; no limit by default. */

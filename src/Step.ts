@@ -72,8 +72,8 @@ export interface StepRunContext {
   /**
    * Reports the progress of the step, from 0 to 1, with an optional text (at most 200 characters).
    * `getRunSteps`, `explain` and the command line show the progress of running steps, some seconds later. It is not
-   * stored. The call makes no request, and never fails the step: a fraction that is not a finite number is left out, and
-   * a number outside of 0 to 1 becomes 0 or 1.
+   * stored. The call makes no request, and never fails the step: a fraction that is not a finite number is left out,
+   * and a number outside of 0 to 1 becomes 0 or 1.
    */
   progress(fraction: number, text?: string): void
 }

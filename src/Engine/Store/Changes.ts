@@ -103,7 +103,9 @@ export interface Announced {
 export interface EventAccess {
   readonly action: Action
   readonly resource: string
-  /** The name of the event whose data is in the announcement. Callers whose policies deny that event do not see the announcement. */
+  /**
+   * The name of the event whose data is in the announcement. Callers whose policies deny that event do not see the announcement.
+   */
   readonly event?: string
 }
 

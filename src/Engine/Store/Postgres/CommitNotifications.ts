@@ -233,8 +233,8 @@ export class CommitNotifications {
   // -------------------------------------------------------------------------------------------------------------------
 
   /**
-   * Sends the pending notification. As long as the server has not answered the last notification, the pending one waits, and gathers
-   * more changes.
+   * Sends the pending notification. As long as the server has not answered the last notification, the pending one waits, and
+   * gathers more changes.
    */
   #send(): void {
     if (this.#isSending || this.#pendingNotification === undefined || this.#isClosed) return

@@ -2,7 +2,7 @@
  * Migrates the tables to the version of this package, under a lock, because several engines may start at once.
  *
  * Engines of two versions can work side by side when the migrations of the newer version only add to the tables. The row `oldest` of
- * `meta` says how many migrations an engine has to know at least. Each engine reads this number when it connects or reconnects.
+ * `meta` says how many of the migrations an engine must know. Each engine reads this number when it connects or reconnects.
  */
 import type { Client } from "pg"
 import { StoreError } from "../../../Errors.ts"
@@ -59,8 +59,8 @@ export const fitOf = async (session: Session, settings: PostgresSettings): Promi
 }
 
 /**
- * SQL: how many migrations have run (`version`), and how many of them an engine has to know at least (`oldest`). `oldest` is null
- * in tables that were never migrated by a version that writes this row: then an engine has to know all migrations.
+ * SQL: how many migrations have run (`version`), and how many of them an engine must know (`oldest`). `oldest` is null
+ * in tables that were never migrated by a version that writes this row: then an engine must know all migrations.
  */
 export const READ_VERSION =
   "SELECT version, (SELECT value FROM meta WHERE name = 'oldest') AS oldest FROM engine"
@@ -83,8 +83,8 @@ export const tooNewError = (settings: PostgresSettings, version?: number): Store
 
 /**
  * Creates the tables, or brings them to this version. Fails with `StoreError`: `STORE_UNAVAILABLE` when Postgres cannot be reached or
- * is too old, or when the tables are too new for this version; `STORE_LOCKED` when the tables are used by an import, or by engines of an
- * older version that cannot work with the change; `STORE_CORRUPT` when the schema has tables of another program.
+ * is too old, or when the tables are too new for this version; `STORE_LOCKED` when the tables are used by an import, or by engines
+ * of an older version that cannot work with the change; `STORE_CORRUPT` when the schema has tables of another program.
  */
 export const migrate = async (driver: Driver, settings: PostgresSettings): Promise<Migrated> => {
   let opened: Client | undefined

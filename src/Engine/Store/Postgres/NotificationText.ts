@@ -1,7 +1,7 @@
 /**
  * The text of the notifications between engines. Every user of the database may listen to notifications, so their text has only
- * numbers, ids and names. The payloads of a notification, its notices and announcements, are in a row of the table `news`, which only users with access to the
- * tables can read.
+ * numbers, ids and names. The payloads of a notification, its notices and announcements, are in a row of the table `news`, which
+ * only users with access to the tables can read.
  */
 import { isObject } from "../../../Json.ts"
 import type { Notice } from "../../../Protocol/Worker.ts"

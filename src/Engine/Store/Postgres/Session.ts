@@ -154,14 +154,14 @@ const CREATE_ENVIRONMENT = {
   text: "INSERT INTO environments (key, name) VALUES ($1, $2)"
 }
 
-type Steps<A, E> = ReturnType<Program<A, E>[typeof Symbol.iterator]>
-type Step<A, E> = IteratorResult<unknown, A | Refused<E>>
+type ProgramIterator<A, E> = ReturnType<Program<A, E>[typeof Symbol.iterator]>
+type Iteration<A, E> = IteratorResult<unknown, A | Refused<E>>
 
 /** A started program. */
 export interface Started<A, E> {
-  readonly steps: Steps<A, E>
+  readonly steps: ProgramIterator<A, E>
   /** The first query of the program, or its end. */
-  readonly step: Step<A, E>
+  readonly step: Iteration<A, E>
 }
 
 /** Runs a program up to its first query. */
@@ -175,10 +175,10 @@ export const start = <A, E>(program: Program<A, E>): Started<A, E> => {
  * comes from. Runs the program up to its next query.
  */
 const next = <A, E>(
-  steps: Steps<A, E>,
+  steps: ProgramIterator<A, E>,
   result: unknown,
   failure?: { readonly error: unknown }
-): Step<A, E> => {
+): Iteration<A, E> => {
   try {
     if (failure === undefined) return withSharedBudget(() => steps.next(result))
     if (steps.throw === undefined) throw failure.error

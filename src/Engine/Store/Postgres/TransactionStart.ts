@@ -290,7 +290,8 @@ export class TransactionStart {
 
   /**
    * Checks whether Postgres still has all commits that this node knows of. If another server has taken over, or the server was set
-   * back, everything in memory counts as outdated, and the transaction may get a later number. Returns the number of the transaction.
+   * back, everything in memory counts as outdated, and the transaction may get a later number. Returns the number of the
+   * transaction.
    */
   async #checkServer(
     session: Session,

@@ -62,8 +62,8 @@ export interface WriterCallbacks extends TransactionStartCallbacks {
 /** Maximum number of times that a transaction is repeated because damaged rows were found. */
 const MAX_REPEATS = 500
 /**
- * Maximum number of times that a transaction is repeated because its connection was lost, or because it was in conflict with another
- * transaction.
+ * Maximum number of times that a transaction is repeated because its connection was lost, or because it was in conflict with
+ * another transaction.
  */
 const MAX_RETRIES = 3
 
