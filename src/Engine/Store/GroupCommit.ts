@@ -49,7 +49,7 @@ export interface GroupCommitOptions {
   readonly transactionFailed?: (error: unknown) => boolean
   /**
    * Called when a group is durable, with the milliseconds from its beginning until now, and with the number of programs in the
-   * group.
+   * group. Not called for the program of `beforeGroup`, nor for one program of a failed group.
    */
   readonly groupDurable?: (ms: number, programs: number) => void
   /**
