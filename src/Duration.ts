@@ -37,9 +37,9 @@ export const parseDuration = (duration: Duration): number => {
 }
 
 /**
- * Converts a duration that must be positive and finite to milliseconds. Throws `ValidationError` for any other;
- * `what` names the duration in its message (`timeout of step "charge"`), and `alsoWrite` ends the message, where
- * durations may be written in further ways.
+ * Converts a duration that must be positive and finite to milliseconds. Throws `ValidationError` for any other
+ * duration; `what` names the duration in the message (`timeout of step "charge"`). `alsoWrite` ends the message about a
+ * string in a wrong form, and says in which further ways the duration may be written.
  */
 export const positiveDuration = (duration: Duration, what: string, alsoWrite = ""): number => {
   const ms = typeof duration === "number" ? duration : parseNamed(duration, what, alsoWrite)

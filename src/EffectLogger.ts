@@ -63,7 +63,8 @@ export const annotate = (line: Effect.Effect<void>, fields: LogFields): Effect.E
 
 /**
  * A line of Effect's loggers in our form. The first part of what was logged is the message; the other parts and the
- * cause are the data, with errors in the form in which they are stored.
+ * cause are the data, with errors in the form in which they are stored. A first part that is no string is in the data
+ * too.
  */
 export interface EffectLine {
   readonly level: LineLevel

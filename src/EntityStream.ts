@@ -128,9 +128,9 @@ export type EntityEvent<D extends TypedEvent> = D extends TypedEvent
 /** Conditions of an append: the expected version, and the idempotency key. */
 export interface AppendConditions {
   /**
-   * The version that the stream must have: a number, 0 or `"NO_STREAM"` for a new stream, or `"STREAM_EXISTS"` for
-   * any stream that exists. If the stream has another version, the append fails with `VersionConflictError`. Without
-   * an expected version, or with -1, any version is accepted.
+   * The version that the stream must have: a number; 0 or `"NO_STREAM"` if the stream must be new; or
+   * `"STREAM_EXISTS"` if it must exist, at any version. If the stream has another version, the append fails with
+   * `VersionConflictError`. Without an expected version, or with -1, any version is accepted.
    */
   readonly expectedVersion?: ExpectedVersion
   /**

@@ -127,7 +127,7 @@ const optionKeys = { name: true, version: true, upcast: true, schema: true } sat
  * ```
  *
  * Emits take the input type of the schema, and handlers receive its output type. With an Effect schema both
- * are the decoded type, which is encoded to be stored. Without a `schema` the definition only declares one version
+ * are the decoded type; the data is encoded to be stored. Without a `schema` the definition only declares one version
  * of the event, for upcasting. Throws `ValidationError` for an invalid name, version, schema or `upcast`.
  */
 export function defineEvent<const Name extends string, S extends AnySchema>(

@@ -26,9 +26,10 @@ const reachedVersion = ({ name, version }: ReadEvent, registered: Registered): n
   Math.max(version, registered?.getLatestVersion(name) ?? version)
 
 /**
- * Decodes the data of an event for its reader. The registered definitions have upcast the data as far as they could;
- * the last step may be missing, which the reader itself knows: its `upcast`. Throws or rejects with what `upcast` and
- * `decode` do. If the data does not fit, the error says so with the versions, where these differ.
+ * Decodes the data of an event for its reader. The registered definitions have upcast the data as far as they could.
+ * The last upcast, to the version of the reader, may still be missing: it is made by the reader's own `upcast`. Throws
+ * or rejects with what `upcast` and `decode` do. If the data does not fit, the error says so with the versions, where
+ * these differ.
  */
 export const decodeForReader = <R>(
   event: ReadEvent,
@@ -50,7 +51,7 @@ export const decodeForReader = <R>(
   }
   try {
     const result = decode(data)
-    // a promise of the same result
+    // safe cast: `explain` never returns, so this is a promise of the same result
     return result instanceof Promise ? (result.catch(explain) as R) : result
   } catch (error) {
     return explain(error)

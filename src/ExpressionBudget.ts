@@ -28,7 +28,7 @@ export const FEW_STEPS = 2000
  * All evaluations that share these budgets take less than a tenth of a second.
  */
 export const MAX_FEW_STEPS = MAX_EXPRESSION_STEPS
-/** Number of steps that each event of a command adds to its shared budget. */
+/** Number of steps that each event of a command adds to the shared budget of the command. */
 const EVENT_STEPS = 1000
 /** Steps to compile one character of an expression that is not cached: about a microsecond. */
 const COMPILE_STEPS = 30
@@ -36,7 +36,7 @@ const COMPILE_STEPS = 30
 let steps = 0
 let limit = MAX_EXPRESSION_STEPS
 let bytes = 0
-/** Steps of all earlier evaluations. */
+/** Steps of all earlier evaluations, and of compiling. */
 let earlierSteps = 0
 /** The value of {@link expressionSteps} when the current shared budget began; `undefined` without a shared budget. */
 let sharedStart: number | undefined
@@ -151,16 +151,15 @@ const stepsLeft = (): number => {
 }
 
 /**
- * Pays for compiling an expression from the shared budget; without one, nothing is counted. Throws `BudgetExceeded`
- * when the budget has not enough steps left.
+ * Pays for compiling an expression from the shared budget; without a shared budget, nothing is counted. Throws
+ * `BudgetExceeded` when the budget has not enough steps left.
  */
 export const payForCompiling = (length: number): void => {
   if (sharedStart === undefined) return
   earlierSteps += steps
   steps = 0
   const cost = length * COMPILE_STEPS
-  const available = stepsLeft()
-  if (cost > available) throw available === 0 ? notStarted : tooLongTogether
+  if (cost > stepsLeft()) throw notStarted
   earlierSteps += cost
 }
 
@@ -510,7 +509,7 @@ const areEqual = (left: unknown, right: unknown, ast: unknown, evaluator: Evalua
     return left === right
   }
   if (left === right) return true
-  // an integer of the expression with a number of the data
+  // an integer of the expression is compared with a number of the data
   if (typeof left === "bigint" && typeof right === "number")
     return Number.isInteger(right) && left === BigInt(right)
   if (typeof left === "number" && typeof right === "bigint")
@@ -577,8 +576,8 @@ const lengthOf = (value: unknown): number =>
   typeof value === "string" || value instanceof Uint8Array ? value.length : 0
 
 /**
- * Pays for a function that reads its first argument, a text or bytes. It allocates `size` bytes for each character or
- * byte of the argument. `price` is the number of steps for the call, besides those for the length.
+ * Pays for a function that reads its first argument, a text or bytes. The function allocates `size` bytes for each
+ * character or byte of the argument. `price` is the number of steps for the call, besides those for the length.
  */
 const payForReading =
   (size: number, price = 0): PaidCall =>

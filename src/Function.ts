@@ -64,7 +64,10 @@ export type {
   OnFailureOptions
 } from "./OnFailure.ts"
 
-/** How a function is preferably run: `pull` is by a worker, and `push` by requests to its `serve()` handler. */
+/**
+ * How a function is preferably run: with `pull` by a worker, and with `push` by requests to the `serve()` handler of the
+ * function.
+ */
 export type ExecutionMode = "push" | "pull"
 
 /** Limits how many runs of a function execute at the same time. Suspended runs do not count. */
@@ -81,7 +84,7 @@ export interface ConcurrencyConfig {
 /** How long each entry of the audit record of a run is kept. */
 export type RecordingRetention = (typeof recordingRetentions)[number]
 
-/** The type of a schema when there is none: nothing is known about the data. */
+/** Stands for the type of the schema where a function has none: nothing is known about the data. */
 // oxlint-disable-next-line typescript/no-explicit-any -- README examples read `event.data.x` without a schema
 export type NoSchema = StandardSchemaV1<any, any>
 
@@ -103,7 +106,10 @@ export interface FunctionConfig<
   readonly triggers: Sources
   /** Retries of failed steps, and of failures outside steps. */
   readonly retry?: RetryConfig
-  /** Maximum duration of one turn in milliseconds, without suspensions; 600000 (10 minutes) by default. */
+  /**
+   * Maximum duration of one turn, in milliseconds; 600000 (10 minutes) by default. The time in which the run is
+   * suspended does not count.
+   */
   readonly timeout?: number
   /** Limits how many runs of the function execute at the same time; no limit by default. */
   readonly concurrency?: ConcurrencyConfig
@@ -295,7 +301,7 @@ export const ironflow = { createFunction } as const
 // The Effect API
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Data type of the events that the sources match; `any` if one of them is not a definition. */
+/** Data type of the events that the sources match; `any` if one of the sources is not a definition. */
 export type TriggerData<Sources extends ReadonlyArray<TriggerSource>> = TriggerEvents<
   Sources,
   NoSchema

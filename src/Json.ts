@@ -188,8 +188,8 @@ const isLostError = (value: object, anyError: boolean): boolean =>
   (anyError || !hasToJson(value) || inheritedToJsons.has(value.toJSON))
 
 /**
- * The `toJSON` methods that Effect's errors inherit, and with them our errors. A class that has only such an inherited
- * method has no `toJSON` of its own.
+ * The `toJSON` methods that Effect's errors inherit, and that our errors inherit from those. A class that has only such
+ * an inherited method has no `toJSON` of its own.
  */
 const inheritedToJsons: ReadonlySet<unknown> = new Set(
   (function* () {

@@ -220,8 +220,8 @@ const checkNumbers = (what: string, text: string): string => {
 }
 
 /**
- * Whether the text has an exponent of at least three digits after what may be a number in JSON. Ids in strings look alike (`run_5E123`),
- * but follow a letter or an underscore.
+ * Whether the text has an exponent of at least three digits after what may be a number in JSON. Ids in strings may look
+ * the same (`run_5E123`), but there the digits follow a letter or an underscore.
  */
 const hasLongExponent = (text: string): boolean => {
   LONG_EXPONENT.lastIndex = 0

@@ -1,4 +1,4 @@
-/** Checks the names of buckets, KV keys and revisions, and compiles filters of KV keys. */
+/** Checks KV keys, revisions and the names of buckets, and compiles filters of KV keys. */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { keyLength, nameLength } from "./Limits.ts"
 import { show } from "./Show.ts"

@@ -52,7 +52,7 @@ export interface FailedRunEvent<T = any> {
   readonly version: number
   /** The data in its stored form. */
   readonly data: T
-  /** Set when the data is left out, since it had more than 256 Ki characters. */
+  /** Set when the data is left out, since it had more than 256 Ki characters or could not be read. */
   readonly dataOmitted?: true
   /** When the event was stored. */
   readonly timestamp: string
@@ -77,8 +77,8 @@ export interface FailedRunStep {
   /** The step's result. */
   readonly output?: unknown
   /**
-   * Set when the output is left out, since it had more than 16 Ki characters, or the outputs of all steps together
-   * had more than 256 Ki.
+   * Set when the output is left out, since it had more than 16 Ki characters, or the outputs and errors of all steps
+   * together had more than 256 Ki.
    */
   readonly outputOmitted?: true
   /** The error that the step failed with. */

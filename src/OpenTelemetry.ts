@@ -233,9 +233,9 @@ export const tracerIn = (context: Context.Context<never>): Tracer.Tracer | undef
 }
 
 /**
- * Gives a span ids that are known in advance, so that another process can compute the same ids. Tracers choose ids at
- * random, and offer no way to set them. With Effect's tracers and OpenTelemetry's SDKs, the ids are replaced here
- * before they are read. With any other tracer the span keeps its own ids, and is still in the trace.
+ * Replaces the ids of a span by ids that are known in advance, so that another process can compute the same ids.
+ * Tracers choose ids at random, and offer no way to set them. With Effect's tracers and OpenTelemetry's SDKs, the ids
+ * are replaced here before they are read. With any other tracer the span keeps its own ids, and is still in the trace.
  */
 export const setIds = (
   span: Tracer.Span,

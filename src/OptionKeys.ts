@@ -96,7 +96,10 @@ const warned = new Set<string>()
 /** Maximum number of warnings, for programs that generate keys. */
 const MAX_WARNINGS = 1000
 
-/** The known key that is nearest, within two edits; `undefined` if the edits would replace a whole key. */
+/**
+ * The known key that is nearest, within two edits. `undefined` if no key is that near, or if the edits would replace a
+ * whole key.
+ */
 export const nearest = (key: string, known: ReadonlyArray<string>): string | undefined => {
   const distances = known.map((one) => ({ one, edits: editDistance(normalized(key), normalized(one)) }))
   return distances

@@ -4,8 +4,8 @@
  * When a `Map` or `Set` is cleared, or has many deleted entries, V8 allocates a new table, and the old table
  * keeps a link to the new one. Once an old table has reached the old generation, it keeps every later table
  * alive, with all former entries, until a full garbage collection. So the garbage collector does not simply drop
- * deleted entries, but copies them. Here a new `Map` replaces the old one before V8 allocates a new table, and nothing
- * links to the new one.
+ * deleted entries, but copies them. Here a new `Map` replaces the old one before V8 allocates a new table for the old
+ * one, and no old table links to the table of the new `Map`.
  */
 
 /** A new map is made when this many entries were deleted, or as many as are left if that is more. */

@@ -72,7 +72,7 @@ export interface StepRunContext {
   /**
    * Reports the progress of the step, from 0 to 1, with an optional text (at most 200 characters).
    * `getRunSteps`, `explain` and the command line show the progress of running steps, some seconds later. It is not
-   * stored. The call makes no request, and never fails the step: a fraction that is not a finite number counts as none,
+   * stored. The call makes no request, and never fails the step: a fraction that is not a finite number is left out,
    * and a number outside of 0 to 1 becomes 0 or 1.
    */
   progress(fraction: number, text?: string): void
@@ -399,7 +399,7 @@ export interface TxKvBucket<In = unknown> extends TxKvBucketApi<PlainKind, In> {
 
 /** What a `step.tx` returns: the result of its body, and the results of its writes in order. */
 export interface TxResult<T> {
-  /** The result of the body, after a round trip through JSON. */
+  /** The result of the body: in its stored form, or decoded if the call has a schema. */
   readonly value: T
   /** One result for each write. */
   readonly writes: ReadonlyArray<TxWriteResult>
@@ -562,7 +562,8 @@ export interface StepClient {
 export type StepDuration = Duration | EffectDuration.Input
 
 /**
- * The error of a call with an invalid argument, or inside of the body of another step. Such a call is not recorded.
+ * The error of a call that has an invalid argument, or that is made inside of the body of another step. Such a call is
+ * not recorded.
  */
 export type StepCallError = ValidationError | NestedStepError
 

@@ -50,8 +50,8 @@ export interface DefinedWebhookEvent<D extends EventDefinition = EventDefinition
 }
 
 /**
- * What a request becomes: one event, several or none; or an answer of your own without an event, whose body
- * is sent as text.
+ * What a request becomes: one event, several or none. With an answer of your own it becomes no event, and the
+ * body of the answer is sent as text.
  */
 export type WebhookResult =
   | WebhookEvent

@@ -58,8 +58,8 @@ export const backUp = (
 ): Effect.Effect<BackupInfo, StoreError | ValidationError> => intoNewFile(filename, makeCopier(source, now))
 
 /**
- * {@link backUp}, which then checks the whole copy, as a restore does. Fails with `StoreError` when anything in the copy is damaged,
- * and then removes the copy. The check blocks the process.
+ * Does what {@link backUp} does, and then checks the whole copy, as a restore does. Fails with `StoreError` when anything in the
+ * copy is damaged, and then removes the copy. The check blocks the process.
  */
 export const backUpChecked = (
   source: string,

@@ -55,7 +55,7 @@ export const addCounts = (counts: Counts, more: Readonly<Counts>): void => {
 const countNames = Object.keys(noCounts()) as ReadonlyArray<keyof Counts>
 
 /**
- * Kinds of changes by other engines. Listeners are told only the kind of such a change, without details, so they have to read again
+ * Kinds of changes by other engines. When listeners can be told only the kind of a change, without details, they have to read again
  * what changed.
  */
 export const changeKinds = [
@@ -103,7 +103,9 @@ export interface Announced {
 export interface EventAccess {
   readonly action: Action
   readonly resource: string
-  /** The name of the event whose data is in the announcement. It is not told to callers whose policies deny that event. */
+  /**
+   * The name of the event whose data is in the announcement. Callers whose policies deny that event do not see the announcement.
+   */
   readonly event?: string
 }
 
@@ -116,7 +118,8 @@ export interface Changes {
   /** Whether another engine has made this commit. Listeners may be told of such a commit after later commits of this engine. */
   readonly isFromOtherEngine: boolean
   /**
-   * The kinds of changes that another engine has made, without details: listeners that wait for a kind read again what they need.
+   * The kinds of changes that another engine has made and of which no details are known: listeners that wait for such a kind read
+   * again what they need.
    */
   readonly stale: ReadonlySet<ChangeKind>
   /** Whether the listeners have been told of all earlier commits, including those of other engines. */

@@ -1,6 +1,6 @@
 /**
- * What callers who wait for the end of a run need to know of it, so that they need not read the run. It is kept only for runs that
- * ended in their first turn.
+ * What callers who wait for the end of a run need to know of the run, so that they need not read it. This record is kept only for
+ * runs that ended in their first turn.
  */
 import type { RunStatus } from "../../RunStatus.ts"
 

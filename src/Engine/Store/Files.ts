@@ -37,7 +37,10 @@ export const targetOf = (filename: string): string => {
   return name
 }
 
-/** Creates the file with exactly this mode, unless it exists. SQLite gives the same mode to the files that it creates beside it. */
+/**
+ * Creates the file with exactly this mode, unless it exists. SQLite gives the same mode to the files that it creates beside this
+ * file.
+ */
 export const makeFile = (filename: string, mode: number): void => {
   let file: number
   try {

@@ -34,8 +34,8 @@ export interface GroupCommitOptions {
   /** Called when a transaction was begun, before its programs. */
   readonly begin: () => void
   /**
-   * Called after the programs. Programs that it submits join the transaction. Not called when the transaction is full, when a
-   * program failed, or when the transaction repeats one program of a failed group.
+   * Called after the programs. Programs that this function submits join the transaction. Not called when the transaction is full or
+   * when a program failed, and not in a transaction for the program of `beforeGroup` or for one program of a failed group.
    */
   readonly afterPrograms?: () => void
   /** Called after the programs, before `COMMIT`. */
@@ -49,7 +49,7 @@ export interface GroupCommitOptions {
   readonly transactionFailed?: (error: unknown) => boolean
   /**
    * Called when a group is durable, with the milliseconds from its beginning until now, and with the number of programs in the
-   * group.
+   * group. Not called for the program of `beforeGroup`, nor for one program of a failed group.
    */
   readonly groupDurable?: (ms: number, programs: number) => void
   /**
@@ -82,7 +82,7 @@ const MEASURED_EVERY = 32
  */
 const MAX_BACKGROUND_MS = 250
 
-/** How often a transaction is repeated at most because damaged rows were found. */
+/** Maximum number of times that a transaction is repeated because damaged rows were found. */
 const MAX_REPEATS = 500
 
 export class GroupCommit {
@@ -96,8 +96,8 @@ export class GroupCommit {
   #tookMs = 0
   /** How long the last sync took. */
   #syncMs = 0
-  /** How many syncs ran beside other work. */
-  #backgroundSyncs = 0
+  /** How many syncs were made while the disk was slow; see {@link MEASURED_EVERY}. */
+  #slowDiskSyncs = 0
   /** Why nothing is written any more, if so. */
   #closeReason: unknown
   /** Ends the group that the disk is storing, with the error if the disk refuses; `undefined` when the disk stores no group. */
@@ -252,9 +252,9 @@ export class GroupCommit {
     }
     if (sync?.isNeeded() !== true) return finish()
     const syncedAt = performance.now()
-    const mayGoOn =
-      beganAt !== undefined && this.#syncMs > SLOW_MS && ++this.#backgroundSyncs % MEASURED_EVERY !== 0
-    if (!mayGoOn) {
+    const syncsInBackground =
+      beganAt !== undefined && this.#syncMs > SLOW_MS && ++this.#slowDiskSyncs % MEASURED_EVERY !== 0
+    if (!syncsInBackground) {
       try {
         sync.syncNow()
       } catch (error) {

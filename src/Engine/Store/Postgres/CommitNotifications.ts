@@ -45,7 +45,8 @@ const EMPTY_NOTIFICATION_MS = 10_000
 /** An engine that has sent nothing for this long counts as gone, and is told nothing any more. */
 const GONE_MS = 35_000
 /**
- * How long a row of `news` is kept. The row has the payloads of a notification; the notification itself has only the id of the row.
+ * How long a row of `news` is kept. The row has the payloads of a notification; in their place, the notification has the id of the
+ * row.
  */
 const KEEP_ROW_MS = 60_000
 
@@ -91,7 +92,7 @@ export interface EnginesSeen {
   readonly sequence: number
   /** 1 when there is a node to be declared dead. */
   readonly hasLapsed: number
-  /** 1 when this node is live, 0 when it was declared dead. */
+  /** 1 when this node is live. Otherwise it was declared dead, or its row is gone. */
   readonly isThere: number
 }
 
@@ -146,12 +147,12 @@ export class CommitNotifications {
   /** Starts listening. The listeners are told of everything that other engines change from now on. */
   async start(): Promise<void> {
     const client = await this.#connect()
-    const giveUp = this.#runAfter(ANSWER_MS, () => this.#drop(client))
+    const cancelTimeout = this.#runAfter(ANSWER_MS, () => this.#drop(client))
     try {
       const { rows } = await client.query("SELECT sequence FROM engine")
       this.#commits = new Commits(Number(rows[0]?.sequence))
     } finally {
-      giveUp()
+      cancelTimeout()
     }
     this.#noteCommit(this.#commits.allUpTo)
   }
@@ -232,8 +233,8 @@ export class CommitNotifications {
   // -------------------------------------------------------------------------------------------------------------------
 
   /**
-   * Sends the pending notification. As long as the server has not answered the last one, the pending one is not sent, and gathers
-   * more.
+   * Sends the pending notification. As long as the server has not answered the last notification, the pending one waits, and
+   * gathers more changes.
    */
   #send(): void {
     if (this.#isSending || this.#pendingNotification === undefined || this.#isClosed) return
@@ -254,14 +255,14 @@ export class CommitNotifications {
     }
     this.#asksForNotifications = false
     this.#sentAt = this.#options.monotonicMs()
-    const giveUp = this.#runAfter(ANSWER_MS, () => this.#drop(client))
+    const cancelTimeout = this.#runAfter(ANSWER_MS, () => this.#drop(client))
     try {
       await this.#notify(client, notification, state)
     } catch (error) {
       this.#warnOnce(error)
       this.#drop(client)
     } finally {
-      giveUp()
+      cancelTimeout()
       this.#isSending = false
     }
     this.#send()
@@ -311,9 +312,9 @@ export class CommitNotifications {
   // -------------------------------------------------------------------------------------------------------------------
 
   /** Handles notifications one by one, in order of arrival. */
-  #onNotification(client: Client, payload: string): void {
+  #onNotification(client: Client, text: string): void {
     this.#handled = this.#handled.then(() =>
-      this.#handle(client, payload).catch((error: unknown) => {
+      this.#handle(client, text).catch((error: unknown) => {
         this.#options.warn(
           `A notification of another engine could not be read, so this engine reads again what may have changed: ${String(error)}`
         )
@@ -322,9 +323,9 @@ export class CommitNotifications {
     )
   }
 
-  async #handle(client: Client, payload: string): Promise<void> {
-    const space = payload.indexOf(" ")
-    const notification = readNotification(payload.slice(space + 1))
+  async #handle(client: Client, text: string): Promise<void> {
+    const space = text.indexOf(" ")
+    const notification = readNotification(text.slice(space + 1))
     // the notification is from a version with another format
     if (notification === undefined) return this.#watcher?.tell(allStale)
     if (notification.node === this.#options.node()) return
@@ -334,7 +335,7 @@ export class CommitNotifications {
     this.#noteEngine(notification)
     let changes = notification.changes
     if (space > 0) {
-      const row = await this.#rowOf(client, Number(payload.slice(0, space)))
+      const row = await this.#rowOf(client, Number(text.slice(0, space)))
       changes =
         row === undefined
           ? { ...changes, stale: new Set([...changes.stale, "turns", "announced"]) }
@@ -348,7 +349,7 @@ export class CommitNotifications {
   }
 
   async #rowOf(client: Client, id: number): Promise<ReturnType<typeof readRow>> {
-    const giveUp = this.#runAfter(ANSWER_MS, () => this.#drop(client))
+    const cancelTimeout = this.#runAfter(ANSWER_MS, () => this.#drop(client))
     try {
       this.#options.traffic.statements++
       const { rows } = await client.query({
@@ -358,7 +359,7 @@ export class CommitNotifications {
       })
       return rows[0] === undefined ? undefined : readRow(String(rows[0].body))
     } finally {
-      giveUp()
+      cancelTimeout()
     }
   }
 
@@ -444,11 +445,11 @@ export class CommitNotifications {
     const { name, text } = RENEW_AND_READ
     traffic.statements++
     // ends the wait for a connection that is dead without an error, which would never answer
-    const giveUp = this.#runAfter(ANSWER_MS, () => this.#drop(client))
+    const cancelTimeout = this.#runAfter(ANSWER_MS, () => this.#drop(client))
     return client
       .query({ name, text, values: [node()] })
       .then(({ rows }) => rows)
-      .finally(giveUp)
+      .finally(cancelTimeout)
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -462,10 +463,10 @@ export class CommitNotifications {
     client.on("end", () => this.#drop(client))
     client.on("notification", ({ payload = "" }) => this.#onNotification(client, payload))
     // limits the time of the statements, because the connection may die without an error; the driver limits the time of `connect`
-    let giveUp: (() => void) | undefined
+    let cancelTimeout: (() => void) | undefined
     try {
       await client.connect()
-      giveUp = this.#runAfter(ANSWER_MS, () => socketOf(client).destroy())
+      cancelTimeout = this.#runAfter(ANSWER_MS, () => socketOf(client).destroy())
       // rows of `news` are of no use after a crash, so they need not be durable
       await client.query(`SET synchronous_commit = off`)
       await client.query(`SET application_name = ${this.#channel}`)
@@ -474,7 +475,7 @@ export class CommitNotifications {
       end(client)
       throw error
     } finally {
-      giveUp?.()
+      cancelTimeout?.()
     }
     if (this.#isClosed) end(client)
     this.#client = client
@@ -487,13 +488,13 @@ export class CommitNotifications {
   #probe(client: Client): void {
     if (this.#isProbing) return
     this.#isProbing = true
-    const giveUp = this.#runAfter(ANSWER_MS, () => this.#drop(client))
+    const cancelTimeout = this.#runAfter(ANSWER_MS, () => this.#drop(client))
     this.#options.traffic.statements++
     client
       .query("SELECT 1")
       .catch(() => this.#drop(client))
       .finally(() => {
-        giveUp()
+        cancelTimeout()
         this.#isProbing = false
       })
   }

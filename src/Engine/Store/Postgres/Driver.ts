@@ -1,7 +1,7 @@
 /**
  * The driver `pg`, the settings of a store on Postgres, and how connections are configured and checked. Only users of Postgres
- * install the driver, so it is loaded when a store on Postgres is opened. It sends statements without waiting for earlier answers
- * (`pipeline`), so all writes of a transaction and its commit together cost one round trip.
+ * install the driver, so it is loaded when a store on Postgres is opened. The driver sends statements without waiting for earlier
+ * answers (`pipeline`), so all writes of a transaction and its commit together cost one round trip.
  */
 import type { Client, ClientConfig, QueryConfig, Pool, PoolConfig } from "pg"
 import { StoreError, ValidationError } from "../../../Errors.ts"

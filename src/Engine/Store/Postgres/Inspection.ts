@@ -113,7 +113,7 @@ const LIST_CLOSED = `SELECT c.relname AS name, c.relkind = 'S' AS is_sequence FR
 const LIST_BLOATED_TABLES = `SELECT relname AS name, n_live_tup AS live, n_dead_tup AS dead FROM pg_stat_user_tables
   WHERE schemaname = $1 ORDER BY n_dead_tup DESC LIMIT 5`
 
-/** SQL: the live nodes, by the time at which they were last seen. For a standby, where engines have no sessions. */
+/** SQL: the nodes that were last seen so lately that they are probably live. For a standby, where engines have no sessions. */
 const LIST_SEEN_ENGINES = `SELECT name FROM nodes WHERE steady_since IS NOT NULL
   AND last_seen > ${NOW} - ${LAPSE_MS} ORDER BY id`
 /** SQL: the live nodes that have a session. A node that was just killed has no session, although its row still looks live. */
@@ -121,8 +121,8 @@ const LIST_ENGINES = `SELECT name FROM nodes WHERE steady_since IS NOT NULL
   AND pid IN (${LIST_LOCK_HOLDERS}) ORDER BY id`
 
 /**
- * Opens an inspection. Fails with `StoreError` when Postgres cannot be reached or is too old, with `ValidationError` for invalid
- * options. `load` returns the program that fills the caches which other programs need.
+ * Opens an inspection. Fails with `StoreError` when Postgres cannot be reached or is too old, and with `ValidationError` for
+ * invalid options. `load` returns the program that fills the caches which other programs need.
  */
 export const inspect = (
   options: PostgresOptions,

@@ -73,8 +73,9 @@ export interface CommitCheck {
 }
 
 /**
- * Compares the commits that this node remembers with what is stored. Call it while this node holds the lock. When another server has
- * taken over, it raises `numbers`, so that no number is assigned again, and stores the new timeline with `put`.
+ * Compares the commits that this node remembers with what is stored. Call it while this node holds the lock. When the server was set
+ * back, or when this node is the first to write after another server has taken over, raises `numbers`, so that no number is
+ * assigned again. Stores a new timeline with `put`.
  */
 export const checkCommits = (
   remembered: RememberedCommits,

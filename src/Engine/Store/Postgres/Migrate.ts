@@ -2,7 +2,7 @@
  * Migrates the tables to the version of this package, under a lock, because several engines may start at once.
  *
  * Engines of two versions can work side by side when the migrations of the newer version only add to the tables. The row `oldest` of
- * `meta` says how many migrations an engine has to know at least. Each engine reads this number when it connects or reconnects.
+ * `meta` says how many of the migrations an engine must know. Each engine reads this number when it connects or reconnects.
  */
 import type { Client } from "pg"
 import { StoreError } from "../../../Errors.ts"
@@ -24,7 +24,7 @@ export const LOCK_CLASS = 0x49726f6e
 /** Name of the lock that engines hold while they use a schema. */
 export const SCHEMA_LOCK = "hold"
 
-/** How often a migration is tried at most when other sessions block it. */
+/** Maximum number of times that a migration is tried when other sessions block it. */
 const MAX_TRIES = 5
 
 export interface Migrated {
@@ -59,8 +59,8 @@ export const fitOf = async (session: Session, settings: PostgresSettings): Promi
 }
 
 /**
- * SQL: how many migrations have run (`version`), and how many of them an engine has to know at least (`oldest`). `oldest` is null
- * in tables that were never migrated by a version that writes this row: then an engine has to know all migrations.
+ * SQL: how many migrations have run (`version`), and how many of them an engine must know (`oldest`). `oldest` is null
+ * in tables that were never migrated by a version that writes this row: then an engine must know all migrations.
  */
 export const READ_VERSION =
   "SELECT version, (SELECT value FROM meta WHERE name = 'oldest') AS oldest FROM engine"
@@ -83,8 +83,8 @@ export const tooNewError = (settings: PostgresSettings, version?: number): Store
 
 /**
  * Creates the tables, or brings them to this version. Fails with `StoreError`: `STORE_UNAVAILABLE` when Postgres cannot be reached or
- * is too old, or when the tables are too new for this version; `STORE_LOCKED` when an import uses the tables, or engines of an older
- * version that cannot work with the change; `STORE_CORRUPT` when the schema has tables of another program.
+ * is too old, or when the tables are too new for this version; `STORE_LOCKED` when the tables are used by an import, or by engines
+ * of an older version that cannot work with the change; `STORE_CORRUPT` when the schema has tables of another program.
  */
 export const migrate = async (driver: Driver, settings: PostgresSettings): Promise<Migrated> => {
   let opened: Client | undefined
@@ -128,8 +128,8 @@ export const migrateWithin = async (client: Client, settings: PostgresSettings):
   if (fit === "too old") {
     const isAddition =
       versionBefore > 0 && migrations.slice(versionBefore).every((migration) => migration.isAddition)
-    // this fails while engines of an older version use the tables: those engines would go on after the change, which they do not
-    // know
+    // for an addition, this lock is shared with the engines that use the tables; for any other change, getting the lock fails while
+    // engines of an older version use the tables, since they do not know the change and would go on after it
     const hold = await client.query(
       `SELECT pg_try_advisory_xact_lock${isAddition ? "_shared" : ""}($1, hashtext($2)) AS mine`,
       [LOCK_CLASS, `${SCHEMA_LOCK} ${schema}`]

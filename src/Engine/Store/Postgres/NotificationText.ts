@@ -1,7 +1,7 @@
 /**
  * The text of the notifications between engines. Every user of the database may listen to notifications, so their text has only
- * numbers, ids and names. The payloads of a notification are in a row of the table `news`, which only users with access to the
- * tables can read.
+ * numbers, ids and names. The payloads of a notification, its notices and announcements, are in a row of the table `news`, which
+ * only users with access to the tables can read.
  */
 import { isObject } from "../../../Json.ts"
 import type { Notice } from "../../../Protocol/Worker.ts"
@@ -16,9 +16,9 @@ const MAX_CHARACTERS = 4 * 1024 * 1024
 
 /** What an engine says of itself in each notification. */
 export interface EngineState {
-  /** The optional changes of other engines that the listeners of the engine want to be told of. */
+  /** Which of the optional changes the listeners of this engine want to be told by other engines. */
   readonly wants: Wants
-  /** Set when every other engine is to send a notification too, so that this engine learns of that engine. */
+  /** Set when every other engine is to send a notification too, so that this engine learns of every other engine. */
   readonly asks?: true
   /** Set when the engine stops. */
   readonly leaves?: true
@@ -209,7 +209,7 @@ const isNumber = (value: unknown): value is number => typeof value === "number"
 const isString = (value: unknown): value is string => typeof value === "string"
 const isRange = (value: unknown): value is CommitRange =>
   Array.isArray(value) && value.length === 2 && value.every(isNumber)
-const isChangeKind = (value: unknown): value is ChangeKind => changeKinds.some((subject) => subject === value)
+const isChangeKind = (value: unknown): value is ChangeKind => changeKinds.some((kind) => kind === value)
 const isWorkerNotice = (value: unknown): value is Changes["notices"][number] =>
   isObject(value) && isString(value.workerId) && isObject(value.notice) && isKnownNotice(value.notice)
 const isKnownNotice = (notice: { readonly [name: string]: unknown }): boolean =>

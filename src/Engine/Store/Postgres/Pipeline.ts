@@ -148,17 +148,17 @@ const definePipeline = (Query: QueryClass) =>
 
     submit(connection: Connection): void {
       const { columns, maybePrepared } = this.#prepared
-      const isParsed = new Set<string>()
+      const parsedNames = new Set<string>()
       connection.stream.cork()
       for (const { name, text, values } of this.#entries) {
-        const isNew = name === "" || !(columns.has(name) || isParsed.has(name))
+        const isNew = name === "" || !(columns.has(name) || parsedNames.has(name))
         if (isNew) {
           // a statement can be prepared under a name again only after the old one was closed
           if (maybePrepared.has(name)) connection.close({ type: "S", name })
           connection.parse({ name, text })
           if (name !== "") {
             maybePrepared.add(name)
-            isParsed.add(name)
+            parsedNames.add(name)
           }
         }
         connection.bind({ statement: name, values, valueMapper: identity })

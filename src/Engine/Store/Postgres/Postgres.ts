@@ -214,7 +214,7 @@ const open = (
             announce: (what, make) => {
               if (listeners.wantedElsewhere[what]) notifications.announce(make())
             },
-            markStale: (subject) => notifications.markStale(subject)
+            markStale: (kind) => notifications.markStale(kind)
           }),
       health: () =>
         healthOf({

@@ -198,7 +198,7 @@ export class PostgresTransaction extends Transaction {
 }
 
 /**
- * Notes damaged rows of a database on Postgres. There is no table of damaged rows there: the text of each statement has the keys of
+ * Notes damaged rows of a database on Postgres, which has no table of damaged rows: the text of each statement has the keys of
  * the rows that it leaves out.
  */
 export class NotedDamage extends Damage {

@@ -213,8 +213,8 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
   nodesDeclaredDead(names: ReadonlyArray<string>): void {
     this.#warn(lostEnginesMessage(names))
     this.tell(allStale)
-    for (const subject of ["ready", "groups", "projections", "workers"] as const)
-      this.#options.notifications?.markStale(subject)
+    for (const kind of ["ready", "groups", "projections", "workers"] as const)
+      this.#options.notifications?.markStale(kind)
   }
 
   nodeReturned(wasDead: boolean): void {

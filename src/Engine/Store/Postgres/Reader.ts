@@ -61,7 +61,7 @@ export class Reader {
       try {
         return await this.#withSession((session) => new Runner(session, tx).run(make()))
       } catch (error) {
-        // the session had an old plan and was ended: the pool opens another session
+        // repeats the program if its session had an old plan: that session was ended, and the pool opens another one
         if (!isStalePlan(error)) throw error
       }
     }

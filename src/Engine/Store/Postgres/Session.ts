@@ -98,7 +98,7 @@ export class Session {
 
   /** Sends the statements that were not sent yet, and waits for `answer`. */
   wait<A>(answer: Promise<A>): Promise<A> {
-    // sends in a microtask, so that the statements of all programs that run in this turn go out together
+    // sends in a microtask, so that the statements of all programs that run in this turn of the event loop go out together
     if (!this.#isFlushScheduled) {
       this.#isFlushScheduled = true
       this.#traffic.roundTrips++
@@ -154,14 +154,14 @@ const CREATE_ENVIRONMENT = {
   text: "INSERT INTO environments (key, name) VALUES ($1, $2)"
 }
 
-type Steps<A, E> = ReturnType<Program<A, E>[typeof Symbol.iterator]>
-type Step<A, E> = IteratorResult<unknown, A | Refused<E>>
+type ProgramIterator<A, E> = ReturnType<Program<A, E>[typeof Symbol.iterator]>
+type Iteration<A, E> = IteratorResult<unknown, A | Refused<E>>
 
 /** A started program. */
 export interface Started<A, E> {
-  readonly steps: Steps<A, E>
+  readonly steps: ProgramIterator<A, E>
   /** The first query of the program, or its end. */
-  readonly step: Step<A, E>
+  readonly step: Iteration<A, E>
 }
 
 /** Runs a program up to its first query. */
@@ -175,10 +175,10 @@ export const start = <A, E>(program: Program<A, E>): Started<A, E> => {
  * comes from. Runs the program up to its next query.
  */
 const next = <A, E>(
-  steps: Steps<A, E>,
+  steps: ProgramIterator<A, E>,
   result: unknown,
   failure?: { readonly error: unknown }
-): Step<A, E> => {
+): Iteration<A, E> => {
   try {
     if (failure === undefined) return withSharedBudget(() => steps.next(result))
     if (steps.throw === undefined) throw failure.error
@@ -328,13 +328,13 @@ export class Runner {
     switch (kind) {
       case "write":
         return translated.withKey === undefined
-          ? this.#put(translated, translated, values)
+          ? this.#defer(translated, translated, values)
           : this.#insert(translated, values)
       case "insert":
         return this.#insert(translated, values)
       case "affectedAssumingOne":
         if (this.#awaitsCounts) return this.#affected(translated, values)
-        this.#put(translated.assumingOne, translated, values)
+        this.#defer(translated.assumingOne, translated, values)
         return 1
       case "affected":
         return this.#affected(translated, values)
@@ -350,7 +350,7 @@ export class Runner {
   }
 
   /** Defers a write, and forgets the rows that were read from its tables. */
-  #put(statement: Prepared, { tables }: Translated, values: ReadonlyArray<Value>): void {
+  #defer(statement: Prepared, { tables }: Translated, values: ReadonlyArray<Value>): void {
     this.#forget(tables)
     // no writes are merged in a transaction that is repeated because an assumption was wrong
     this.#deferred.add(
@@ -400,7 +400,7 @@ export class Runner {
     const { returningKey, tables, withKey } = translated
     if (withKey !== undefined) {
       const key = ++this.#tx.numbers[withKey.table]
-      this.#put(withKey, translated, [...values, key])
+      this.#defer(withKey, translated, [...values, key])
       return key
     }
     this.#forget(tables)

@@ -83,8 +83,8 @@ const LOCK = {
 }
 /**
  * Takes the lock and reads the time in one statement, if nothing has changed. The statement fails, and with it all statements that
- * were sent after it, when another node has written since transaction $2, when a node is to be declared dead, or when Postgres is
- * another server than before.
+ * were sent after it, when another node has written since transaction $2, when this node was declared dead or another node is to
+ * be, or when Postgres is another server than before.
  */
 const lockIfUnchanged = (source: TimelineSource): Prepared => ({
   name: `unmoved ${source}`,
@@ -279,7 +279,7 @@ export class TransactionStart {
     tx.numbers = numbers
     tx.begin()
     if (sequence !== this.#seenNumbers.sequence + 1) await this.#follow(session, runner, ready.rows)
-    // when numbers were skipped or Postgres was set back, the numbers count as seen only after the commit
+    // the numbers count as seen now; if some were skipped or Postgres was set back, they count as seen only after the commit
     if (sequence === lockedSequence) {
       this.#seenNumbers = { ...numbers, sequence: sequence - 1 }
       if (this.#serverCheck?.isOther !== true) this.#highestCommit = sequence - 1
@@ -289,8 +289,9 @@ export class TransactionStart {
   }
 
   /**
-   * Checks whether Postgres still has all commits that this node knows of. If not, everything in memory counts as outdated, and
-   * the transaction gets a later number. Returns the number of the transaction.
+   * Checks whether Postgres still has all commits that this node knows of. If another server has taken over, or the server was set
+   * back, everything in memory counts as outdated, and the transaction may get a later number. Returns the number of the
+   * transaction.
    */
   async #checkServer(
     session: Session,
@@ -316,12 +317,12 @@ export class TransactionStart {
   }
 
   /** Takes back what dead nodes held, and what this node held if it was declared dead. */
-  async #takeOver(session: Session, runner: Runner, isThere: boolean, hasLapsed: boolean): Promise<void> {
+  async #takeOver(session: Session, runner: Runner, isLive: boolean, hasLapsed: boolean): Promise<void> {
     const { writeConnection, isAlone } = this.#options
     this.#declaredDead = []
     // on a promoted server, the row of this node may be missing although no other node has declared it dead
-    this.#wasDead = !isThere && this.#serverCheck?.isOther !== true
-    this.#isReturning = !isAlone && (this.#isAway || !isThere || this.#serverCheck?.isOther === true)
+    this.#wasDead = !isLive && this.#serverCheck?.isOther !== true
+    this.#isReturning = !isAlone && (this.#isAway || !isLive || this.#serverCheck?.isOther === true)
     if (isAlone || (!hasLapsed && !this.#isReturning)) return
     runner.forgetReads()
     if (hasLapsed) {

@@ -224,7 +224,7 @@ export class WriteConnection {
       ])
       return String(rows[0]?.name ?? "with an unknown name")
     }
-    // waits a moment: if a migration has the lock, it will release it soon
+    // waits a moment: a migration that has the lock will release it soon
     const until = performance.now() + (isAlone ? 0 : MAX_LOCK_WAIT_MS)
     while (!(await takeLock())) {
       if (performance.now() >= until) {

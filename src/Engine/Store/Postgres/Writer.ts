@@ -42,8 +42,8 @@ export interface WriterCallbacks extends TransactionStartCallbacks {
   /** Whether the transaction has done enough. If so, the remaining programs wait for the next transaction. */
   isFull(): boolean
   /**
-   * Called after the programs. Programs that it submits join the transaction. Not called when the transaction is full, when a
-   * program failed, or when the transaction repeats one program of a failed group.
+   * Called after the programs. Programs that this function submits join the transaction. Not called when the transaction is full or
+   * when a program failed, and not in a transaction for the program of `beforeGroup` or for one program of a failed group.
    */
   afterPrograms(): void
   /** Called after the programs. May return a program, which is committed with them. */
@@ -59,11 +59,11 @@ export interface WriterCallbacks extends TransactionStartCallbacks {
   committed(changes: Changes, sequence: number, beganAt: number): void
 }
 
-/** How often a transaction is repeated at most because damaged rows were found. */
+/** Maximum number of times that a transaction is repeated because damaged rows were found. */
 const MAX_REPEATS = 500
 /**
- * How often a transaction is repeated at most because its connection was lost, or because it was in conflict with another
- * transaction.
+ * Maximum number of times that a transaction is repeated because its connection was lost, or because it was in conflict with
+ * another transaction.
  */
 const MAX_RETRIES = 3
 
