@@ -19,7 +19,13 @@ import {
   UnauthorizedError
 } from "../../Errors.ts"
 import { type Action, type Denial, Permissions, type PolicyRule, type ResourceKind } from "../../Policy.ts"
-import type { AccessRecords, KeyRecord, OrgRecord, PolicyRecord, RoleRecord } from "./AccessRecords.ts"
+import type {
+  AccessRecords,
+  KeyRecord,
+  OrgRecord,
+  PolicyRecord,
+  RoleRecord
+} from "../Records/AccessRecords.ts"
 import { changesTo } from "./AccessChanges.ts"
 import { AccessFreshness } from "./AccessFreshness.ts"
 import type { AccessChange } from "../Store/Changes.ts"

@@ -1,6 +1,12 @@
 /** After all access records were read again, finds those that have changed. */
 import type { AccessChange } from "../Store/Changes.ts"
-import type { AccessRecords, KeyRecord, OrgRecord, PolicyRecord, RoleRecord } from "./AccessRecords.ts"
+import type {
+  AccessRecords,
+  KeyRecord,
+  OrgRecord,
+  PolicyRecord,
+  RoleRecord
+} from "../Records/AccessRecords.ts"
 import * as BuiltIn from "./BuiltIn.ts"
 
 /** The records that an engine knows, by id, including the built-in ones. */

@@ -4,7 +4,7 @@
  */
 import { statement, acrossEnvironments, type Program, all, insert, write } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
-import type { AccessLogEntry } from "./AccessRecords.ts"
+import type { AccessLogEntry } from "../Records/AccessRecords.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 
 /**

@@ -4,7 +4,7 @@
  * commit, so that the engine can replace the record in memory.
  */
 import { all, statement, type Program, acrossEnvironments } from "../Store/Program.ts"
-import type { AccessRecords } from "./AccessRecords.ts"
+import type { AccessRecords } from "../Records/AccessRecords.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { toKey } from "./KeyRows.ts"
 import { toOrg } from "./OrgRows.ts"

@@ -1,5 +1,5 @@
 /** The built-in organization, roles and policies of every engine. They are part of the program and cannot be changed. */
-import type { OrgRecord, PolicyRecord, RoleRecord } from "./AccessRecords.ts"
+import type { OrgRecord, PolicyRecord, RoleRecord } from "../Records/AccessRecords.ts"
 
 export const DEFAULT_ORG = "org_default"
 

@@ -16,7 +16,7 @@ import {
 import { memberReader } from "../../Protocol/ServerCodec.ts"
 import { checkName, rolesOfKey } from "../../Limits.ts"
 import { show } from "../../Show.ts"
-import type { KeyRecord } from "./AccessRecords.ts"
+import type { KeyRecord } from "../Records/AccessRecords.ts"
 import { hashOf } from "./Access.ts"
 import { DEVELOPER } from "./BuiltIn.ts"
 import * as KeyRows from "./KeyRows.ts"

@@ -1,6 +1,6 @@
 /** Rows of API keys. */
 import type { Row, Transaction } from "../Store/Transaction.ts"
-import type { KeyRecord, NewKey, NewSecret } from "./AccessRecords.ts"
+import type { KeyRecord, NewKey, NewSecret } from "../Records/AccessRecords.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 import { acrossEnvironments, type Program, refuse, statement, get, write } from "../Store/Program.ts"
 import {

@@ -1,7 +1,7 @@
 /** The caller of access management, and what it may do. */
 import { UnauthorizedError } from "../../Errors.ts"
 import type { Action, PolicyRule, ResourceKind } from "../../Policy.ts"
-import type { PolicyRecord, RoleRecord } from "./AccessRecords.ts"
+import type { PolicyRecord, RoleRecord } from "../Records/AccessRecords.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type { AccessService, Caller } from "./Access.ts"
 import { allowEverything } from "./BuiltIn.ts"

@@ -7,7 +7,7 @@ import { CreateOrg, type Organization, UpdateOrg } from "../../Protocol/Access.t
 import { OrgNotFoundError } from "../../Errors.ts"
 import { memberReader } from "../../Protocol/ServerCodec.ts"
 import { checkName } from "../../Limits.ts"
-import type { OrgRecord } from "./AccessRecords.ts"
+import type { OrgRecord } from "../Records/AccessRecords.ts"
 import * as OrgRows from "./OrgRows.ts"
 
 import type { ManagingCaller } from "./ManagingCaller.ts"

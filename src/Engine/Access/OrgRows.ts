@@ -1,6 +1,6 @@
 /** Rows of organizations. */
 import type { Row, Transaction } from "../Store/Transaction.ts"
-import type { OrgRecord } from "./AccessRecords.ts"
+import type { OrgRecord } from "../Records/AccessRecords.ts"
 import { statement, acrossEnvironments, type Program, write, get, refuse } from "../Store/Program.ts"
 import { type LimitExceededError, InvalidStateError, OrgNotFoundError } from "../../Errors.ts"
 import { checkCapacity, refuseBuiltIn } from "./AccessLimits.ts"

@@ -9,7 +9,7 @@ import { memberReader } from "../../Protocol/ServerCodec.ts"
 import { checkName } from "../../Limits.ts"
 import { checkActions, checkCondition, checkResources, type PolicyRule } from "../../Policy.ts"
 import { show } from "../../Show.ts"
-import type { PolicyChanges, PolicyRecord } from "./AccessRecords.ts"
+import type { PolicyChanges, PolicyRecord } from "../Records/AccessRecords.ts"
 import { givingProblem } from "./PrivilegeEscalation.ts"
 import * as PolicyRows from "./PolicyRows.ts"
 

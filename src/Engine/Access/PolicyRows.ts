@@ -1,6 +1,6 @@
 /** Rows of policies. */
 import type { Row, Transaction } from "../Store/Transaction.ts"
-import type { PolicyRecord, NewPolicy, PolicyChanges } from "./AccessRecords.ts"
+import type { PolicyRecord, NewPolicy, PolicyChanges } from "../Records/AccessRecords.ts"
 import { statement, acrossEnvironments, type Program, write, all, refuse, get } from "../Store/Program.ts"
 import {
   LimitExceededError,

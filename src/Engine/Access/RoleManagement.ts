@@ -7,7 +7,7 @@ import { CreateRole, type Role, UpdateRole } from "../../Protocol/Access.ts"
 import { type EngineError, RoleNotFoundError } from "../../Errors.ts"
 import { memberReader } from "../../Protocol/ServerCodec.ts"
 import { checkName } from "../../Limits.ts"
-import type { RoleRecord } from "./AccessRecords.ts"
+import type { RoleRecord } from "../Records/AccessRecords.ts"
 import { isBuiltIn } from "./BuiltIn.ts"
 import * as RoleRows from "./RoleRows.ts"
 

@@ -1,6 +1,6 @@
 /** Rows of roles, and the policies that are assigned to them. */
 import type { Row, Transaction } from "../Store/Transaction.ts"
-import type { RoleRecord } from "./AccessRecords.ts"
+import type { RoleRecord } from "../Records/AccessRecords.ts"
 import {
   statement,
   acrossEnvironments,

@@ -4,7 +4,11 @@ import { ValidationError, type ProjectionNotFoundError } from "../../Errors.ts"
 import { readCursor } from "../../Projection/Cursor.ts"
 import { findProjection } from "./ProjectionRows.ts"
 import { cursorOf, shownEpoch, summaryOf, findState, toState } from "./ProjectionStateReads.ts"
-import type { ProjectionChangePage, ProjectionChangeQuery, ProjectionState } from "./ProjectionRecords.ts"
+import type {
+  ProjectionChangePage,
+  ProjectionChangeQuery,
+  ProjectionState
+} from "../Records/ProjectionRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /** Maximum number of states that one read looks at. */

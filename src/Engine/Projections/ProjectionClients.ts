@@ -31,7 +31,7 @@ import type { StoreService } from "../Store/Store.ts"
 import { LOG, type WaitUntilFound } from "./WaitUntilFound.ts"
 import * as ProjectionChanges from "./ProjectionChanges.ts"
 import * as ProjectionInspection from "./ProjectionInspection.ts"
-import { type ProjectionInfo, projectionKey } from "./ProjectionRecords.ts"
+import { type ProjectionInfo, projectionKey } from "../Records/ProjectionRecords.ts"
 import { explainStatus, iso, toRunError, toStatus } from "./ProjectionStatusText.ts"
 
 /** Maximum number of rows of the log that one turn of the event loop looks at. */

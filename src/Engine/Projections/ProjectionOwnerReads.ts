@@ -5,7 +5,7 @@ import { readLog, toEntry } from "../Log/LogRows.ts"
 import { all, forEach, inEnvironment, type Program, statement } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { findOwnedProjection } from "./ProjectionOwnerRows.ts"
-import type { ProjectionPage, ProjectionToken } from "./ProjectionRecords.ts"
+import type { ProjectionPage, ProjectionToken } from "../Records/ProjectionRecords.ts"
 import { eventsOf } from "./ProjectionRows.ts"
 import { findState } from "./ProjectionStateReads.ts"
 

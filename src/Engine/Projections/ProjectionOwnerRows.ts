@@ -12,7 +12,11 @@ import {
 import { hasLiveEngine } from "../Runs/EngineWorkers.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { LEGACY_RUNNERS, TOKENLESS_OWNER } from "../../Projection/OwnerName.ts"
-import type { ProjectionClaimResult, ProjectionClaimRequest, ProjectionToken } from "./ProjectionRecords.ts"
+import type {
+  ProjectionClaimResult,
+  ProjectionClaimRequest,
+  ProjectionToken
+} from "../Records/ProjectionRecords.ts"
 import { markProjection, registerProjection } from "./ProjectionRows.ts"
 
 /** The longest lease of a projection, in milliseconds. */

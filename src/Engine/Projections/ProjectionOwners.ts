@@ -19,7 +19,11 @@ import { checkRegistration } from "./CheckRegistration.ts"
 import { LOG, type WaitUntilFound } from "./WaitUntilFound.ts"
 import * as ProjectionOwnerRows from "./ProjectionOwnerRows.ts"
 import * as ProjectionOwnerReads from "./ProjectionOwnerReads.ts"
-import { type ProjectionClaimRequest, projectionKey, type ProjectionToken } from "./ProjectionRecords.ts"
+import {
+  type ProjectionClaimRequest,
+  projectionKey,
+  type ProjectionToken
+} from "../Records/ProjectionRecords.ts"
 import * as ProjectionSaveRows from "./ProjectionSaveRows.ts"
 
 /** Maximum number of rows of the log that one turn of the event loop looks at. */

@@ -6,7 +6,7 @@ import { endOfLog } from "../Log/EndOfLog.ts"
 import { affected, get, type Program, refuse, statement, write } from "../Store/Program.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
-import { projectionKey } from "./ProjectionRecords.ts"
+import { projectionKey } from "../Records/ProjectionRecords.ts"
 
 const FIND_PROJECTION = statement(
   "ProjectionRows.findProjection",

@@ -15,7 +15,7 @@ import {
 } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { findOwnedProjection, whyNotOwned } from "./ProjectionOwnerRows.ts"
-import type { ProjectionToken } from "./ProjectionRecords.ts"
+import type { ProjectionToken } from "../Records/ProjectionRecords.ts"
 import { markProjection } from "./ProjectionRows.ts"
 import { shownEpoch, findState, notifyStates } from "./ProjectionStateReads.ts"
 

@@ -3,7 +3,7 @@ import { forEach, get, statement, type Program } from "../Store/Program.ts"
 import { type Cursor, writeCursor } from "../../Projection/Cursor.ts"
 import { GLOBAL_PARTITION } from "../../Projection/Partition.ts"
 import type { ProjectionStatus } from "../../Protocol/Projections.ts"
-import type { ProjectionState } from "./ProjectionRecords.ts"
+import type { ProjectionState } from "../Records/ProjectionRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 

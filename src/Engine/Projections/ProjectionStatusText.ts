@@ -3,7 +3,7 @@ import type { RunError } from "../../RunError.ts"
 import type { ProjectionStatusInfo } from "../../Client/Projections.ts"
 import type { SerializedError } from "../../Errors.ts"
 import { ownerText } from "../../Projection/OwnerName.ts"
-import type { ProjectionInfo } from "./ProjectionRecords.ts"
+import type { ProjectionInfo } from "../Records/ProjectionRecords.ts"
 
 export const toRunError = ({
   code,

@@ -17,7 +17,7 @@ import { checkRegistration } from "./CheckRegistration.ts"
 import { LOG, makeWaitUntilFound } from "./WaitUntilFound.ts"
 import { makeClients, type ProjectionClients } from "./ProjectionClients.ts"
 import { makeOwners, type ProjectionOwners } from "./ProjectionOwners.ts"
-import type { DeliveredEvents, ProjectionInfo, TokenlessSave } from "./ProjectionRecords.ts"
+import type { DeliveredEvents, ProjectionInfo, TokenlessSave } from "../Records/ProjectionRecords.ts"
 import { announceStates } from "./StateEvents.ts"
 import * as TokenlessProjections from "./TokenlessProjections.ts"
 

@@ -31,7 +31,7 @@ import {
 import { putState, refuseSave } from "./ProjectionSaveRows.ts"
 import { TOKENLESS_OWNER } from "../../Projection/OwnerName.ts"
 import { findState, notifyStates } from "./ProjectionStateReads.ts"
-import type { DeliveredEvents, TokenlessSave } from "./ProjectionRecords.ts"
+import type { DeliveredEvents, TokenlessSave } from "../Records/ProjectionRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /** The value of `token` while runners without a token are the owner. */

@@ -7,8 +7,8 @@ import type { JsonText } from "../../Json.ts"
 import type { Action } from "../../Policy.ts"
 import type { KvOperation, StoredValue } from "../../KvValue.ts"
 import type { ProjectionStatus } from "../../Protocol/Projections.ts"
-import type { ProjectionState } from "../Projections/ProjectionRecords.ts"
-import type { KeyRecord, OrgRecord, RoleRecord, PolicyRecord } from "../Access/AccessRecords.ts"
+import type { ProjectionState } from "../Records/ProjectionRecords.ts"
+import type { KeyRecord, OrgRecord, RoleRecord, PolicyRecord } from "../Records/AccessRecords.ts"
 
 /** How often things happened, for metrics. */
 export interface Counts {

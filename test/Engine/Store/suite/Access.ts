@@ -2,7 +2,7 @@
 import type { IronflowError } from "../../../../src/Errors.ts"
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import type { NewKey } from "../../../../src/Engine/Access/AccessRecords.ts"
+import type { NewKey } from "../../../../src/Engine/Records/AccessRecords.ts"
 import { environment, type ShopTest } from "./Shop.ts"
 import * as AccessRows from "../../../../src/Engine/Access/AccessRows.ts"
 import * as AccessLog from "../../../../src/Engine/Access/AccessLog.ts"

@@ -8,7 +8,7 @@ import {
   type ProjectionChangeQuery,
   projectionKey,
   type ProjectionToken
-} from "../../../../src/Engine/Projections/ProjectionRecords.ts"
+} from "../../../../src/Engine/Records/ProjectionRecords.ts"
 import type { StoreService } from "../../../../src/Engine/Store/Store.ts"
 import { IronflowError, serializeError } from "../../../../src/Errors.ts"
 import type { ProjectionRegistration, ProjectionSave } from "../../../../src/Protocol/ProjectionOwners.ts"
