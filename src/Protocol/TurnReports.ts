@@ -242,6 +242,9 @@ const optionalCount = (
   return { [field]: Number(value) }
 }
 
+/** A larger count of dropped lines is taken as this one: sums of counts have to be numbers that can be stored. */
+const MAX_DROPPED = 1_000_000_000
+
 /** The valid log lines. The invalid ones are counted as dropped, and `leftOut` gets a sentence. `at` is the path of their report. */
 const readLogs = (logs: unknown, at: string, leftOut: Array<string>): TurnLogs | undefined => {
   if (!isObject(logs) || !Array.isArray(logs.lines)) {
@@ -260,7 +263,8 @@ const readLogs = (logs: unknown, at: string, leftOut: Array<string>): TurnLogs |
   }
   const isCounted = optional(count)(logs.dropped) === undefined
   const invalid = newest.length - lines.length
-  const dropped = (isCounted ? Number(logs.dropped ?? 0) : 0) + logs.lines.length - lines.length
+  const droppedBefore = isCounted ? Math.min(Number(logs.dropped ?? 0), MAX_DROPPED) : 0
+  const dropped = droppedBefore + logs.lines.length - lines.length
   if (problems.size > 0)
     leftOut.push(
       `${at}: ${invalid === 1 ? "1 log line was" : `${invalid} log lines were`} left out: \`logs\` must have ${[...problems].join(", and ")}`

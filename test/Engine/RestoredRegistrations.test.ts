@@ -122,6 +122,34 @@ test(
 )
 
 test(
+  "a worker that is kept out and connects again and again does not postpone the check",
+  Effect.gen(function* () {
+    const { functions } = yield* Engine.Engine
+    yield* functions.put("default", [version("1")], 1)
+    yield* functions.put("default", [version("2")], 3)
+    for (let i = 0; i < 5; i++) {
+      const connection = yield* connect("a", version("1"), 1)
+      assert.strictEqual(yield* versionsAfter(11_000), "2,1")
+      yield* connection.close(false)
+    }
+    yield* connect("a", version("1"), 1)
+
+    assert.strictEqual(yield* versionsAfter(6000), "1,2,1")
+  })
+)
+
+test(
+  "an old worker that restarts again and again does not make its version the newer one",
+  Effect.gen(function* () {
+    yield* (yield* connect("a", version("1"), 1)).close(false)
+    yield* connect("b", version("2"), 2)
+    for (let i = 0; i < 60; i++) yield* (yield* connect("a", version("1"), 3 + i)).close(false)
+
+    assert.match(yield* versionsAfter(0), /^2,1,2,1,.*,2,1$/)
+  })
+)
+
+test(
   "of a function that pins its runs, the new version holds again, and an old one does not",
   Effect.gen(function* () {
     const pinning = { versioning: "pin" } as const

@@ -395,15 +395,19 @@ describe("reports", () => {
         logs: { lines: [line, ...bad], dropped: "few" }
       }
     ])
-    const last = await here.worker.report(2, [{ jobId, runId, ops: [complete("paid")], logs: "none" }])
+    const tooMany = await here.worker.report(2, [
+      { jobId, runId, ops: [], logs: { lines: [line], dropped: Number.MAX_SAFE_INTEGER } }
+    ])
+    const last = await here.worker.report(3, [{ jobId, runId, ops: [complete("paid")], logs: "none" }])
 
     assert.strictEqual(first.body.acks[0]._tag, "Accepted")
+    assert.strictEqual(tooMany.status, 200)
     assert.deepStrictEqual(last.body, { acks: [{ _tag: "Accepted", outcomes: [null] }] })
     assert.strictEqual((await getRun(here.ironflow.url, runId)).output, "paid")
     const { body } = await send(here.ironflow.url, "GET", `/api/v1/runs/${runId}/logs`)
     assert.deepStrictEqual(
       body.lines.map(({ message }: { message: string }) => message),
-      ["charged"]
+      ["charged", "charged"]
     )
   })
 

@@ -11,7 +11,10 @@ import type { Transaction } from "../Store/Transaction.ts"
 import { type PinnedVersion, pinnedRuns } from "./Pins.ts"
 import { registryOf } from "./Registry.ts"
 
-/** How many registrations of a function are kept. */
+/**
+ * How many registrations of a function are kept. In addition, the first entry of each of them is kept: it says in which order the
+ * registrations appeared.
+ */
 export const MAX_REGISTRATIONS = 50
 
 const PUT_REGISTRATION = statement(
@@ -21,7 +24,11 @@ const PUT_REGISTRATION = statement(
 )
 const DELETE_OLD_REGISTRATIONS = statement(
   "FunctionHistory.deleteOldRegistrations",
-  "DELETE FROM function_history WHERE function = ? AND version <= ?"
+  `DELETE FROM function_history WHERE function = ? AND version <= ? AND (
+     EXISTS (SELECT 1 FROM function_history AS earlier WHERE earlier.function = function_history.function
+       AND earlier.version < function_history.version AND earlier.registration = function_history.registration)
+     OR NOT EXISTS (SELECT 1 FROM function_history AS newer WHERE newer.function = function_history.function
+       AND newer.version > ? AND newer.registration = function_history.registration))`
 )
 
 /** Stores a new registration of the function, with its number. `registration` is its JSON text. */
@@ -32,7 +39,8 @@ export function* addRegistration(
   registration: string
 ): Program<void> {
   yield* write(PUT_REGISTRATION, functionKey, version, tx.now(), registration)
-  yield* write(DELETE_OLD_REGISTRATIONS, functionKey, version - MAX_REGISTRATIONS)
+  const deletedUpTo = version - MAX_REGISTRATIONS
+  yield* write(DELETE_OLD_REGISTRATIONS, functionKey, deletedUpTo, deletedUpTo)
 }
 
 const FIND_FIRST_REGISTERED = statement(

@@ -35,8 +35,11 @@ export interface RestoredRegistrations {
   readonly left: (worker: Left) => Effect.Effect<void>
   /** To be called when a worker may come back at once, or has left another engine. */
   readonly mayHaveLeft: (worker: Left) => void
-  /** Looks in {@link AwayMs} whether the registrations in force of these functions are those of live workers. */
-  readonly checkLater: (environment: string, functionIds: Iterable<string>) => void
+  /**
+   * To be called when a worker's registrations of these functions were not put in force. Looks within {@link AwayMs} whether live
+   * workers have those that are.
+   */
+  readonly keptOut: (environment: string, functionIds: ReadonlyArray<string>) => void
 }
 
 export interface RestoredRegistrationsOptions {
@@ -127,7 +130,7 @@ export const makeRestoredRegistrations = ({
     })
 
     let isChecking = false
-    const checkLater: RestoredRegistrations["checkLater"] = (environment, functionIds) => {
+    const checkLater = (environment: string, functionIds: ReadonlyArray<string>): void => {
       const at = monotonicMs() + awayMs
       for (const id of functionIds) {
         const dues = dueAt.get(environment) ?? new Map<string, number>()
@@ -165,7 +168,12 @@ export const makeRestoredRegistrations = ({
           })
         }),
       mayHaveLeft: (worker) => checkLater(worker.environment, decidedBy(worker)),
-      checkLater
+      // a worker that reconnects often must not postpone the check
+      keptOut: (environment, functionIds) =>
+        checkLater(
+          environment,
+          functionIds.filter((id) => dueAt.get(environment)?.has(id) !== true)
+        )
     }
   })
 

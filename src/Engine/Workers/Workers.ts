@@ -158,7 +158,7 @@ export const layer: Layer.Layer<
         yield* Effect.mapError(shared.awaitFreeId(registration.workerId, undefined, FREE_WAIT_MS), notStored)
         const keptNewer = yield* Effect.mapError(storeFunctions(registration), notStored)
         yield* logOutdatedFunctions(registration.workerId, keptNewer)
-        registrations.checkLater(registration.environment, keptNewer)
+        registrations.keptOut(registration.environment, keptNewer)
         yield* Effect.mapError(
           functions.runFollowers,
           (error) => new ConnectionError(error.message, { cause: error })
@@ -211,7 +211,7 @@ export const layer: Layer.Layer<
       Effect.gen(function* () {
         yield* check(registration)
         const keptNewer = yield* storeFunctions(registration)
-        registrations.checkLater(registration.environment, keptNewer)
+        registrations.keptOut(registration.environment, keptNewer)
         // the functions may have been those of a push endpoint, which gives them up now
         yield* runFollowers
         yield* checkAgain(registration)
