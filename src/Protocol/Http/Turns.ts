@@ -73,8 +73,8 @@ export const MAX_WAIT_MS = 30_000
 export const safeTermMs = (leaseMs: number): number => leaseMs - Math.min(2000, leaseMs / 5)
 
 /**
- * Registers a worker and its functions. Every Ironflow worker sends the fields in snake case. So legacy servers, which
- * do not exchange turns, can answer too; their answer has no `capabilities`.
+ * Registers a worker and its functions. Every Ironflow worker sends the fields before `capabilities`. So legacy servers,
+ * which do not exchange turns, can answer too; their answer has no `capabilities`.
  *
  * Answered with 400 and `VALIDATION_ERROR` when the registration is invalid, or when another instance with this id is
  * present.
