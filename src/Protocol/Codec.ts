@@ -94,7 +94,8 @@ export const json: Codec<unknown> = { kind: "json" }
 /** Any JSON object, unchanged. */
 export const object: Codec<{ readonly [name: string]: unknown }> = { kind: "object" }
 
-// Functions, not constants: bundlers do not know that calls of a constant have no side effects, and would keep every codec.
+// Declared with `function`: bundlers do not know that calls of a function in a constant have no side effects, and would
+// keep every codec.
 
 /* @__NO_SIDE_EFFECTS__ */
 export function oneOf<const A extends string>(...values: ReadonlyArray<A>): Codec<A> {

@@ -249,8 +249,8 @@ export const make = (
       NodeHttpServer.make(() => server, { port, host, gracefulShutdownTimeout: SHUTDOWN_MS }),
       (error) => listenError(error, host, port)
     )
-    // runs last when the server stops, since finalizers run in reverse order: ends calls that are still open when the
-    // time is up
+    // ends the calls that are still open: finalizers run in reverse order, so this one runs after the finalizer of
+    // `serve`, which waits for open calls as long as `gracefulShutdownTimeout`
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         upgrades.close()

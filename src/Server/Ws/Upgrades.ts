@@ -100,7 +100,7 @@ export class Upgrades {
   readonly #routeServers: ReadonlyArray<RouteServer>
   /** Sockets that have not answered the last ping. */
   #silentSockets = new Set<WebSocket>()
-  /** Whether the server stops. It then opens no more WebSockets, since their clients would not learn of the stop. */
+  /** Whether the server is stopping. It then opens no more WebSockets, since their clients would not learn of the stop. */
   #isClosing = false
 
   constructor({ flow, accessCheck, onBug, onUpgraded, routes, run }: UpgradeOptions) {
