@@ -121,8 +121,8 @@ interface StartBulk {
  */
 export const refuseBlankBulkOptions = (options: object): void => {
   for (const [name, value] of Object.entries(options)) {
-    const isNamed = name === "fromStep" || name === "from_step" || name === "version"
-    if (value !== null && !(isNamed && typeof value === "string" && value.trim() === "")) continue
+    const isNameOrVersion = name === "fromStep" || name === "from_step" || name === "version"
+    if (value !== null && !(isNameOrVersion && typeof value === "string" && value.trim() === "")) continue
     throw new ValidationError(
       `bulk: \`${name}\` is ${value === null ? "null" : "blank"}: leave it out, or give it a value`
     )

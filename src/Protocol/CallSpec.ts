@@ -18,8 +18,8 @@ export type Resource =
   /** The resource that a variable of the path names. */
   | { readonly from: "path"; readonly kind: ResourceKind; readonly variable: string }
   /**
-   * The resource that a member of the body names; `members` are the spellings of this member's name. With `each`, the
-   * member is in each item of the list that is called `each`; with `in`, it is in the object that is called `in`.
+   * The resource that a member of the body names; `members` are the spellings of this member's name. `each` is the name
+   * of a list, each item of which has the member. `in` is the name of an object that has the member.
    */
   | {
       readonly from: "body"
@@ -42,7 +42,8 @@ export interface Rule {
  */
 export type Access = "public" | "key" | Rule
 
-// Functions, not constants: bundlers do not know that calls of a constant have no side effects, and would keep every spec.
+// Declared with `function`: bundlers do not know that calls of a function in a constant have no side effects, and would
+// keep every spec.
 
 /* @__NO_SIDE_EFFECTS__ */
 export function all(action: Action, kind: ResourceKind): Rule {

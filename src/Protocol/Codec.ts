@@ -4,7 +4,7 @@
  *
  * - `decoder` of `ServerCodec.ts` reads a request strictly: it throws a `ValidationError` with the path of the first mistake.
  * - `memberReader`, also there, reads a request whose values the service checks itself.
- * - {@link reader} reads an answer of any Ironflow server leniently, including legacy ones.
+ * - {@link reader} reads an answer leniently. It may be from any Ironflow server, also a legacy one.
  * - `encoder` of `ServerCodec.ts` encodes a message, with only the members in the codec.
  * - `schemaOf`, also there, makes the JSON Schema of a message.
  *
@@ -62,7 +62,7 @@ interface FieldNode {
   readonly onlyLegacyMayLack?: true
 }
 
-/** The type of the value: no object has the member `type`, it only tells the compiler `A`. */
+/** Tells the compiler that the type of the value is `A`. At run time, no object has the member `type`. */
 interface Of<A> {
   readonly type?: A
 }
@@ -94,7 +94,8 @@ export const json: Codec<unknown> = { kind: "json" }
 /** Any JSON object, unchanged. */
 export const object: Codec<{ readonly [name: string]: unknown }> = { kind: "object" }
 
-// Functions, not constants: bundlers do not know that calls of a constant have no side effects, and would keep every codec.
+// Declared with `function`: bundlers do not know that calls of a function in a constant have no side effects, and would
+// keep every codec.
 
 /* @__NO_SIDE_EFFECTS__ */
 export function oneOf<const A extends string>(...values: ReadonlyArray<A>): Codec<A> {

@@ -126,11 +126,14 @@ export interface ConsumerGroup extends GroupSettings {
   readonly createdAt: string
   /** When a client last created, updated, paused or resumed it. */
   readonly updatedAt: string
-  /** When a member last joined or was last seen. The engine looks once an hour whether the group has members. */
+  /**
+   * When a member last joined or was last seen, or when the group was last resumed. The engine looks once an hour
+   * whether the group has members.
+   */
   readonly usedAt: string
   /**
-   * When the group will be deleted if no member joins. Groups that a client has created, updated or paused
-   * are kept.
+   * When the group will be deleted if no member joins; absent while it has members. Groups that a client has created
+   * or updated are kept, and so is a paused group until it is resumed.
    */
   readonly expiresAt?: string
 }

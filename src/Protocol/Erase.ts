@@ -41,7 +41,7 @@ export interface EraseKeys {
 
 /** The data to erase: everything that any of the members selects. */
 export interface EraseTarget {
-  /** Events and messages, and the runs that they started or that received them. */
+  /** Events and messages, the runs that were started by them, and the runs that received them. */
   readonly events?: EraseEvents
   /** Runs, by filters or ids, and the events that started them. */
   readonly runs?: RunFilters & { readonly ids?: ReadonlyArray<string> }

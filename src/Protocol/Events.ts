@@ -76,9 +76,9 @@ export interface EventExplanation {
 
 /**
  * `STARTED`: the event started runs. `NO_TRIGGER`: no trigger matches the name. `EXPRESSION_FALSE`, `EXPRESSION_FAILED`: the name
- * matches, but the expression is false for the event, or cannot be evaluated. `OTHER_SCHEDULE`: the event is a fire of another
- * function's schedule. `REGISTERED_LATER`, `CHANGED_LATER`: the function was registered or changed after the event. `DELETED`:
- * the function was deleted before the event. `RUN_GONE`: the event matches, but its run is no longer kept.
+ * matches, but the expression is false for the event, or cannot be evaluated. `OTHER_SCHEDULE`: the event comes from the schedule
+ * of another function. `REGISTERED_LATER`, `CHANGED_LATER`: the function was registered or changed after the event. `DELETED`: the
+ * function was deleted before the event. `RUN_GONE`: the event matches, but its run is no longer kept.
  */
 const eventVerdicts = [
   "STARTED",

@@ -1,7 +1,7 @@
 /**
  * Converts turns for legacy push handlers (the handlers of other packages), and converts the responses of these
- * handlers. Such a handler knows only completed steps and failed invocations, and ends a segment with at most one wait
- * (a "yield"). Everything else is handled as for legacy workers, see `Engine/Workers/LegacyWorker.ts`.
+ * handlers. Such a handler knows only completed steps and failed invocations, and ends its part of a turn with at most
+ * one wait (a "yield"). Everything else is handled as for legacy workers, see `Engine/Workers/LegacyWorker.ts`.
  */
 import { isObject, textOf } from "../Json.ts"
 import { decoder } from "./ServerCodec.ts"

@@ -4,9 +4,9 @@
  * step, is derived here.
  *
  * A job id contains the lease and the run, so that an engine that was started after the dispatch can apply an update.
- * The id is unique for each dispatch, so that an update of an earlier dispatch is refused. No further token is needed:
- * newer legacy servers send a lease token, which makes the worker call `/ack` before every job. The worker would learn
- * nothing from `/ack` that it does not learn from the answer to its first update.
+ * The id is unique for each dispatch, so that an update of an earlier dispatch is refused. Newer legacy servers
+ * also send a lease token, which makes the worker call `/ack` before every job. This engine sends no such token: the
+ * worker would learn nothing from `/ack` that it does not learn from the answer to its first update.
  */
 import { type RetryPolicy, retryDelayMs } from "../Backoff.ts"
 import { parseDuration } from "../Duration.ts"

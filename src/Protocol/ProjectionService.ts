@@ -1,6 +1,6 @@
 /**
- * The ConnectRPC service `ProjectionService`: the calls of legacy programs that run projections (here called runners) and of
- * legacy programs that operate them.
+ * The ConnectRPC service `ProjectionService`: the calls of legacy programs that run projections (here called runners), and of
+ * legacy programs that operate projections.
  */
 import { ProjectionNotFoundError, ProjectionSaveRefusedError } from "../Errors.ts"
 import {

@@ -123,7 +123,7 @@ export const makeRequestHandler = (
       )
     }
     const { route, variables } = match
-    // requests for work have effects, although they use GET
+    // requests for work have effects, even those that use GET
     if (incoming.visitor === undefined && needsWorkerRights(route.access)) accessCheck.checkEffect(request)
     if (visitor !== undefined) checkCall(visitor, route.access, variables)
     const environment = visitor?.environment ?? DEFAULT_ENVIRONMENT
@@ -186,7 +186,7 @@ export const makeRequestHandler = (
   }
 
   /**
-   * Whether the failure of a call is sent as the end of a stream. For a page of another origin it is not, since that
+   * Whether the failure of a call is sent as the end of a stream. For a page that may not call it is not, since the
    * page could read the error there.
    */
   const failsAsStream = (request: Http.IncomingMessage, path: string): boolean => {

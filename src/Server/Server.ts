@@ -93,8 +93,8 @@ export class HttpServerEngine extends Context.Service<
 const SHUTDOWN_MS = 1000
 
 /**
- * Why the server cannot start: invalid options (`ValidationError`), it cannot listen (`ListenError`), an unsuitable
- * runtime (`NodeVersionError`), or the key in `IRONFLOW_BOOTSTRAP_KEY` cannot be stored (`StoreError`).
+ * Why the server cannot start: its options are invalid (`ValidationError`), it cannot listen (`ListenError`), the
+ * runtime is unsuitable (`NodeVersionError`), or the key in `IRONFLOW_BOOTSTRAP_KEY` cannot be stored (`StoreError`).
  */
 export type HttpServerError = ValidationError | ListenError | NodeVersionError | StoreError
 
@@ -249,8 +249,8 @@ export const make = (
       NodeHttpServer.make(() => server, { port, host, gracefulShutdownTimeout: SHUTDOWN_MS }),
       (error) => listenError(error, host, port)
     )
-    // runs last when the server stops, since finalizers run in reverse order: ends calls that are still open when the
-    // time is up
+    // ends the calls that are still open: finalizers run in reverse order, so this one runs after the finalizer of
+    // `serve`, which waits for open calls as long as `gracefulShutdownTimeout`
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         upgrades.close()
@@ -271,7 +271,7 @@ export const make = (
             const hasRoom = unread.makeRoomFor(bytesOf(answer))
             const reply = hasRoom ? answer : requestHandler.refuse(request.url ?? "/", tooManyUnreadError())
             limitUnread(unread, request, response, bytesOf(reply))
-            // after `limitUnread`, since this removes the timeout that `limitUnread` sets
+            // after `limitUnread`, since `beginStream` removes the timeout that `limitUnread` sets
             if (reply.body !== undefined) beginStream(request, response)
             return respond(reply, request, accessCheck.corsHeaders(request))
           }

@@ -48,7 +48,7 @@ export interface HttpServerOptions {
   readonly maxConnections?: number
   /**
    * How long a worker may be silent before its runs go to other workers; `"15s"` by default, from 3 seconds to an
-   * hour. The silent worker itself aborts its runs two seconds earlier, or earlier by a fifth of this time if that is
+   * hour. The silent worker itself aborts its runs earlier: by two seconds, or by a fifth of this time if that is
    * less.
    */
   readonly leaseTerm?: Duration

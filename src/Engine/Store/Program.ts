@@ -69,8 +69,8 @@ export const allStatements = (): Iterable<Statement> => statements.values()
  * `affected` writes and counts the rows. `affectedAssumingOne` does the same where the program is certain that there is exactly one
  * row. `insert` inserts a row and returns its key. `visit` passes the rows to a function, one by one.
  *
- * A driver that answers at once sees the query in {@link answerAtOnce}, and then it is not yielded. This saves the time that each
- * open generator takes to suspend.
+ * If a driver answers at once, the query asks it through {@link answerAtOnce} and is not yielded. This saves the time that each open
+ * generator takes to suspend.
  */
 export class Query<A = unknown> implements Iterator<Query, A, unknown> {
   readonly kind: "get" | "all" | "write" | "affected" | "affectedAssumingOne" | "insert" | "visit"
@@ -171,12 +171,14 @@ export class Refused<E = unknown> {
 export const refuse = <E extends IronflowError>(error: E): Program<never, E> => new Refuse(error)
 
 /** What a program yields: queries, and each of its possible refusals. */
-type Step = Query | Refuse<unknown>
+type Yielded = Query | Refuse<unknown>
 
 type RefusedWith<Y> = Y extends Refuse<infer E> ? E : never
 
 /** Runs a program, and returns its refusal as a value. */
-export function* attempt<A, Y extends Step>(program: Iterable<Y, A, unknown>): Program<A | RefusedWith<Y>> {
+export function* attempt<A, Y extends Yielded>(
+  program: Iterable<Y, A, unknown>
+): Program<A | RefusedWith<Y>> {
   try {
     // the refusal is caught here
     return yield* program as Program<A>
@@ -224,7 +226,7 @@ export const visit = (
 ): Program<void> => new Query("visit", statement, values, visitor)
 
 /** Runs a program for each item of a list, in order. Returns the results. */
-export function* forEach<A, B, Y extends Step>(
+export function* forEach<A, B, Y extends Yielded>(
   list: Iterable<A>,
   run: (item: A, index: number) => Iterable<Y, B, unknown>
 ): Iterable<Y, Array<B>, unknown> {
@@ -239,7 +241,7 @@ export function* forEach<A, B, Y extends Step>(
  * transaction is repeated without the row. The row cannot simply be skipped, because a damaged page spoils the transaction that
  * reads it.
  */
-export function* isolateRow<A, Y extends Step>(
+export function* isolateRow<A, Y extends Yielded>(
   tx: Transaction,
   kind: DamagedKind,
   key: number,
@@ -340,7 +342,7 @@ export interface ProgramOptions {
   readonly allowsHeldWrites?: boolean
 }
 
-const define = <Args extends ReadonlyArray<unknown>, A, Y extends Step>(
+const define = <Args extends ReadonlyArray<unknown>, A, Y extends Yielded>(
   name: string,
   run: (tx: Transaction, ...args: Args) => Iterable<Y, A, unknown>,
   what: (...args: Args) => string,
@@ -372,7 +374,7 @@ const define = <Args extends ReadonlyArray<unknown>, A, Y extends Step>(
 export const inEnvironment = <
   Args extends readonly [EnvironmentArgument, ...ReadonlyArray<unknown>],
   A,
-  Y extends Step
+  Y extends Yielded
 >(
   name: PlainName<Args, A>,
   run: (tx: Transaction, ...args: Args) => Iterable<Y, A, unknown>,
@@ -388,7 +390,7 @@ export const inEnvironment = <
   )
 
 /** Defines a program that works across all environments. */
-export const acrossEnvironments = <Args extends ReadonlyArray<unknown>, A, Y extends Step>(
+export const acrossEnvironments = <Args extends ReadonlyArray<unknown>, A, Y extends Yielded>(
   name: PlainName<Args, A>,
   run: (tx: Transaction, ...args: Args) => Iterable<Y, A, unknown>,
   what: (...args: Args) => string,

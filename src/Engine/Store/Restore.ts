@@ -29,9 +29,9 @@ export interface RestoreOptions {
 const restoreKeys = { backup: true, filename: true, replace: true } satisfies Keys<RestoreOptions>
 
 /**
- * Makes a backup the database at `filename`, completely or not at all, after checking the whole backup. An engine that is started
- * on this database goes on with the unfinished runs. Fails with `ValidationError` for a file that is not a backup, and for an
- * existing database that may not be replaced. Fails with `StoreError`: `STORE_LOCKED` when an engine has the existing database
+ * Turns a backup into the database at `filename`, completely or not at all, after checking the whole backup. An engine that is
+ * started on this database goes on with the unfinished runs. Fails with `ValidationError` for a file that is not a backup, and for
+ * an existing database that may not be replaced. Fails with `StoreError`: `STORE_LOCKED` when an engine has the existing database
  * open, `STORE_CORRUPT` when the backup is damaged, `STORE_UNAVAILABLE` when the backup is of a newer version or cannot be read, or
  * when the database cannot be written.
  */

@@ -12,7 +12,7 @@ interface RunReference {
 /** The run that a fork was made from. */
 export interface ForkedFrom {
   readonly runId: string
-  /** The fork has copies of the steps before this step, which has the name that the caller gave; absent when no steps are copied. */
+  /** Name of a step, as the caller gave it: the fork has copies of the steps before this step. Absent when no steps are copied. */
   readonly step?: string
 }
 

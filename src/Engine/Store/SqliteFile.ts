@@ -38,8 +38,8 @@ export interface Opened {
 }
 
 /**
- * Opens the file. Throws when another engine uses the file, and when it is neither new nor a database of Ironflow. `now` is when
- * this engine starts: the lock shows this time to other engines.
+ * Opens the file. Throws when another engine uses the file, and when the file is neither new nor an Ironflow database that this
+ * version can use. `now` is when this engine starts: the lock shows this time to other engines.
  */
 export const open = (
   { check = false, fileMode = DEFAULT_MODE, filename }: SqliteOptions,

@@ -49,8 +49,8 @@ export interface StoreService {
    */
   readonly onPossibleTakeover?: (listener: () => void) => () => void
   /**
-   * Whether other engines have seen this engine so recently that what its turns start now ends before the other engines may take
-   * the turns over. Absent where there are no other engines.
+   * Tells whether other engines have seen this engine so recently that a step which begins now ends before they may take the
+   * step's turn over. Absent where there are no other engines.
    */
   readonly leaseFreshness?: LeaseFreshness
   /**

@@ -1,6 +1,6 @@
 /**
- * What the store calls in the other parts of the engine: when it opens a database, when the clock was set, and when it checks
- * whether a row is damaged.
+ * What the store calls in the other parts of the engine: when it opens a database, when other engines have changed something or
+ * are gone, when the clock was set, and when it checks whether a row is damaged.
  */
 import type { DamagedKind } from "./Damage.ts"
 import type { Call, Program, Statement } from "./Program.ts"

@@ -26,7 +26,7 @@ import { forEachCache, heldWritesOf } from "./Cache.ts"
 export type { Row } from "./Program.ts"
 
 /**
- * How many sequence numbers of journal entries are reserved at once, as a block. The table `meta` stores where the next block
+ * How many sequence numbers (see `nextSeq`) are reserved at once, as a block. The table `meta` stores where the next block
  * starts.
  */
 const SEQ_BLOCK = 1_000_000_000
@@ -208,7 +208,7 @@ export class Transaction {
     return this.changes
   }
 
-  /** The next number in the order of journal entries and fired waits. */
+  /** The next number in the common order of journal entries, fired waits and audit records. */
   nextSeq(): number {
     return ++this.#seq
   }

@@ -87,7 +87,7 @@ class Reader {
     return this.uint32()
   }
 
-  /** A reader of the next field's content. */
+  /** A reader of the content of the field whose tag was just read. */
   nestedReader(): Reader {
     return new Reader(this.bytes(), this.#counter)
   }
@@ -302,7 +302,7 @@ const requireFinite = (value: number): number => {
 // Writing
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Encodes a message. Fields with their default value are left out. */
+/** Encodes a message. Fields with an empty string, `false` or 0 are left out. */
 export const encode = (message: Message, data: Data): Buffer => {
   const parts: Array<Buffer> = []
   for (const [name, field] of Object.entries(message.fields)) {

@@ -142,9 +142,10 @@ export const defectResponse = (dialect: Dialect): FailureResponse => {
 const DETAIL = "ironflow.v1.ErrorDetail"
 
 /**
- * The error in a response that is not 2xx, from any Ironflow server. An error of an engine of this package has its
- * class and fields; any other error gets a class by its status and code. `text` is the body, `what` is the call that
- * failed, such as `emit "order.placed"`, and `sender` is the program that answered. Never throws.
+ * The error in a response that is not 2xx, from any Ironflow server or from something else, such as a gateway. An error
+ * of an engine of this package has its class and fields; any other error gets a class by its status and code. `text` is
+ * the body, `what` is the call that failed, such as `emit "order.placed"`, and `sender` is the program that answered.
+ * Never throws.
  */
 export const readFailure = (status: number, text: string, what: string, sender?: string): IronflowError => {
   const body = safeJsonParse(text)
@@ -208,7 +209,7 @@ const errorWithCode = (
 export const isServerFailure = (status: number, text: string): boolean => {
   const body = safeJsonParse(text)
   if (!isObject(body) || (typeof body.code !== "string" && typeof body.error !== "string")) return false
-  // typical 404 bodies of web frameworks
+  // bodies with these members are typical of web frameworks
   return !("statusCode" in body || "status" in body || (status === 404 && body.error === "Not Found"))
 }
 

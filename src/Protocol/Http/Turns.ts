@@ -2,7 +2,7 @@
  * How a worker and an engine of this package exchange turns over HTTP: the protocol of `Protocol/Worker.ts` as JSON requests.
  *
  * The worker registers and receives a session. From then on it always has one poll open, even when it has no room for jobs, since
- * cancellations arrive with it. It sends its reports in parallel.
+ * the answer to a poll also brings cancellations. Beside the poll, the worker sends its reports.
  *
  * - **A lost response loses no delivery.** Deliveries of a session are numbered. A poll acknowledges the last one received
  *   (`seen`); later ones are sent again until they are acknowledged. The worker skips numbers that it already has.
@@ -19,7 +19,7 @@
  * - **Renewals name jobs.** A request with `holding` extends the leases of the jobs that `holding` lists, and no others; the
  *   answer comes once the new leases are stored. The worker does not list a job that it is not working on, so that this job goes
  *   to another worker. For workers without the capability `renewals`, every request extends all of their leases.
- * - **A revoked run is dispatched once its worker has dropped it.** The engine sends a notice (`Cancelled`, `LeaseLost`) for a
+ * - **A revoked run goes to others once its worker has dropped it.** The engine sends a notice (`Cancelled`, `LeaseLost`) for a
  *   job whose run was cancelled, patched, or resumed from a step. The run goes to others when the worker has acknowledged the
  *   notice (`seen`) and a request's `holding` no longer names the job. Otherwise the engine waits until the lease expires.
  * - **The engine detects at once when a process on its own machine ends.** The worker identifies its process (`process`). When
@@ -44,8 +44,8 @@
  *   `seals` in its answer to the registration seals its answers and pushes to a worker with seals. On a damaged message the
  *   worker repeats the request, or closes the stream, instead of using a wrong `leaseMs` or running a job with wrong data.
  *
- * Values stay JSON text (`JsonText`) inside these messages, as strings. Fields that are `undefined` are absent; in arrays they
- * are `null`.
+ * Values stay JSON text (`JsonText`) inside these messages, as strings. Fields that are `undefined` are absent; `undefined`
+ * in an array becomes `null`.
  */
 import type {
   Job,
@@ -73,8 +73,8 @@ export const MAX_WAIT_MS = 30_000
 export const safeTermMs = (leaseMs: number): number => leaseMs - Math.min(2000, leaseMs / 5)
 
 /**
- * Registers a worker and its functions. Every Ironflow worker sends the fields in snake case. So legacy servers, which
- * do not exchange turns, can answer too; their answer has no `capabilities`.
+ * Registers a worker and its functions. Every Ironflow worker sends the fields before `capabilities`. So legacy servers,
+ * which do not exchange turns, can answer too; their answer has no `capabilities`.
  *
  * Answered with 400 and `VALIDATION_ERROR` when the registration is invalid, or when another instance with this id is
  * present.

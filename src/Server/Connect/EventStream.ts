@@ -232,7 +232,7 @@ const encode: WireFormat["encode"] = (
       ? jsonObject({
           timestamp: `"${new Date(item.timestamp).toISOString()}"`,
           source: item.source === undefined ? undefined : JSON.stringify(item.source),
-          // this engine has only this namespace
+          // in this engine, all events have this namespace
           namespace: '"default"',
           custom: item.metadata
         })

@@ -208,11 +208,11 @@ export class LegacyStream {
   // -------------------------------------------------------------------------------------------------------------------
 
   #acknowledge(id: string): Effect.Effect<void, IronflowError> {
-    const job = readJobId(id)
-    if (job === undefined) return Effect.void
-    const heldJob = this.#heldJobs.get(job.jobId)
+    const jobId = readJobId(id)?.jobId
+    if (jobId === undefined) return Effect.void
+    const heldJob = this.#heldJobs.get(jobId)
     if (heldJob !== undefined) heldJob.isAcked = true
-    return this.#extend([job.jobId])
+    return this.#extend([jobId])
   }
 
   #handleHeartbeat({ jobs }: Data): Effect.Effect<void, IronflowError> {
@@ -275,8 +275,8 @@ export class LegacyStream {
   #apply(message: Data, update: Update, endsJob = false): Effect.Effect<void, IronflowError> {
     const { engine, environment } = this.#options
     const id = String(message.jobId ?? "")
-    const job = readJobId(id)
-    if (job === undefined) {
+    const ids = readJobId(id)
+    if (ids === undefined) {
       return Effect.fail(
         new ValidationError(
           `"${id.slice(0, 128)}" is not a job id of this engine: stop working on that job, and report nothing more about it`
@@ -284,7 +284,7 @@ export class LegacyStream {
       )
     }
     const report = Effect.flatMap(
-      applyUpdate(engine, environment, job, update, environment, this.#options.caller),
+      applyUpdate(engine, environment, ids, update, environment, this.#options.caller),
       (ack) =>
         ack._tag === "Accepted"
           ? Effect.void
@@ -295,7 +295,7 @@ export class LegacyStream {
     return endsJob
       ? Effect.ensuring(
           report,
-          Effect.sync(() => this.#forget(job.jobId))
+          Effect.sync(() => this.#forget(ids.jobId))
         )
       : report
   }

@@ -72,8 +72,9 @@ export class AccessCheck {
   /**
    * Throws `UnauthorizedError` for a request of a page that may not call, whether or not there are keys. A
    * page can only send its own host name. So the host reveals a foreign name that was made to resolve to this
-   * server (DNS rebinding). Requests by images, forms and links of other sites have no origin: of these, only a link to
-   * a public route is allowed.
+   * server (DNS rebinding). Images, links and GET forms of other sites make requests without an origin. Of these
+   * requests, only those that open a public route in a tab are allowed; without TLS all GET requests for a public
+   * route, since they cannot be told apart.
    */
   checkOrigin(head: RequestHead, isPublic: () => boolean = () => false): void {
     const { headers } = head
@@ -92,7 +93,7 @@ export class AccessCheck {
         if (this.#isAllowedPage(head, headers.referer) || (head.method === "GET" && isPublic())) return
         throw otherPageError(headers.referer)
       }
-      if (!isOfOtherSite(headers) || (isNavigation(head) && isPublic())) return
+      if (!isOfOtherOrigin(headers) || (isNavigation(head) && isPublic())) return
       throw new UnauthorizedError(
         "This request comes from a page of another site and has no `Origin` header, so the engine refuses it: " +
           "open the address directly, or call it with `fetch` from a page whose origin is in `corsOrigins`"
@@ -117,9 +118,10 @@ export class AccessCheck {
   /**
    * Authenticates a request, and determines its environment. The API key is in the header `Authorization`. For a
    * WebSocket it may be in `token` of the query, since browsers cannot set headers there. Without a key, the
-   * session cookie counts if the request is from a page of this engine. While the engine has no keys, a request
-   * needs none. Throws `UnauthenticatedError` without a valid key, and `UnauthorizedError` when the request
-   * names another environment than the one that its key is bound to.
+   * session cookie counts if the request is from a page of this engine or from the address bar. While the engine has
+   * no keys, a request needs none, unless the server is exposed and not `insecure`. Throws `UnauthenticatedError`
+   * without a valid key, and `UnauthorizedError` when the request names another environment than the one that its key
+   * is bound to.
    */
   admit(request: RequestHead, query?: URLSearchParams): Visitor {
     const { headers } = request
@@ -149,7 +151,7 @@ export class AccessCheck {
 
   /**
    * The browser session of a request. Browsers send a cookie to every port of its host, so only pages of this
-   * engine may use the session. Throws `UnauthorizedError` for any other page.
+   * engine and the address bar may use the session. Throws `UnauthorizedError` for any other page.
    */
   #sessionOf(head: RequestHead): BrowserSession | undefined {
     const { headers, method = "GET" } = head
@@ -176,7 +178,7 @@ export class AccessCheck {
 
   /**
    * The refresh of keys and permissions that a request must wait for, since other engines may have changed them.
-   * `undefined` when the request must not wait. `isAdmitted` says that the connection of the request was admitted before.
+   * `undefined` when the request need not wait. `isAdmitted` says that the connection of the request was admitted before.
    */
   requiredRefresh(
     request: RequestHead,
@@ -233,7 +235,7 @@ export class AccessCheck {
     if (isBrowser && !this.#access.needsKey) return true
     for (const name in headers) {
       if (!name.startsWith("sec-") || name.startsWith("sec-websocket-")) continue
-      // `fetch` of Node sends this header alone, which no browser does
+      // not a browser: `fetch` of Node sends `sec-fetch-mode: cors` and no other of these headers
       if (name !== "sec-fetch-mode" || headers[name] !== "cors" || isBrowser) return true
     }
     return false
@@ -372,7 +374,7 @@ export const isLoopback = (host: string): boolean =>
   host === "localhost" || host === "::1" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host)
 
 /** Whether the browser says that a page of another origin makes the request. */
-const isOfOtherSite = (headers: IncomingHttpHeaders): boolean => {
+const isOfOtherOrigin = (headers: IncomingHttpHeaders): boolean => {
   const site = headers["sec-fetch-site"]
   return site !== undefined && site !== "same-origin" && site !== "none"
 }

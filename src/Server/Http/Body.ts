@@ -159,12 +159,12 @@ export const parseJson = (
 const parseNow = (
   text: string,
   { mayBeSealed }: Pick<BodyLimits, "mayBeSealed">,
-  isText: boolean
+  isValidUtf8: boolean
 ): Effect.Effect<unknown, IronflowError> =>
   Effect.suspend(() => {
     if (text === "") return Effect.succeed({})
     const read = (text: string): unknown => {
-      if (!isText) throw new ValidationError("The body is not valid UTF-8: send JSON encoded as UTF-8")
+      if (!isValidUtf8) throw new ValidationError("The body is not valid UTF-8: send JSON encoded as UTF-8")
       return JSON.parse(checkShape("the body", text))
     }
     try {

@@ -64,7 +64,7 @@ export class HttpVersions {
   readonly #http2: Http2Server
   readonly #timeoutMs: number
   readonly #sessions = new Set<ServerHttp2Session>()
-  readonly #sockets = new WeakSet<Socket>()
+  readonly #http2Sockets = new WeakSet<Socket>()
   /** How many streams each connection has open. */
   readonly #openStreams = new WeakMap<object, number>()
   /** How many streams are open on all connections, not counting one stream of each connection. */
@@ -123,7 +123,7 @@ export class HttpVersions {
 
   /** Whether a connection speaks HTTP/2. */
   isHttp2(socket: Socket): boolean {
-    return this.#sockets.has(socket)
+    return this.#http2Sockets.has(socket)
   }
 
   /** The number of open HTTP/2 connections. */
@@ -136,7 +136,7 @@ export class HttpVersions {
     for (const session of this.#sessions) session.close()
   }
 
-  /** Ends all open connections. */
+  /** Ends all HTTP/2 connections at once. */
   close(): void {
     for (const session of this.#sessions) session.destroy()
   }
@@ -156,16 +156,16 @@ export class HttpVersions {
     if (openStreams > 0) this.#extraStreams++
     clearTimeout(this.#idleTimers.get(session))
     stream.once("close", () => {
-      const streamsBefore = (this.#openStreams.get(session) ?? 1) - 1
-      this.#openStreams.set(session, streamsBefore)
-      if (streamsBefore > 0) this.#extraStreams--
+      const streamsLeft = (this.#openStreams.get(session) ?? 1) - 1
+      this.#openStreams.set(session, streamsLeft)
+      if (streamsLeft > 0) this.#extraStreams--
       else if (!session.closed) this.#endLater(session, IDLE_MS)
     })
     return true
   }
 
   #asHttp2(socket: Socket): void {
-    this.#sockets.add(socket)
+    this.#http2Sockets.add(socket)
     callWhenTime("little", () => {
       if (!socket.destroyed) this.#http2.emit("connection", new Http2Flow(socket))
     })

@@ -15,7 +15,7 @@ export interface Call {
   readonly caller: Caller | undefined
   /** Whether the caller may see the item of this name in a list. */
   readonly shows: (name: string) => boolean
-  /** The body as JSON, or as bytes when the route reads bytes; `undefined` for methods without one. */
+  /** The body as JSON, or as bytes when the route reads bytes; `undefined` on public routes, and for GET and DELETE. */
   readonly body: unknown
   /** Variables of the path, decoded. */
   readonly variables: { readonly [name: string]: string }
@@ -99,7 +99,7 @@ export const environmentOfRun = (
 /** A variable of the path. The router has set all variables of the route. */
 export const variable = (call: Call, name: string): string => call.variables[name] ?? ""
 
-/** A number in the query that is not negative; `defaultValue` when it is missing. Throws `ValidationError` for any other value. */
+/** An integer in the query, at least 0; `defaultValue` when it is missing. Throws `ValidationError` for any other value. */
 export const readNumber = (call: Call, name: string, defaultValue: number): number => {
   const text = call.query.get(name)
   if (text === null) return defaultValue

@@ -42,7 +42,7 @@ export const replyRoute = (
 
 /**
  * The route of a call whose function returns the result. The result is encoded by the codec of the spec, and
- * sent with its status; a call without a result replies without a body.
+ * sent with the status of the spec; a call without a result replies without a body.
  */
 export const answerRoute = <A>(
   spec: CallSpec<A>,

@@ -1,4 +1,4 @@
-/** The key-value store over HTTP: the body of a write is the value itself; read values are in base64. */
+/** The key-value store over HTTP: the body of a write of one key is the value itself; everywhere else values are in base64. */
 import * as Effect from "effect/Effect"
 import { isUtf8 } from "node:buffer"
 import { LimitExceededError, ValidationError } from "../../Errors.ts"

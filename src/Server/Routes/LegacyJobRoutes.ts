@@ -77,7 +77,7 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
       const available = yield* checked(() => readAvailable(call.query.get("available")))
       const jobCount = available ?? 1
       if (jobCount === 0) return noContent
-      // uninterruptible: a worker that hangs up now would not receive the jobs that were claimed for it
+      // uninterruptible: if the worker hangs up now, the jobs that were claimed for it must be given back
       const jobs = yield* Effect.uninterruptible(
         Effect.tap(worker.take(jobCount), (jobs) =>
           call.request.socket.destroyed ? worker.giveBack(jobs) : Effect.void

@@ -59,7 +59,7 @@ export const projectionOwnerRoutes = (
     generation: request.generation
   })
 
-  /** Extends the claim, unless it was extended a moment ago. Returns whether the claim still holds. */
+  /** Extends the claim, unless it was extended a moment ago. Returns whether the claim still holds, as far as known. */
   const extend = (token: ProjectionToken): Effect.Effect<boolean, IronflowError> =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
       if (now - (extendedAt.get(token.token) ?? 0) < LEASE_MS / 6) return Effect.succeed(true)

@@ -15,7 +15,7 @@ import { show } from "../../Show.ts"
 interface Names {
   /** The names as the route defines them. */
   readonly declared: ReadonlyArray<string>
-  /** The names in any letter case, and alternative names. */
+  /** The names in camel case and in snake case, and alternative names. */
   readonly accepted: ReadonlySet<string>
 }
 

@@ -40,10 +40,10 @@ const legacyFilters: ReadonlySet<string> = new Set(["since", "until"])
  * also send unknown members: these are ignored, as they were in that version, unless they resemble a filter.
  */
 const checkMembers = (names: ReadonlyArray<string>): void => {
-  const isNew = names.some((name) => members.has(name) && !initialFilters.has(name))
+  const usesNewFilters = names.some((name) => members.has(name) && !initialFilters.has(name))
   for (const name of names) {
     if (members.has(name)) continue
-    if (isNew || legacyFilters.has(name) || nearest(name, [...members]) !== undefined) {
+    if (usesNewFilters || legacyFilters.has(name) || nearest(name, [...members]) !== undefined) {
       checkFilterNames({ [name]: true })
     }
   }

@@ -42,7 +42,7 @@ const storeMessages = {
     "Something in the database is damaged, or the database cannot be written: the log of the engine says what is wrong",
   down:
     "This engine has stopped for good: another engine may have taken the database over, or the disk may have refused to store something. " +
-    "The log of the engine says what"
+    "The log of the engine says why"
 } as const
 
 const unwritable = {

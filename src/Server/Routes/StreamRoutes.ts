@@ -168,7 +168,7 @@ const visibleStreams = <
 
 const readListQuery = decoder(ListStreams, "Streams")
 
-/** Leaves out zero and the empty string, which some clients send for no value. */
+/** Leaves out an empty `entityType` and a `limit` of 0, which some clients send for no value. */
 const withoutZeros = ({ entityType, limit, offset }: ListStreamsRequest) => ({
   ...(entityType === undefined || entityType === "" ? {} : { entityType }),
   ...(limit === undefined || limit === 0 ? {} : { limit }),

@@ -93,8 +93,8 @@ const readAnnouncement = (
       `Register: \`registration.workerId\` is "${registration.workerId}" and the path says "${workerId}"`
     )
   }
-  // a worker names its environment in the request and in the registration; the two must agree, unless the worker's key
-  // is bound to an environment
+  // a worker that seals names the same environment in the request and in the registration, so one of the two was
+  // damaged; if the worker's key is bound to an environment, the registration may name another one
   const isOtherEnvironment = environment !== undefined && environment !== registration.environment
   if (seals && isOtherEnvironment && caller?.key?.environment === undefined) throw damagedError()
   checkFunctionCount(registration.functions)

@@ -69,8 +69,8 @@ const GETS_PER_TURN = 16
 const FEW_TURNS = 4
 
 /**
- * How long running calls may continue after their API key has ended, in milliseconds. `RequestHandler` ends calls that
- * wait for something at once.
+ * How long running calls may continue after their API key has ended, in milliseconds. Calls that wait for something
+ * are ended at once, by `RequestHandler`.
  */
 const LAST_ANSWERS_MS = 30_000
 

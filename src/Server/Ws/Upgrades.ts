@@ -100,7 +100,7 @@ export class Upgrades {
   readonly #routeServers: ReadonlyArray<RouteServer>
   /** Sockets that have not answered the last ping. */
   #silentSockets = new Set<WebSocket>()
-  /** Whether the server stops. It then opens no more WebSockets, since their clients would not learn of the stop. */
+  /** Whether the server is stopping. It then opens no more WebSockets, since their clients would not learn of the stop. */
   #isClosing = false
 
   constructor({ flow, accessCheck, onBug, onUpgraded, routes, run }: UpgradeOptions) {
@@ -186,7 +186,7 @@ export class Upgrades {
       act()
     } catch (error) {
       const isExpected = isIronflowError(error)
-      if (!isExpected) this.#onBug(`A frame at ${path} failed`, error)
+      if (!isExpected) this.#onBug(`The WebSocket at ${path} failed`, error)
       const { status, body } = isExpected ? failureResponse(error, "rest") : defectResponse("rest")
       if (socket.readyState === socket.OPEN) socket.send(JSON.stringify({ type: "error", status, ...body }))
       closeFor(
@@ -259,7 +259,10 @@ const checkSocket = ({ check, spec }: SocketRoute, call: Omit<SocketCall, "flow"
   check?.(call)
 }
 
-/** Closes the socket when its key ends or loses the permission. Returns a function that stops watching. */
+/**
+ * Closes the socket when its key loses the permission, and, unless the route does so itself, when the key ends. Returns
+ * a function that stops watching.
+ */
 const closeWithKey = (socket: WebSocket, call: Omit<SocketCall, "flow">, route: SocketRoute): (() => void) =>
   call.visitor.caller.watch((ended) => {
     if (ended) {

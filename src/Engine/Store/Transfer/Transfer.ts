@@ -48,13 +48,13 @@ export const exportStore = (
     )
   )
 
-const writeExport = async (source: Place, filename: string, now: number): Promise<Transferred> => {
+const writeExport = async (place: Place, filename: string, now: number): Promise<Transferred> => {
   checkNew(filename, "export")
   removeLeftovers(filename)
   const partial = partialName(filename)
   try {
     makeFile(partial, DEFAULT_MODE)
-    const written = await withSource(source, now, (source) => writeLines(source, partial))
+    const written = await withSource(place, now, (source) => writeLines(source, partial))
     await putNew(partial, filename)
     return { ...written, bytes: statSync(filename).size }
   } finally {
