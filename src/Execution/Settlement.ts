@@ -54,7 +54,7 @@ export class Settlement {
 
   /**
    * `loopTurnsToDrain` is the number of turns of the event loop until all consequences of an outcome have run. `onIdle`
-   * is called when no outcome can be delivered, and all consequences of the last one have run.
+   * is called when no outcome can be delivered, and all consequences of the last delivered outcome have run.
    */
   constructor(journalLength: number, loopTurnsToDrain: number, onIdle: () => void) {
     this.#journalLength = journalLength

@@ -1,4 +1,4 @@
-/** What the programs of consumer groups take and return: groups, claims, deliveries and dead letters. */
+/** The arguments and results of the database code of consumer groups: groups, claims, deliveries and dead letters. */
 
 import type { GroupSettings } from "../../Protocol/Subscriptions.ts"
 import type { LogEntry, LogEntryKind } from "../Log/LogRecords.ts"

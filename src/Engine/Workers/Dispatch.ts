@@ -1,6 +1,6 @@
 /**
  * Dispatches ready runs to workers with room for more jobs. Nothing polls: a claim is made when an event arrives, when a worker
- * has room again, or when a commit makes something ready. The claim shares the commit of its cause.
+ * has room again, or when a commit makes something ready. In the last case, the claim shares that commit.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -124,7 +124,7 @@ export class DispatchService {
     this.#onLimitsChange = changed
   }
 
-  /** Takes over the list of workers of other engines, which was just read from the database. */
+  /** Notes the workers of other engines. `workers` are all workers in the database, as they were just read. */
   setOtherEngineWorkers(workers: ReadonlyArray<WorkerOfEngine>): void {
     const { gone, hasChanged } = this.connected.otherEngineWorkers.set(
       workers.filter(({ isHere }) => !isHere)
@@ -171,7 +171,7 @@ export class DispatchService {
     else this.#mayHaveReady = mayHaveReady
     for (const { workerId, notice } of notices) this.notify(workerId, notice)
     if (stale.has("turns")) this.#resendNotices()
-    // other workers may be allowed to get runs now
+    // after a change of access, workers may get runs that they could not get before
     if (ready || access.length > 0 || DISPATCHING_CHANGES.some((one) => stale.has(one))) this.poke()
   }
 
