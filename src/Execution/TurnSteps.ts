@@ -265,8 +265,8 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
       this.running.abandon(attempt, reason)
     }
     const isOpen = this.suspended.delete(call.key) || call.failures > 0
-    // a `sleepUntil` stays open in the engine: once its time has passed, a later turn makes the step only if it finds
-    // the step open
+    // a `sleepUntil` stays open in the engine: once its time has passed, a later turn makes the step call only if it
+    // finds the step open
     const mustStayOpen = !isCode(call.work) && call.work._tag === "Sleep" && "at" in call.work.due
     if (isOpen && !mustStayOpen) this.suspended.closeInEngine(call)
     this.outcomes.pump()

@@ -74,5 +74,5 @@ export const lateWarning = (subject: RunLabel, what: string): string =>
 
 /** Warns that the code of a step did not stop when asked. */
 export const gaveUpWarning = (runId: string, stepName: string): string =>
-  `Run ${runId}: step "${stepName}" did not stop within ${STOP_GRACE_MS / 1000} s of being aborted; ` +
-  "its result is ignored. Make it listen to its `signal`"
+  `Run ${runId}: step "${stepName}" did not stop within ${STOP_GRACE_MS / 1000} s after it was told to. ` +
+  "Its code may still run, and its result is ignored. Make the code listen to its `signal`"

@@ -134,7 +134,7 @@ export function* moveToDeadLetters(
   yield* write(DELETE_OLDEST_DEAD_LETTERS, group, excess)
   const name = (yield* get(FIND_GROUP_NAME, group))?.name
   tx.changes.warnings.push(
-    `Consumer group "${name}" has more than ${MAX_DEAD_LETTERS} dead letters: the oldest was deleted. Retry them with \`ironflow groups retry\``
+    `Consumer group "${name}" had more than ${MAX_DEAD_LETTERS} dead letters, so the oldest was deleted. Retry the others with \`ironflow groups retry\``
   )
 }
 

@@ -1,4 +1,4 @@
-/** The workers outside this process that use one port: registers them, watches whether they are alive, and removes them. */
+/** Registers the workers outside this process that use one port of the engine, watches whether they are alive, and removes them. */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -458,7 +458,7 @@ export class RemoteWorkers {
       return Effect.andThen(
         hasDied
           ? Effect.logWarning(
-              `Worker ${worker.workerId} is gone: its runs continue as soon as a worker has their functions`
+              `Worker ${worker.workerId} counts as dead (${causeOfDeath(worker)}): its runs continue on any worker that has their functions`
             )
           : Effect.void,
         worker.end(hasDied)
@@ -479,6 +479,11 @@ export class RemoteWorkers {
     return false
   }
 }
+
+const causeOfDeath = (worker: WorkerConnection | LegacyWorker): string =>
+  worker instanceof WorkerConnection && worker.processEnded
+    ? "its process has ended"
+    : "it has sent nothing for too long"
 
 /** Fails when a worker would replace one in another environment. */
 const checkEnvironment = (

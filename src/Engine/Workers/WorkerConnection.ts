@@ -72,7 +72,7 @@ export class WorkerConnection {
   #activeJobIds: ReadonlySet<string>
   readonly #reportedSteps = new ReportedSteps()
   #heardAt = 0
-  #heardSinceTick = true
+  #heardSinceCheck = true
   /** Completes with the next message of the worker; `undefined` while nothing waits for one. */
   #nextMessage: Deferred.Deferred<void> | undefined
   readonly #batches: ReceivedReportBatches
@@ -264,8 +264,8 @@ export class WorkerConnection {
    */
   readonly checkAlive: Effect.Effect<void> = Effect.suspend(() => {
     if (this.#options.now() >= this.deadline) return this.#options.onDead(this)
-    const heard = this.#poll !== undefined || this.#heardSinceTick
-    this.#heardSinceTick = false
+    const heard = this.#poll !== undefined || this.#heardSinceCheck
+    this.#heardSinceCheck = false
     // the process is checked too: a proxy in between may keep the connection of a dead worker open
     if (!heard) return this.processEnded ? this.#endAsDead : Effect.void
     if (this.#options.renews) return Effect.void
@@ -446,7 +446,7 @@ export class WorkerConnection {
     this.#absenceFiber?.interruptUnsafe()
     this.#absenceFiber = undefined
     this.#heardAt = this.#options.now()
-    this.#heardSinceTick = true
+    this.#heardSinceCheck = true
     this.#endWaitForMessage()
     if (connection !== this.#connection || this.#unreachable) {
       this.#connection = connection
