@@ -42,8 +42,8 @@ export class Settlement {
   /** The first entry of the journal that is not settled. */
   #firstUnsettled = 0
   /**
-   * Whether the handler has had one more turn of the event loop in which to call the step of an earlier entry of the
-   * journal.
+   * Whether the handler has had `loopTurnsToDrain` more turns of the event loop in which to call the step of an earlier
+   * entry of the journal.
    */
   #hasWaitedOnce = false
   #caughtUp: boolean
@@ -71,8 +71,8 @@ export class Settlement {
 
   /**
    * Whether the handler has received the journal's outcomes for all its calls, so that new steps may begin. If the
-   * journal has entries of other steps, this becomes true one turn of the event loop later: the handler may be about to
-   * call one of those steps.
+   * journal has entries of other steps, this becomes true only `loopTurnsToDrain` turns of the event loop later: the
+   * handler may be about to call one of those steps.
    */
   get isCaughtUp(): boolean {
     return this.#caughtUp
