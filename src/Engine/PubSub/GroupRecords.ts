@@ -133,7 +133,9 @@ export interface GroupDemand {
     readonly credit: number
     /** How long the member may take to ack a delivery, in milliseconds. */
     readonly ackMs: number
-    /** Whether the member let a delivery time out and has sent nothing since. It gets nothing while another member is not silent. */
+    /**
+     * Whether the member let a delivery time out and has sent nothing since. It gets nothing while another member is not silent.
+     */
     readonly isSilent?: boolean
     /** Whether the member reports that it works on events. If so, it gets nothing while it is silent. */
     readonly reportsProgress?: boolean

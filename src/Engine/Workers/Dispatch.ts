@@ -152,7 +152,7 @@ export class DispatchService {
       this.#earlyNotices.set(jobId, { workerId, notices: [notice] })
     else {
       sendNotice(worker, notice)
-      if (endsLease(notice)) this.#noteLeaseEndTold(worker, jobId)
+      if (endsLease(notice)) this.#endRevokedInProcess(worker, jobId)
     }
   }
 
@@ -160,7 +160,7 @@ export class DispatchService {
    * Called when a worker has been told that the lease of a turn has ended. A worker in this process ends the turn at once, so the
    * revoked lease of the turn is ended too: another engine may wait for that.
    */
-  #noteLeaseEndTold({ leaseMs, registration }: ConnectedWorker, jobId: string): void {
+  #endRevokedInProcess({ leaseMs, registration }: ConnectedWorker, jobId: string): void {
     if (leaseMs !== undefined || this.#store.node === undefined) return
     this.#endRevoked(registration.environment, jobId)
   }
