@@ -355,8 +355,8 @@ const typedFailure = (
       )
 
 /**
- * Fails with the error of an invocation. Its `failure` is the failure of the function, if that failure fits the schema.
- * Fails with `SchemaValidationError` for a failure that was encoded and does not fit.
+ * Fails with the error of an invocation. The error has the failure of the function as `failure`, if that failure fits
+ * the schema. Fails with `SchemaValidationError` instead for a failure that was encoded and does not fit.
  */
 const failedInvocation = (
   turn: TurnMachine,
