@@ -1,6 +1,6 @@
 /**
  * Dispatches ready runs to workers with room for more jobs. Nothing polls: a claim is made when an event arrives, when a worker
- * has room again, or when a commit makes something ready. In the last case, the claim shares that commit.
+ * has room again, or when a commit makes something ready. If a commit is the cause, the claim shares that commit.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
