@@ -1,5 +1,5 @@
 /**
- * Runs the branches of a `parallel` or `map` call. It limits how many branches run at once. With `failFast`, the first
+ * Runs the branches of a `parallel` or `map` call, and limits how many of them run at once. With `failFast`, the first
  * branch that fails stops the others, and its failure is recorded as the verdict of the call.
  */
 import { deserializeError, type SerializedError, serializeError, ValidationError } from "../Errors.ts"

@@ -354,7 +354,10 @@ const typedFailure = (
         }
       )
 
-/** Fails with the error of an invocation. `failure` of the error is the function's failure, if it fits the schema. */
+/**
+ * Fails with the error of an invocation. The error has the failure of the function as `failure`, if that failure fits
+ * the schema. Fails with `SchemaValidationError` instead for a failure that was encoded and does not fit.
+ */
 const failedInvocation = (
   turn: TurnMachine,
   call: StepCall,

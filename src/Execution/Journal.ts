@@ -1,7 +1,7 @@
 /**
  * What a turn knows of its run at the start: the journal and the open steps. Each entry of the journal is the outcome
  * of a step call or of a compensation. A step call takes its entry out. The entries that are left at the end belong to
- * steps that the handler did not call in this turn.
+ * compensations, and to steps that the handler did not call in this turn.
  */
 import type { Job, JournalEntry, OpenStep, Outcome } from "../Protocol/Worker.ts"
 import { isAtRoot } from "../StepId.ts"

@@ -1,7 +1,7 @@
 /**
- * Brings outcomes to the handler. Each outcome is reported, gets its place in the journal, and is delivered in the
- * order of the journal. An event that a wait has received also limits which earlier events a later wait accepts: see
- * `UnseenEvents.ts`.
+ * Brings outcomes to the handler. A new outcome is reported, and so gets its place in the journal. All outcomes are
+ * delivered in the order of the journal. The events that waits have received also limit which past events the next wait
+ * accepts: see `UnseenEvents.ts`.
  */
 import type { SerializedError } from "../Errors.ts"
 import type { Job, Outcome, TurnOp } from "../Protocol/Worker.ts"
@@ -22,7 +22,7 @@ export interface OutcomesOwner {
    * fibers may not.
    */
   readonly abandonsSilently: boolean
-  /** Called when no outcome can be delivered, and all consequences of the last one have run. */
+  /** Called when no outcome can be delivered, and all consequences of the last delivered outcome have run. */
   readonly onIdle: () => void
   /** Called before an outcome is delivered. */
   readonly onDeliver: () => void
@@ -80,7 +80,7 @@ export class Outcomes implements Progress {
   }
 
   // ---------------------------------------------------------------------------
-  // New outcomes: from the journal, from this process, from the engine
+  // Outcomes from the journal, from this process and from the engine
   // ---------------------------------------------------------------------------
 
   /** Queues the outcome that the journal has for a call. */

@@ -42,8 +42,8 @@ export class Settlement {
   /** The first entry of the journal that is not settled. */
   #firstUnsettled = 0
   /**
-   * Whether the handler has had one more turn of the event loop in which to call the step of an earlier entry of the
-   * journal.
+   * Whether the handler has had `loopTurnsToDrain` more turns of the event loop in which to call the step of an earlier
+   * entry of the journal.
    */
   #hasWaitedOnce = false
   #caughtUp: boolean
@@ -54,7 +54,7 @@ export class Settlement {
 
   /**
    * `loopTurnsToDrain` is the number of turns of the event loop until all consequences of an outcome have run. `onIdle`
-   * is called when no outcome can be delivered, and all consequences of the last one have run.
+   * is called when no outcome can be delivered, and all consequences of the last delivered outcome have run.
    */
   constructor(journalLength: number, loopTurnsToDrain: number, onIdle: () => void) {
     this.#journalLength = journalLength
@@ -71,8 +71,8 @@ export class Settlement {
 
   /**
    * Whether the handler has received the journal's outcomes for all its calls, so that new steps may begin. If the
-   * journal has entries of other steps, this becomes true one turn of the event loop later: the handler may be about to
-   * call one of those steps.
+   * journal has entries of other steps, this becomes true only `loopTurnsToDrain` turns of the event loop later: the
+   * handler may be about to call one of those steps.
    */
   get isCaughtUp(): boolean {
     return this.#caughtUp

@@ -82,9 +82,9 @@ export const withEncoding = (stored: SerializedError, encoded: unknown): Seriali
   encoded === undefined ? stored : { ...stored, data: { ...stored.data, [encodedFailure]: encoded } }
 
 /**
- * The op of a wait for an event, as it is reported. A wait also accepts earlier events: those after the last event that
- * an equal wait has received. The op names the waits of `call.unseenWaits` that are in the journal by now: for the engine,
- * those waits have received nothing.
+ * The op of a wait for an event, as it is reported. A wait also accepts past events, back to the last event that an
+ * equal wait has received. The op names the waits of `call.unseenWaits` that are in the journal by now: the engine then
+ * treats these waits as if they had received nothing.
  */
 export const waitToReport = (call: StepCall, op: WaitOp): WaitOp => {
   const unseen = call.unseenWaits

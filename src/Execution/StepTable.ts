@@ -220,7 +220,7 @@ export const rowlessCalls = {
 }
 
 /**
- * All calls of a handler. The type has the calls of both APIs, so this only compiles when they are the same.
+ * All calls of a handler. The type has the calls of both APIs, so this compiles only if no call is missing here.
  */
 export const primitives: Record<keyof StepService & keyof StepClient, { readonly naming: string }> &
   Record<keyof StepService | keyof StepClient, unknown> = { ...stepRows, ...rowlessCalls }

@@ -146,7 +146,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
     this.steps.noteActivity()
     this.#compensations.register(name, code)
     const names = this.job.compensating?.compensations
-    // the turn needs no more of the handler once it has registered all compensations of the earlier turn again
+    // once the handler has registered all compensations of the earlier turn again, the turn does not need the handler
     if (names !== undefined && this.#compensations.rebuild(names).every(({ code }) => code !== undefined)) {
       this.steps.whenDrained(() => this.#beginCompensations())
     }
@@ -251,7 +251,10 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
     this.#stepFailures.add(failure)
   }
 
-  /** The handler threw, or its arguments could not be made. `encoded` is a typed failure, encoded by its schema. */
+  /**
+   * The handler threw, its arguments could not be made, or its output could not be encoded. `encoded` is a typed
+   * failure, encoded by its schema.
+   */
   handlerFailed(error: unknown, encoded?: unknown): void {
     if (!this.#handlerEnds()) return
     const wasRebuilding = this.#isRebuilding

@@ -82,8 +82,8 @@ export const damagedEventPause = (plan: FunctionPlan, job: Job, error: unknown):
 
 /**
  * The pause for a run with an event that is newer than the code: the event that started the run, or the one that a wait
- * has received. The event is valid. If the run failed instead, what was done would be compensated because an old worker
- * still runs.
+ * has received. The event is valid. If the run failed instead, its steps would be compensated only because an old
+ * worker still runs.
  */
 export const newEventPause = (
   { functionId }: FunctionPlan,

@@ -40,7 +40,7 @@ import { attemptVerdict } from "./Verdict.ts"
 
 /** The turn that the steps belong to. */
 export interface StepsOwner extends Pick<OutcomesOwner, "loopTurnsToDrain" | "abandonsSilently"> {
-  /** Called when no outcome can be delivered, and all consequences of the last one have run. */
+  /** Called when no outcome can be delivered, and all consequences of the last delivered outcome have run. */
   readonly stepsIdle: () => void
   /**
    * Called for a step that was recorded with another kind. `entry` is the function that the user's code
@@ -107,8 +107,8 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   // ---------------------------------------------------------------------------
 
   /**
-   * Whether this turn still repeats what earlier turns have done: the handler has not reached the point where the last
-   * turn ended, and no new step has begun.
+   * Whether this turn still repeats what earlier turns have done: the handler has not reached the point where the
+   * previous turn ended, and no new step has begun.
    */
   get isReplaying(): boolean {
     return !this.#hasNewStep && (this.outcomes.isReplaying || this.journal.hasUnreachedSteps)
@@ -215,7 +215,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     return true
   }
 
-  /** Begins or resumes a compensation. The turn calls compensations, and not the handler. */
+  /** Begins or resumes a compensation. Compensations are called by the turn, and not by the handler. */
   startCompensation(call: StepCall): void {
     const openStep = this.journal.openStep(call.key)
     if (openStep === undefined || !this.#resume(call, openStep)) this.#begin(call)
@@ -265,8 +265,8 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
       this.running.abandon(attempt, reason)
     }
     const isOpen = this.suspended.delete(call.key) || call.failures > 0
-    // a `sleepUntil` stays open in the engine: once its time has passed, a later turn makes the step only if it finds
-    // the step open
+    // a `sleepUntil` stays open in the engine: once its time has passed, a later turn makes the step call only if it
+    // finds the step open
     const mustStayOpen = !isCode(call.work) && call.work._tag === "Sleep" && "at" in call.work.due
     if (isOpen && !mustStayOpen) this.suspended.closeInEngine(call)
     this.outcomes.pump()

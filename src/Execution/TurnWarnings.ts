@@ -60,7 +60,7 @@ export const runningWarning = (subject: RunLabel, running: ReadonlyArray<string>
     : `${runLabel(subject)} returned while steps were running: ` +
       `${listNames(running)}. They are aborted and not recorded; await them`
 
-/** What stands for the end of the handler where a late call has the name of a step. */
+/** Used in place of the name of a step when the handler did not call a step late, but ended late. */
 export const END_OF_HANDLER = "the end of the handler"
 
 /**

@@ -54,7 +54,7 @@ const appendAllKeys = { expectedVersion: true } satisfies Keys<TxAppendAllOption
 export class TxCollector implements Tx {
   readonly #stepName: string
   readonly #writes: Array<TxWrite> = []
-  readonly #keys = new Set<string>()
+  readonly #writtenKeys = new Set<string>()
   #count = 0
   #bytes = 0
   #isOpen = true
@@ -158,7 +158,7 @@ export class TxCollector implements Tx {
   ): void {
     // the name of a bucket contains no slash, so this text stands for one key of one bucket
     const bucketAndKey = `${checkBucketName(bucket)}/${checkKey(key)}`
-    if (this.#keys.has(bucketAndKey)) {
+    if (this.#writtenKeys.has(bucketAndKey)) {
       throw new ValidationError(
         `Key "${key}" of bucket "${bucket}" is written twice in the transaction of step "${this.#stepName}": write it once`
       )
@@ -175,7 +175,7 @@ export class TxCollector implements Tx {
       1,
       storedValue?.bytes.byteLength ?? 0
     )
-    this.#keys.add(bucketAndKey)
+    this.#writtenKeys.add(bucketAndKey)
   }
 
   #append({ idempotencyKey: _, ...append }: StreamAppend): void {

@@ -109,7 +109,7 @@ export class HeldTurns {
     }
   }
 
-  /** The steps whose code has run for at least this many milliseconds. */
+  /** The turns with the steps whose code has run for at least this many milliseconds. */
   readonly runningTurns = (atLeastMs: number): ReadonlyArray<RunningTurn> => {
     const runningTurns: Array<RunningTurn> = []
     for (const [jobId, { handle, runId }] of this.#turns) {

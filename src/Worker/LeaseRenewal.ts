@@ -14,7 +14,7 @@ interface LeaseRenewalOptions {
   readonly terms: () => Pick<Turns.RegisterTurnsResponse, "capabilities" | "leaseMs">
   /** Whether a turn of the job runs, or its end is being reported. */
   readonly holds: (jobId: string) => boolean
-  /** The steps whose code has run for at least this many milliseconds. */
+  /** The turns with the steps whose code has run for at least this many milliseconds. */
   readonly runningTurns: (atLeastMs: number) => ReadonlyArray<RunningTurn>
   /** Sends a renewal that the engine answers at once. */
   readonly renewNow: () => void
@@ -59,8 +59,8 @@ export class LeaseRenewal {
   }
 
   /**
-   * The fields of a request that renew the leases. Empty when no renewal is due and no callback waits for
-   * one.
+   * The fields of a request that renew the leases. Empty when no renewal is needed now, or when the engine extends the
+   * leases itself.
    */
   renewalFields(): string {
     const now = this.#now

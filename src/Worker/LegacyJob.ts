@@ -176,7 +176,7 @@ const valueOf = (output: unknown): JsonText | undefined => {
   )
 }
 
-/** The steps that wait for their next attempt. */
+/** The steps that have failed and are tried again, now or after a delay. */
 const openSteps = (
   { journal, pendingSteps, retries }: RecordedProgress,
   nowMs: number

@@ -24,8 +24,8 @@ export interface WorkerOptions<
   /** The functions whose runs this worker takes, in either style. The ids of the functions must differ. */
   readonly functions: Functions
   /**
-   * The projections that this worker may run, in either style. It runs a projection while no other worker owns it.
-   * The names of the projections must differ.
+   * The projections that this worker may run, in either style. While another worker owns a projection, this worker does
+   * not run it. The names of the projections must differ.
    */
   readonly projections?: Projections
   /** Maximum number of turns in flight at once; 10 by default. Suspended runs do not count. */

@@ -1,10 +1,10 @@
 /**
  * Sends the reports of turns in batches. One request is in flight at a time, and the next one takes
- * everything that was queued meanwhile.
+ * what was queued meanwhile, of up to {@link maxTurnsPerBatch} turns.
  *
  * So the steps and turns of a worker that run at the same time share a request and a commit. The ops of a
- * turn keep their order: a batch holds one report of a turn, and batches are sent one after the other. When a
- * connection fails, its batch is sent again until it is answered or the worker stops.
+ * turn keep their order: a batch holds one report of a turn, and batches are sent one after the other. When the
+ * connection fails, the batch in flight is sent again until it is answered or the worker stops.
  *
  * A worker spends much of its time here. So this file uses plain arrays, and one Effect run for each batch.
  */

@@ -14,7 +14,7 @@ export class RoomCounts {
   #sentRequested = -1
   #sentWithdrawn = -1
 
-  /** Asks for `n` more jobs; a negative `n` withdraws `-n` of them. */
+  /** Asks for `n` more jobs; a negative `n` withdraws the request for `-n` jobs. */
   makeRoom(n: number): void {
     if (n > 0) {
       const requestedBefore = Math.min(n, this.#anticipated)

@@ -1,24 +1,24 @@
 /**
- * Starts steps at such a pace that the event loop turns between them, and the leases can be renewed. Without this, many
- * steps that each keep the event loop busy for a short time would leave no time for renewals.
+ * Starts steps at such a pace that the event loop does other work between them, such as renewing the leases. Without
+ * this, many steps that each keep the event loop busy for a short time would leave no time for renewals.
  */
 import type { LeaseFreshness } from "../Protocol/Worker.ts"
 import { nextTick, queueMicrotask, setImmediate } from "../RealTimers.ts"
 
-/** For how long steps may start one after another within one turn of the event loop, in milliseconds. */
+/** For how long steps may start one after another within one pass of the event loop, in milliseconds. */
 const BUSY_MS = 25
 
 export class StepPace {
   readonly #now: () => number
   readonly #leases: LeaseFreshness | undefined
-  /** When the first step started in this turn of the event loop. */
+  /** When the first step started in this pass of the event loop. */
   #busySince: number | undefined
   /**
    * What keeps the waiting steps from starting; `undefined` when a step may start. `code`: the step that has just
-   * started has not yet reached its first wait. `turn`: the time for this turn of the event loop is used up.
+   * started has not yet reached its first wait. `pass`: the time for this pass of the event loop is used up.
    * `lease`: the leases are not recent.
    */
-  #blockedBy: "code" | "turn" | "lease" | undefined
+  #blockedBy: "code" | "pass" | "lease" | undefined
   #waitingSteps: Array<() => void> = []
 
   /** `now` is the time of a monotonic clock, in milliseconds. */
@@ -37,10 +37,10 @@ export class StepPace {
     const now = this.#now()
     if (this.#busySince === undefined) {
       this.#busySince = now
-      setImmediate(this.#onNextTurn)
+      setImmediate(this.#onNextPass)
     }
     if (now - this.#busySince >= BUSY_MS) {
-      this.#blockedBy = "turn"
+      this.#blockedBy = "pass"
       this.#waitingSteps.push(start)
     } else if (this.#leases?.isRecent() === false) {
       this.#blockedBy = "lease"
@@ -66,8 +66,8 @@ export class StepPace {
     for (const start of steps) this.begin(start)
   }
 
-  readonly #onNextTurn = (): void => {
+  readonly #onNextPass = (): void => {
     this.#busySince = undefined
-    if (this.#blockedBy === "turn") this.#startWaiting()
+    if (this.#blockedBy === "pass") this.#startWaiting()
   }
 }

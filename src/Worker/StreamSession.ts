@@ -36,7 +36,7 @@ export interface StreamEvents {
 
 /** Opens streams of one kind. */
 export interface Streams {
-  /** The name of this kind in messages: `rpc`. */
+  /** The name of this kind in messages, such as `rpc`. */
   readonly name: string
   /** Opens a stream with a registration, and returns when the engine has answered. */
   readonly open: (
@@ -264,8 +264,8 @@ export class StreamSession extends TurnSession {
   }
 
   /**
-   * Takes all deliveries that arrived at the same time together, since one of them may revoke the job of an earlier
-   * one.
+   * Gathers the deliveries that arrive at the same time and takes them together, since one of them may revoke the job
+   * of an earlier one.
    */
   #gatherDeliveries(deliveries: Turns.PollResponse["deliveries"]): void {
     this.#arrivedDeliveries.push(...deliveries)
@@ -306,8 +306,8 @@ export class StreamSession extends TurnSession {
           Cause.hasInterruptsOnly(cause) ? ended : Effect.failCause(cause)
       )
       const { heartbeatMs } = this.link.options
-      // a dead stream is noticed within one heartbeat interval: half of the interval is for the wait until the next
-      // heartbeat, and half for its answer
+      // a heartbeat, which is a call of `room`, notices a dead stream within one heartbeat interval: half of the
+      // interval is for the wait until the next heartbeat, and half for the answer
       const patienceMs = Math.floor(
         call === "room" ? Math.min(this.answerTimeoutMs, heartbeatMs / 2) : this.answerTimeoutMs
       )
@@ -328,7 +328,7 @@ export class StreamSession extends TurnSession {
   readonly #sendHeartbeat: Effect.Effect<void> = Effect.suspend(() => {
     const { session } = this
     const sentAt = monotonicMs(this.link.clock)
-    // Set also when there is no session, so that no heartbeat is sent: `#keepAlive` counts its next wait from this
+    // Set also when no heartbeat is sent, because there is no session: `#keepAlive` counts its next wait from this
     // time, and would otherwise not wait at all while the server cannot be reached.
     this.#heartbeatAt = sentAt
     if (session === undefined) return Effect.void

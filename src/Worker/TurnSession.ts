@@ -144,8 +144,8 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /**
-   * At the end of this turn of the event loop, tells the engine the changes that it has not been told yet. A report
-   * that is sent before may tell it too.
+   * Soon tells the engine about the unsent changes, all of them at once. A report that is sent until then may carry
+   * the changes instead.
    */
   protected tellChanges(): void {
     if (this.#isTellScheduled) return
@@ -161,8 +161,8 @@ export abstract class TurnSession implements WorkerSession {
   // -------------------------------------------------------------------------------------------------------------------
 
   /**
-   * The fields of a request that renew the leases. Empty when no renewal is due and no callback waits for
-   * one.
+   * The fields of a request that renew the leases. Empty when no renewal is needed now, or when the engine extends the
+   * leases itself.
    */
   protected renewalFields(): string {
     return this.#leases.renewalFields()
@@ -405,8 +405,8 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /**
-   * Registers again after the session has ended: the server was restarted, or has given up the worker, or the stream was
-   * lost for `reason`.
+   * Registers again, if `session` is still the current session. `reason` is an error that a request or the stream has
+   * met: after it, the first attempt waits a while.
    */
   protected registerAgain(session: string, reason?: ConnectionError): void {
     if (this.session !== session || this.isRefused) return

@@ -1,6 +1,6 @@
 /**
- * Deletes abandoned consumer groups: those without members for a long time that are neither configured (created or updated by a
- * client) nor paused.
+ * Deletes abandoned consumer groups. A group is abandoned when it has had no members for a long time, and is neither configured
+ * (created or updated by a client) nor paused.
  */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
@@ -47,8 +47,8 @@ function* listAbandonedGroups(tx: Transaction, unusedMs: number, limit: number):
 }
 
 /**
- * The environments with abandoned groups. This program runs across environments, because the caller does not know where such
- * groups are. The caller then deletes them in one environment after the other.
+ * The environments with abandoned groups. This reads across environments, because the caller does not know where such groups are.
+ * The caller then deletes the groups of each of these environments.
  */
 const listEnvironmentsOfAbandonedGroups = acrossEnvironments(
   "listEnvironmentsOfAbandonedGroups",

@@ -84,7 +84,7 @@ export class Acks {
       return answer({
         code: "INVALID_MESSAGE",
         message:
-          "An in-progress message needs a subscriptionId, and an eventId or a list `except` of event ids"
+          "An in-progress message needs a subscriptionId. An eventId, if there is one, must be a string, and `except` a list of event ids"
       })
     }
     const subscription = this.#subscriptions.get(subscriptionId)?.subscription

@@ -123,10 +123,10 @@ const make = (
       }
     })
 
-  const change: EngineConsumerGroups["change"] = (name, change, options = {}) =>
+  const change: EngineConsumerGroups["change"] = (name, given, options = {}) =>
     Effect.flatMap(
-      checked(() => [toChoice(name, options), readChange(change, options)] as const),
-      ([choice, change]) => describeGroup(store.write(GroupInspection.updateGroup(choice, change)))
+      checked(() => [toChoice(name, options), readChange(given, options)] as const),
+      ([choice, groupChange]) => describeGroup(store.write(GroupInspection.updateGroup(choice, groupChange)))
     )
 
   return {
@@ -384,7 +384,7 @@ const progressOf = (info: GroupInfo, members: ReadonlyArray<Member>, now: number
   return `Up to date, with ${count(members.length, "member", "members")} connected.${retryText}${heldText} ${newestOf(info)}`
 }
 
-/** Describes the newest events, for a group that has nothing left to deliver. */
+/** Describes the newest event, for a group that has nothing left to deliver. */
 const newestOf = ({ beginning, filter, newest, pattern }: GroupInfo): string => {
   if (newest === undefined) return `Nothing in the log matches "${pattern}" so far.`
   const newestText = `The newest event that matches "${pattern}" is ${newest.name} at position ${newest.position}`

@@ -1,5 +1,5 @@
 /**
- * Deliveries: the items that a consumer group has given to its members and that are not finished (guarantee G12).
+ * Deliveries: the unfinished items that a consumer group has given to its members (guarantee G12).
  *
  * A delivery is finished when its holder acks it, or when it becomes a dead letter. Until then, it has one holder at most. A later
  * claim gives the delivery to a member again when the holder did not ack it in time, when it has failed and is due again, or when
@@ -134,7 +134,7 @@ export function* moveToDeadLetters(
   yield* write(DELETE_OLDEST_DEAD_LETTERS, group, excess)
   const name = (yield* get(FIND_GROUP_NAME, group))?.name
   tx.changes.warnings.push(
-    `Consumer group "${name}" has more than ${MAX_DEAD_LETTERS} dead letters: the oldest was deleted. Retry them with \`ironflow groups retry\``
+    `Consumer group "${name}" had more than ${MAX_DEAD_LETTERS} dead letters, so the oldest was deleted. Retry the others with \`ironflow groups retry\``
   )
 }
 
@@ -172,8 +172,8 @@ const RECOVER_DELIVERIES = statement(
 )
 
 /**
- * Releases the deliveries of all holders whose process is gone. This program is called when the database is opened, and when one
- * of several engines is gone. It runs across environments, because the holders may be in any environment.
+ * Releases the deliveries of all holders whose process is gone. Called when the database is opened, and when one of several
+ * engines is gone. This changes all environments, because the holders may be in any of them.
  */
 export const recoverDeliveries = acrossEnvironments(
   "recoverDeliveries",

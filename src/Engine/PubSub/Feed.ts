@@ -25,9 +25,9 @@ export interface ItemPage {
   /** The position up to which this page was read. */
   readonly position: number
   readonly atEnd: boolean
-  /** Whether items before this page were deleted or dropped before they were read. */
+  /** Whether items that belong before this page were deleted or dropped, so that the reader has missed them. */
   readonly gap?: boolean
-  /** Whether states of projections before this page were dropped before they were read. */
+  /** Whether states of projections that belong before this page were dropped, so that the reader has missed them. */
   readonly stateGap?: boolean
 }
 

@@ -205,7 +205,7 @@ export class Group implements Listener {
    * The members, beginning after the one that was served last, so that the members get equally many events even when events come
    * one at a time.
    */
-  #membersInTurn(): ReadonlyArray<Member> {
+  #membersInRotation(): ReadonlyArray<Member> {
     const { members } = this
     const next = members.findIndex(({ holder }) => holder === this.#lastServed) + 1
     return [...members.slice(next), ...members.slice(0, next)]
@@ -222,7 +222,7 @@ export class Group implements Listener {
   readonly #claim: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     while (true) {
       this.#wasWokenMeanwhile = false
-      const members = this.#membersInTurn()
+      const members = this.#membersInRotation()
         .filter(({ isSlow }) => !isSlow)
         .map(({ holder, credit, isSilent, options }) => ({
           holder,

@@ -62,8 +62,8 @@ const LESSEN_GIVEN_UP = statement(
 )
 
 /**
- * Makes the dead letter at `position` a delivery again, with no failures. Without a `position`, makes all dead letters of the
- * group deliveries. Returns how many.
+ * Turns the dead letter at `position` into a delivery without failures; without a `position`, all dead letters of the group. A
+ * dead letter whose event no longer exists stays as it is. Returns how many dead letters became deliveries.
  */
 export const retryDeadLetters = inEnvironment(
   "GroupDeadLetters.retryDeadLetters",

@@ -61,7 +61,7 @@ export const getGroup = inEnvironment(
   (group) => `read consumer group "${group.name}"`
 )
 
-/** The keys of the groups on a page. Each group is read by a program of its own, since counting its lag takes long. */
+/** The keys of the groups on a page. The groups are then read one by one, since counting the lag of a group takes long. */
 const findGroups = inEnvironment(
   "findGroups",
   function* (

@@ -1,4 +1,4 @@
-/** What the programs of consumer groups take and return: groups, claims, deliveries and dead letters. */
+/** The arguments and results of the database code of consumer groups: groups, claims, deliveries and dead letters. */
 
 import type { GroupSettings } from "../../Protocol/Subscriptions.ts"
 import type { LogEntry, LogEntryKind } from "../Log/LogRecords.ts"
@@ -133,7 +133,9 @@ export interface GroupDemand {
     readonly credit: number
     /** How long the member may take to ack a delivery, in milliseconds. */
     readonly ackMs: number
-    /** Whether the member let a delivery time out and has sent nothing since. Other members then come first. */
+    /**
+     * Whether the member let a delivery time out and has sent nothing since. It gets nothing while another member is not silent.
+     */
     readonly isSilent?: boolean
     /** Whether the member reports that it works on events. If so, it gets nothing while it is silent. */
     readonly reportsProgress?: boolean

@@ -9,7 +9,7 @@ import type { GroupDefinition, GroupSetup, GroupState, NewGroup } from "./GroupR
 /** The entry of `meta` with the highest key of a deleted group. */
 const LAST_DELETED = "deleted_group"
 
-/** Opens a consumer group. If there is none, creates it after the requested position; by default at the end of the log. */
+/** Opens a consumer group, or creates one that begins after the requested position; by default at the end of the log. */
 export const openGroup = inEnvironment(
   "openGroup",
   function* (tx: Transaction, group: NewGroup): Program<GroupState> {

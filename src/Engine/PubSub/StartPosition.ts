@@ -46,7 +46,7 @@ export const readPosition = (
       `\`resume.after\` must be a position that this engine has sent, got ${show(text)}`
     )
   }
-  // the client got this position before the engine started, so it has seen no system event since the start
+  // 0 for a position from before the engine started: the client has seen no system event since the start
   return isOfSystemEvents && first !== epoch && !isShared ? 0 : position
 }
 
@@ -84,7 +84,7 @@ const positionOfSystemReplay = (
   const items = hub.systemItems(environment, 0)
   return Effect.gen(function* () {
     const positions: Array<number> = []
-    yield* visitInTurns(items, (item) => void (accepts(format, item) && positions.push(item.position)))
+    yield* visitWithPauses(items, (item) => void (accepts(format, item) && positions.push(item.position)))
     const first = positions.at(-count) ?? positions[0]
     return first === undefined ? end : first - 1
   })
@@ -112,7 +112,7 @@ const positionOfLogReplay = (
           ...(target.kind === undefined ? {} : { kind: target.kind })
         })
       )
-      const first = yield* visitInTurns(page.entries, (item) =>
+      const first = yield* visitWithPauses(page.entries, (item) =>
         (isPlain || accepts(format, item)) && ++matches === count ? item : undefined
       )
       if (first !== undefined) return first.position - 1
@@ -120,15 +120,15 @@ const positionOfLogReplay = (
       if (page.atEnd) return 0
       before = page.position
       rows += page.rowsRead
-      // a long log is read in turns with other work
+      // a log may be long, so other work may run between two pages
       yield* Effect.yieldNow
     }
     return before - 1
   })
 }
 
-/** Visits items until `visit` returns something. Expressions may take long, so other work gets turns in between. */
-const visitInTurns = <A>(
+/** Visits items until `visit` returns something. Expressions may take long, so other work may run in between. */
+const visitWithPauses = <A>(
   items: Iterable<A>,
   visit: (item: A) => A | undefined | void
 ): Effect.Effect<A | undefined> =>

@@ -1,4 +1,4 @@
-/** What the programs of topics take and return. */
+/** The arguments and results of the database code of topics. */
 import type { JsonText } from "../../Json.ts"
 
 export interface NewMessage {

@@ -140,7 +140,7 @@ const FIND_NEXT_ENVIRONMENT = statement(
 )
 
 /**
- * The next environment with messages after `environment`; if that is `undefined`, the first one. This program runs across
+ * The environment with messages that comes next after `environment`; without `environment`, the first one. This reads across
  * environments, because the caller deletes in one environment after the other.
  */
 const findNextEnvironmentWithMessages = acrossEnvironments(
@@ -175,7 +175,7 @@ const SUBTRACT_MESSAGE_FROM_TOPIC = statement(
 )
 
 /**
- * Deletes messages of an environment that are too old, oldest first. Also deletes the oldest messages of topics beyond their
+ * Deletes the messages in an environment that are too old, oldest first. Also deletes the oldest messages of topics beyond their
  * size limit. Deletes at most `limit` messages, from at most {@link TOPICS_PER_SWEEP} topics, which come after the topic
  * `after`. The newest row of the log is always kept, so that its position is not assigned again.
  */

@@ -16,8 +16,8 @@ import { Store, type StoreService } from "../Store/Store.ts"
 import { Subscriptions } from "./Subscriptions.ts"
 import * as TopicRows from "./TopicRows.ts"
 
-/** How many topics one turn of the event loop handles. Each of them is compared with all subscriptions. */
-const TOPICS_PER_TURN = 100
+/** How many topics are handled before other work may run. Each of them is compared with all subscriptions. */
+const TOPICS_PER_SLICE = 100
 
 export interface TopicsService {
   /** The topics of one environment. */
@@ -37,7 +37,7 @@ export const layer: Layer.Layer<Topics, never, Store | Subscriptions> = Layer.ef
     const subscriptions = yield* Subscriptions
 
     const topicsPage: TopicsService["page"] = (environment, query) =>
-      inSlices(TOPICS_PER_TURN, (page) =>
+      inSlices(TOPICS_PER_SLICE, (page) =>
         Effect.map(store.read(TopicRows.listTopics(environment, page)), (topics) =>
           pageByName(
             topics.map(({ firstMessageAt, lastMessageAt, messageCount, name }) => ({

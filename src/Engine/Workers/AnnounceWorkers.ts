@@ -87,7 +87,7 @@ export const makeAnnouncements = (system: SystemEventsService, clock: Clock.Cloc
   }
 }
 
-/** Logs the functions of a worker of which another version stays the latest. */
+/** Logs the functions whose latest version is not the one that this worker has registered. */
 export const logOutdatedFunctions = (
   workerId: string,
   outdatedIds: ReadonlyArray<string>

@@ -95,7 +95,7 @@ export const sendNotice = (worker: ConnectedWorker, notice: Notice): void => {
 /** Tells a worker, for each of its turns, that the lease of the turn is lost. */
 export const loseTurns = (worker: ConnectedWorker): void => {
   for (const jobId of worker.activeJobIds) {
-    const reason = "the engine could not reach its database for too long"
+    const reason = "the engine was cut off from its database for too long"
     sendNotice(worker, { _tag: "LeaseLost", jobId, reason })
   }
 }

@@ -1,6 +1,6 @@
 /**
  * Dispatches ready runs to workers with room for more jobs. Nothing polls: a claim is made when an event arrives, when a worker
- * has room again, or when a commit makes something ready. The claim shares the commit of its cause.
+ * has room again, or when a commit makes something ready. If a commit is the cause, the claim shares that commit.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -125,7 +125,7 @@ export class DispatchService {
     this.#onLimitsChange = changed
   }
 
-  /** Takes over the list of workers of other engines, which was just read from the database. */
+  /** Notes the workers of other engines. `workers` are all workers in the database, as they were just read. */
   setOtherEngineWorkers(workers: ReadonlyArray<WorkerOfEngine>): void {
     const { gone, hasChanged } = this.connected.otherEngineWorkers.set(
       workers.filter(({ isHere }) => !isHere)
@@ -153,7 +153,7 @@ export class DispatchService {
       this.#earlyNotices.set(jobId, { workerId, notices: [notice] })
     else {
       sendNotice(worker, notice)
-      if (endsLease(notice)) this.#noteLeaseEndTold(worker, jobId)
+      if (endsLease(notice)) this.#endRevokedInProcess(worker, jobId)
     }
   }
 
@@ -161,7 +161,7 @@ export class DispatchService {
    * Called when a worker has been told that the lease of a turn has ended. A worker in this process ends the turn at once, so the
    * revoked lease of the turn is ended too: another engine may wait for that.
    */
-  #noteLeaseEndTold({ leaseMs, registration }: ConnectedWorker, jobId: string): void {
+  #endRevokedInProcess({ leaseMs, registration }: ConnectedWorker, jobId: string): void {
     if (leaseMs !== undefined || this.#store.node === undefined) return
     this.#endRevoked(registration.environment, jobId)
   }
@@ -172,7 +172,7 @@ export class DispatchService {
     else this.#mayHaveReady = mayHaveReady
     for (const { workerId, notice } of notices) this.notify(workerId, notice)
     if (stale.has("turns")) this.#resendNotices()
-    // other workers may be allowed to get runs now
+    // after a change of access, workers may get runs that they could not get before
     if (ready || access.length > 0 || DISPATCHING_CHANGES.some((one) => stale.has(one))) this.poke()
   }
 

@@ -77,8 +77,8 @@ export class OtherEngineWorkers {
   }
 
   /**
-   * The reachable workers whose functions pin runs. Their demands have no room, because these workers get their runs from their
-   * own engine.
+   * The demands of the reachable workers whose functions pin runs. These demands have no room, because the workers get their runs
+   * from their own engine.
    */
   get pinningDemands(): ReadonlyArray<Demand> {
     return this.#pinning

@@ -21,7 +21,7 @@ export interface ReportBatchesOptions {
   readonly workerId: string
   /** Runs an effect in the background, as long as the server lives. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  /** Called when a batch of reports is refused because a later batch has arrived before it. */
+  /** Called when a batch of reports is refused because a batch with a higher number has arrived already. */
   readonly onStale: () => void
 }
 
@@ -30,8 +30,8 @@ export class ReceivedReportBatches {
   #last: LastBatch | undefined
 
   /**
-   * `earlier` has the batches of the session that this one replaces. `batchElsewhere` is the last batch that another engine has
-   * stored.
+   * `earlier` has the batches of the worker's previous session. `batchElsewhere` is the worker's last batch that another engine
+   * has stored.
    */
   constructor(
     options: ReportBatchesOptions,

@@ -40,7 +40,7 @@ export interface RemoteSession extends WorkerSession {
    * gets nothing.
    */
   readonly setReachable: (reachable: boolean, problem?: string) => void
-  /** Sets why the worker gets no runs of one of its functions; without a problem it gets them, which is true at first. */
+  /** Sets why the worker gets no runs of one of its functions. `undefined` means that it gets them, as it does at first. */
   readonly setFunctionProblem: (functionId: string, problem: string | undefined) => void
   /** Claims at most `n` runs now, whatever its room. */
   readonly take: (n: number) => Effect.Effect<ReadonlyArray<Job>, StoreError>

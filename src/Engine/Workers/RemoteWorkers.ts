@@ -1,4 +1,4 @@
-/** The workers outside this process that use one port: registers them, watches whether they are alive, and removes them. */
+/** Registers the workers outside this process that use one port of the engine, watches whether they are alive, and removes them. */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -202,7 +202,7 @@ export class RemoteWorkers {
           earlier instanceof WorkerConnection && earlier.instance === instance ? earlier : undefined
         if (earlierSession !== undefined) earlierSession.replace()
         else if (earlier !== undefined) yield* this.#replaceEarlier(earlier)
-        // the session of the earlier worker has ended, whether or not the new one succeeds
+        // the session of the earlier worker has ended, whether or not the new registration succeeds
         this.#workers.delete(workerId)
         const deliveries = new Deliveries(encode)
         const engine = yield* this.#options.connect(registration, deliveries.handlers, {
@@ -380,11 +380,11 @@ export class RemoteWorkers {
   }
 
   /**
-   * Runs registrations and ends of sessions one by one. Each runs to its end even if the worker hangs up: when the worker registers
-   * again, it finds the result.
+   * Registers a worker, or ends a session, while no other such effect runs. The effect is completed even if the worker hangs up:
+   * when the worker registers again, it finds the result.
    */
-  #oneByOne<A, E>(registering: Effect.Effect<A, E>): Effect.Effect<A, E> {
-    return Effect.uninterruptible(this.#registering.withPermits(1)(registering))
+  #oneByOne<A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> {
+    return Effect.uninterruptible(this.#registering.withPermits(1)(effect))
   }
 
   /**
@@ -402,7 +402,7 @@ export class RemoteWorkers {
     })
   }
 
-  /** Handles the registration of a worker with the id of an earlier one. Fails when the earlier worker is alive. */
+  /** Handles the registration of a worker with the id of an earlier one. Fails when the earlier worker is still connected. */
   #replaceEarlier(earlier: WorkerConnection | LegacyWorker): Effect.Effect<void, ValidationError> {
     const isDead =
       earlier instanceof WorkerConnection
@@ -458,8 +458,7 @@ export class RemoteWorkers {
       return Effect.andThen(
         hasDied
           ? Effect.logWarning(
-              `Worker ${worker.workerId} counts as dead, because its process has ended or nothing was heard of it for too long: ` +
-                "its runs continue on any worker that has their functions"
+              `Worker ${worker.workerId} counts as dead (${causeOfDeath(worker)}): its runs continue on any worker that has their functions`
             )
           : Effect.void,
         worker.end(hasDied)
@@ -480,6 +479,11 @@ export class RemoteWorkers {
     return false
   }
 }
+
+const causeOfDeath = (worker: WorkerConnection | LegacyWorker): string =>
+  worker instanceof WorkerConnection && worker.processEnded
+    ? "its process has ended"
+    : "it has sent nothing for too long"
 
 /** Fails when a worker would replace one in another environment. */
 const checkEnvironment = (

@@ -1,6 +1,7 @@
 /**
- * Keeps the registrations in force those of live workers. The program that started last decides about a function. When its worker
- * has left, and no live worker has its registration, the registration of the live worker that started last holds again.
+ * Makes sure that the registration in force of each function is one of a live worker. It is that of the worker whose process
+ * started last. When that worker has left, and no live worker has the same registration, an older registration holds again: that
+ * of the live worker whose process started last.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -24,7 +25,7 @@ export const AwayMs = Context.Reference<number>("@ironflow/node/Engine/Workers/A
   defaultValue: () => 60_000
 })
 
-/** How many functions one turn of the event loop looks at. */
+/** How many functions are looked at before other work may run. */
 const FUNCTIONS_PER_PART = 500
 
 /** How many functions a log line names. */
@@ -64,7 +65,7 @@ export const makeRestoredRegistrations = ({
     /** When the registrations in force are to be checked, by environment and function id; milliseconds of the monotonic clock. */
     const dueAt = new Map<string, Map<string, number>>()
 
-    /** Those of the functions whose registration in force no live worker has, and what may hold again. */
+    /** For each of the functions whose registration in force no live worker has: the registration that may hold again. */
     const restorableIn = (environment: string, functionIds: ReadonlyArray<string>) =>
       Effect.gen(function* () {
         const liveOf = connected.liveRegistrations(environment)
@@ -93,7 +94,7 @@ export const makeRestoredRegistrations = ({
         if (restored.length === 0) return
         yield* annotate(
           Effect.logInfo(
-            `No live worker has the registration of ${namesOf(restored.map(({ id }) => id))} that was in force: that of the live worker that started last is in force again, with its triggers and schedules`
+            `The registration of ${namesOf(restored.map(({ id }) => id))} that was in force belongs to no live worker: the registration of the live worker that started last is in force again, with its triggers and schedules`
           ),
           { environment }
         )

@@ -1,4 +1,4 @@
-/** The calls of connected workers to the engine: their free room, and the reports of their turns. */
+/** Makes the sessions of connected workers, which take the workers' free room and the reports of their turns. */
 import * as Effect from "effect/Effect"
 import type { ConnectionError, StoreError } from "../../Errors.ts"
 import type { TurnAck, TurnReport, WorkerSession } from "../../Protocol/Worker.ts"

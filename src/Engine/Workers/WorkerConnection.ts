@@ -1,6 +1,6 @@
 /**
- * The engine's side of the connection of a worker with the turn protocol, which polls or has a stream. The connection knows what
- * waits to be delivered, and whether the worker is present. The rules are in `Protocol/Http/Turns.ts`.
+ * The engine's side of the connection to a worker that speaks the turn protocol, by polling or over a stream. The connection
+ * knows what waits to be delivered, and whether the worker is present. The rules are in `Protocol/Http/Turns.ts`.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -72,7 +72,7 @@ export class WorkerConnection {
   #activeJobIds: ReadonlySet<string>
   readonly #reportedSteps = new ReportedSteps()
   #heardAt = 0
-  #heardSinceTick = true
+  #heardSinceCheck = true
   /** Completes with the next message of the worker; `undefined` while nothing waits for one. */
   #nextMessage: Deferred.Deferred<void> | undefined
   readonly #batches: ReceivedReportBatches
@@ -134,7 +134,7 @@ export class WorkerConnection {
   }
 
   /**
-   * Whether the worker's process is known to have ended. Where that cannot be detected, the worker may still work on its turns.
+   * Whether the worker's process is known to have ended. `false` also where the end of a process cannot be detected.
    */
   get processEnded(): boolean {
     const { process } = this.#options
@@ -259,13 +259,13 @@ export class WorkerConnection {
   }
 
   /**
-   * Ends the session if the worker is dead. Else renews its leases, if the worker does not name the jobs whose leases it renews. To
-   * be run at least three times during a lease.
+   * Ends the session if the worker is dead. Otherwise renews the leases of a worker that was heard since the last check, unless
+   * the worker names the jobs to renew itself. Must run at least three times during a lease.
    */
   readonly checkAlive: Effect.Effect<void> = Effect.suspend(() => {
     if (this.#options.now() >= this.deadline) return this.#options.onDead(this)
-    const heard = this.#poll !== undefined || this.#heardSinceTick
-    this.#heardSinceTick = false
+    const heard = this.#poll !== undefined || this.#heardSinceCheck
+    this.#heardSinceCheck = false
     // the process is checked too: a proxy in between may keep the connection of a dead worker open
     if (!heard) return this.processEnded ? this.#endAsDead : Effect.void
     if (this.#options.renews) return Effect.void
@@ -446,7 +446,7 @@ export class WorkerConnection {
     this.#absenceFiber?.interruptUnsafe()
     this.#absenceFiber = undefined
     this.#heardAt = this.#options.now()
-    this.#heardSinceTick = true
+    this.#heardSinceCheck = true
     this.#endWaitForMessage()
     if (connection !== this.#connection || this.#unreachable) {
       this.#connection = connection
