@@ -49,8 +49,8 @@ const ITEMS_PER_ERASE = 25
 const ITEMS_PER_DELETE = 2000
 
 /**
- * How long the cancelled runs may take to end, in milliseconds. Runs that are rolling back are not cancelled: they run the rest
- * of their compensations.
+ * How long the unfinished runs may take to end once they were cancelled, in milliseconds. Runs that are rolling back are not
+ * cancelled, and have the same time for the rest of their compensations.
  */
 const CANCEL_TIMEOUT_MS = 10 * 60 * 1000
 
