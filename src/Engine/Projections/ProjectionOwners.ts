@@ -22,7 +22,7 @@ import * as ProjectionOwnerReads from "./ProjectionOwnerReads.ts"
 import { type ProjectionClaimRequest, projectionKey, type ProjectionToken } from "./ProjectionRecords.ts"
 import * as ProjectionSaveRows from "./ProjectionSaveRows.ts"
 
-/** Maximum number of rows of the log that one turn of the event loop looks at. */
+/** Maximum number of rows of the log that are looked at before other work of the event loop goes on. */
 const PAGE_ROWS = 250
 
 /** Maximum number of characters of events in one batch, unless a single event has more. */
