@@ -42,7 +42,7 @@ export class RefusalLog {
     this.#logger.warn(
       last === undefined || last.others === 0
         ? line
-        : `${line}. Since the last such line, ${last.others} others were refused for this reason`
+        : `${line}. Since the last such line, ${last.others === 1 ? "1 other was" : `${last.others} others were`} refused for this reason`
     )
   }
 }

@@ -350,8 +350,8 @@ function* check(
     .map(({ runId, why }) => `${runId} (${why})`)
   return {
     error:
-      `${live} ${live === 1 ? "run has" : "runs have"} not ended, so nothing was erased: ${named.join(", ")}${live > MAX_NAMED_RUNS ? " and others" : ""}. ` +
-      `Wait until they have ended, or let the erase cancel them, with the option \`cancel: true\` (\`--cancel\` on the command line)`
+      `${live} ${live === 1 ? "run has" : "runs have"} not ended: ${named.join(", ")}${live > MAX_NAMED_RUNS ? " and others" : ""}. ` +
+      `So nothing was erased. Wait until ${live === 1 ? "it has ended, or let the erase cancel it" : "they have ended, or let the erase cancel them"}, with the option \`cancel: true\` (\`--cancel\` on the command line)`
   }
 }
 
