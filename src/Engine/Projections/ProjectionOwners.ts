@@ -43,7 +43,10 @@ export interface ProjectionOwners {
     request: ProjectionClaimRequest,
     waitMs: number
   ) => Effect.Effect<ProjectionClaim, EngineError>
-  /** Reads the next events. Waits at most `waitMs` until there is something. Returns `undefined` when the claim is gone. */
+  /**
+   * Reads the next events. Waits at most `waitMs` until there are any; after that, the batch is empty. Returns `undefined` when the
+   * claim is gone.
+   */
   readonly read: (
     token: ProjectionToken,
     limit: number,

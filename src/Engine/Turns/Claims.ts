@@ -1,4 +1,4 @@
-/** Dispatches runs: decides which worker gets which ready run, gives it the lease, and builds the job that the worker gets. */
+/** Dispatches runs: decides which worker gets which ready run, gives the worker the lease, and builds the job for it. */
 import type { Demand, Claim } from "./TurnRecords.ts"
 import {
   inEnvironment,
