@@ -19,7 +19,7 @@ export interface IronflowErrorOptions {
 /** The options of an error whose class implies everything but the cause. */
 export type CauseOption = Pick<IronflowErrorOptions, "cause">
 
-/** The options of an error whose class implies all others: `details`, `cause`, and those named by `More`. */
+/** The options `details`, `cause`, and those named by `More`, for an error whose class implies all other options. */
 export type Facts<More extends keyof IronflowErrorOptions = never> = Pick<
   IronflowErrorOptions,
   "details" | "cause" | More
@@ -76,7 +76,7 @@ export abstract class NotFoundError extends IronflowError {}
 /** Whether `error` is an Ironflow error. */
 export const isIronflowError = (error: unknown): error is IronflowError => isInstance(error, IronflowError)
 
-/** Gives the errors of a user's subclass the name of that subclass. */
+/** Sets the `name` of the errors of a class, also of a user's subclass. */
 const nameClass = (Class: Function): void => {
   const prototype = Class.prototype as object
   if (!Object.hasOwn(prototype, "name")) define(prototype, "name", Class.name, false)

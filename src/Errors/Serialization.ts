@@ -23,8 +23,8 @@ export const isRetryable = (error: unknown): boolean => {
 export const retryAfterOf = (error: unknown): unknown => read(error, "retryAfter") ?? undefined
 
 /**
- * Makes an `Error` of the value. An `Error` stays as it is; a string becomes the message; an object gives its
- * `message`; anything else is converted to a string. Never throws.
+ * Makes an `Error` of the value. An `Error` stays as it is. A string becomes the message, and so does an object's
+ * `message` if it is a string. Any other value is described in the message, an object as JSON. Never throws.
  */
 export const toError = (value: unknown): Error => {
   if (isInstance(value, Error)) return value
@@ -65,8 +65,8 @@ export const serializeError = (error: unknown, options: { readonly stack?: boole
   serialize(error, options.stack ?? true, 0)
 
 const serialize = (thrown: unknown, withStack: boolean, depth: number): SerializedError => {
-  const isError = isErrorLike(thrown)
-  const error: unknown = isError ? thrown : toError(thrown)
+  const isThrownError = isErrorLike(thrown)
+  const error: unknown = isThrownError ? thrown : toError(thrown)
   const isOurs = isIronflowError(error)
   const name = text(read(error, "name"), "Error")
   const code = read(error, "code")
@@ -83,7 +83,9 @@ const serialize = (thrown: unknown, withStack: boolean, depth: number): Serializ
     ...(typeof retryable === "boolean" ? { retryable } : {}),
     // A thrown value that is not an error was wrapped in one by this function, and the stack of that error would show
     // this file.
-    ...(withStack && isError && typeof stack === "string" ? { stack: stack.slice(0, MAX_STACK_LENGTH) } : {}),
+    ...(withStack && isThrownError && typeof stack === "string"
+      ? { stack: stack.slice(0, MAX_STACK_LENGTH) }
+      : {}),
     ...(data === undefined ? {} : { data }),
     ...(cause === undefined || cause === null || depth >= MAX_CAUSES
       ? {}

@@ -86,7 +86,7 @@ export const jobOf = (request: PushRequest, jobId: string, environment: string, 
     environment,
     nowMs
   )
-  if (typeof job === "string") throw new ValidationError(`This is not a push request: ${job}`)
+  if (typeof job === "string") throw new ValidationError(`The push request is not valid: ${job}`)
   return job
 }
 

@@ -54,7 +54,7 @@ export interface HandlerOptions {
 }
 
 /**
- * The second argument of a framework: the response of Node.js and Express, the reply of Fastify, or the
+ * The second argument with which a framework calls the handler: the response of Node.js and Express, the reply of Fastify, or the
  * context of a Next.js route. Hono passes its `next` function, which is not called.
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- each framework has a type of its own for it

@@ -1,9 +1,9 @@
 /**
  * Logs the webhook requests that a handler refuses: many senders do not repeat such a request, so its event is lost.
  *
- * Everyone can send requests with a wrong signature. So of the refusals for the same reason one in ten seconds is a
- * warning, which says how many others there were; the others are debug lines. A request that has passed `verify` is
- * always a warning.
+ * Everyone can send requests with a wrong signature. So, of the refusals for the same reason, only one in ten seconds is
+ * logged as a warning, which says how many others there were; the others are logged as debug lines. The refusal of a
+ * request that has passed `verify` is always a warning.
  */
 import type { IronflowError } from "../Errors.ts"
 import type { Logger } from "../Logger.ts"
@@ -32,7 +32,7 @@ export class RefusalLog {
     const { cause, code, message } = error
     const what = webhook === undefined ? "A webhook request" : `A request to webhook "${webhook}"`
     const line = `${what} was refused with ${status} (${code}): ${message}`
-    // only this code comes after `verify`; the cause shows where `transform` has failed
+    // of the codes that are logged here, only this one means that `verify` was passed; the cause shows where `transform` has failed
     if (code === "TRANSFORM_FAILED") return this.#logger.warn(line, cause)
     const key = JSON.stringify([webhook, code])
     const last = this.#byReason.get(key)
@@ -42,7 +42,7 @@ export class RefusalLog {
     this.#logger.warn(
       last === undefined || last.others === 0
         ? line
-        : `${line}. Since the last such line, ${last.others} others were refused for this reason`
+        : `${line}. Since the last such line, ${last.others === 1 ? "1 other was" : `${last.others} others were`} refused for this reason`
     )
   }
 }

@@ -53,7 +53,7 @@ export class RequestBodyBudget {
 const noMemoryError = (): IronflowError =>
   withStatus(
     new UnavailableError(
-      "There is no memory left for the body of this request: too many large requests arrive at once. Send it again",
+      "There is no memory left for the body of this request: too many large requests arrive at once. Send the request again",
       {
         code: "SERVER_BUSY"
       }

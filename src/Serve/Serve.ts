@@ -1,8 +1,8 @@
 /**
  * Push mode: an HTTP handler that runs one turn of a function for each request of an engine.
  *
- * {@link make} makes a handler, whose type names the services that the functions require. `serve()` of the Promise API
- * makes one for functions that require none. Both also receive webhook requests.
+ * {@link make} makes a handler for functions that may require services. `serve()` of the Promise API makes one for
+ * functions that require none. Both handlers also receive webhook requests.
  *
  * ```ts
  * import { createServer } from "node:http"

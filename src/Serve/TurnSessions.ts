@@ -80,7 +80,7 @@ export class BufferedTurn implements PushedTurn {
 const unansweredAck = ({ message }: ConnectionError): TurnAck => ({
   _tag: "Refused",
   reason: "LEASE_LOST",
-  message: `the engine did not answer the report of a step; the run continues in another turn (${message})`
+  message: `the engine of the run did not answer the report of a step; the run continues in another turn (${message})`
 })
 
 /**

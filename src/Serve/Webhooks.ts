@@ -109,7 +109,7 @@ export const receiveWebhook = (
         orElse: () =>
           Effect.fail(
             webhookError(
-              `${what}: its \`${phase}\` did not end within ${showMs(timeoutMs)} of the request. Send it again`,
+              `${what}: its \`${phase}\` did not end within ${showMs(timeoutMs)} of the request. Send the request again`,
               "WEBHOOK_TIMEOUT",
               503
             )
@@ -190,7 +190,12 @@ const emitEvent = (
       // the message does not contain the address of the Ironflow server, which strangers must not learn
       onFailure: (error) =>
         Effect.fail(
-          webhookError(`${what}: the event could not be stored now. Send it again`, "EMIT_FAILED", 502, error)
+          webhookError(
+            `${what}: the event could not be stored now. Send the request again`,
+            "EMIT_FAILED",
+            502,
+            error
+          )
         ),
       onSuccess: (answer) =>
         isSuccess(answer)

@@ -34,7 +34,7 @@ export interface Divergence {
   readonly functionId: string
   /** The first recorded step that the code does not call, or calls as another kind. */
   readonly recorded?: StepName
-  /** What the code calls instead: the same step with another kind, or the first unrecorded step. */
+  /** What the code calls instead: the same step with another kind, or the unrecorded step with which it continues. */
   readonly asked?: StepName
   /** All recorded steps that the code no longer calls, in order. */
   readonly missing: ReadonlyArray<StepName>
@@ -59,7 +59,7 @@ export const missingService = ({ end }: Replayed): string | undefined =>
 
 /** A handler counts as waiting after this many rounds of the event loop in which nothing happens. */
 const IDLE_ROUNDS = 20
-/** How long the replay waits for a handler in which nothing happens, since it may wait outside of steps. Real milliseconds. */
+/** For how many real milliseconds the replay waits for a handler in which nothing happens: the handler may wait outside of steps. */
 const PATIENCE_MS = 2000
 /** How long the replay waits for such a handler when it also waits for a step that was not recorded. */
 const PATIENCE_WITH_NEW_STEP_MS = 250
@@ -278,8 +278,8 @@ const compare = (
 
 /**
  * The unrecorded step with which the handler continues. The last unrecorded step was called when the handler had
- * received a certain number of outcomes. The first step that was called at that number is returned: unrecorded steps
- * that were called before may have lost a race.
+ * received a certain number of outcomes. The first unrecorded step that was called at this number is returned:
+ * unrecorded steps that were called at a lower number may have lost a race.
  */
 const nextUnrecorded = (
   recorded: ReadonlyArray<StepName>,

@@ -169,14 +169,14 @@ const failForStreams =
 
 const notOnTapeError = (asked: TapeRequest, exchanges: ReadonlyArray<TapeExchange>): TapeError => {
   const same = exchanges.filter(({ request }) => isSameRequest(request, asked)).length
-  const bodies = exchanges.filter(
+  const otherBodies = exchanges.filter(
     ({ request }) => request.method === asked.method && request.path === asked.path
   ).length
   const why =
     same > 0
       ? `is on the tape ${same === 1 ? "once, and this exchange was" : `${same} times, and all of these exchanges were`} played already`
-      : bodies > 0
-        ? `is on the tape with another body only (${bodies === 1 ? "once" : `${bodies} times`})`
+      : otherBodies > 0
+        ? `is on the tape with another body only (${otherBodies === 1 ? "once" : `${otherBodies} times`})`
         : "is not on the tape"
   const body =
     asked.body === undefined ? "" : ` The request has the body ${JSON.stringify(asked.body).slice(0, 200)}.`

@@ -1,7 +1,7 @@
 /**
  * Runs one function with stubs for its steps: no engine, no database, no waiting.
  *
- * The handler is executed as a worker executes it. Only the engine's part is simulated, without waiting: time passes at
+ * The handler is executed as a worker executes it. Only the engine's part is simulated, without waiting: sleeps end at
  * once, the test itself sends the events that steps wait for, and stubs answer for invoked functions.
  */
 import * as Clock from "effect/Clock"
@@ -121,13 +121,14 @@ export interface TestClient {
   mockInvoke(functionId: string, fn: (input: any) => unknown): void
   mockInvoke<F extends AnyFunction>(target: F, fn: (data: HandledData<F>) => unknown): void
   /**
-   * Sends an event. A `step.waitForEvent` receives the oldest sent event that its event name or pattern matches and
-   * that no other wait has received. The `match` and `timeout` of the wait are ignored.
+   * Sends an event. A `step.waitForEvent` receives the oldest of the sent events whose name is the one that it waits
+   * for, or matches its pattern, and that no other wait has received. The `match` and `timeout` of the wait are ignored.
    */
   sendEvent<const E extends EventRef>(event: E, data: DataFor<E>): void
   /**
    * Runs the first function that has a trigger with exactly this event name, until the run ends. Rejects when there is
-   * no such function. For a run that fails it resolves, with status `failed`.
+   * no such function, and when the run can neither complete nor fail, for example because it is paused. For a run that
+   * fails it resolves, with status `failed`.
    */
   emit<const E extends EventRef>(event: E, data: DataFor<E>): Promise<TestRun>
 }

@@ -18,7 +18,7 @@ export interface VerifyOptions {
 /**
  * Replays a recorded history with the current functions. Returns where the function of the history diverges from
  * the recorded steps; `undefined` when it does not diverge. No step's code runs, so only the services that the
- * handler itself requires must be provided. Give it the `eventDefinitions` of the worker, if that has some.
+ * handler itself requires must be provided. Pass the `eventDefinitions` of the worker, if the worker has some.
  *
  * ```ts
  * const divergenceOf = (history: Testing.RunHistory, eventDefinitions: EventDefinitionRegistry) =>
@@ -64,8 +64,8 @@ export const verifyUntyped = (
 /**
  * Replays a recorded history, such as `ironflow runs export` writes, with the current functions. Resolves to the
  * place where the function diverges from the recorded steps; to `undefined` when it does not diverge. Rejects with
- * `FunctionNotFoundError` when none of the functions has the function id of the history. Give it the `eventDefinitions`
- * of the worker, if that has some.
+ * `FunctionNotFoundError` when none of the functions has the function id of the history. Pass the `eventDefinitions`
+ * of the worker, if the worker has some.
  *
  * ```ts
  * const divergenceOf = (history: RunHistory, eventDefinitions: EventDefinitionRegistry) =>

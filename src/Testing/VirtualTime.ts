@@ -145,7 +145,7 @@ export const make = (
   const isBusy = Effect.suspend(() => (engine.metrics().activeJobs > 0 ? Effect.succeed(true) : isProjecting))
 
   const nextDue: Effect.Effect<number, StoreError> = Effect.map(FireDue.fireDue(store), ({ nextDueAt }) =>
-    // while a turn is active, sleeps and timeouts of its code are due too
+    // sleepers on the clock of the engine and its clients count only while a turn is active, whose code may wait for them
     Math.min(
       nextDueAt,
       engine.metrics().activeJobs > 0

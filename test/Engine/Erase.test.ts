@@ -196,7 +196,7 @@ for (const [via, clientOf] of connections) {
       const { runId } = await signUp(email, { waits: true })
       const refused = await done(clientOf(), clientOf().erase(targetOf(email)))
       assert.strictEqual(refused.status, "stopped")
-      assert.include(refused.error, `1 run has not ended, so nothing was erased: ${runId} (waiting)`)
+      assert.include(refused.error, `1 run has not ended: ${runId} (waiting). So nothing was erased`)
       assert.strictEqual((await clientOf().getRun(runId)).status, "waiting")
       const erased = await done(clientOf(), clientOf().erase(targetOf(email), { cancel: true }))
       assert.deepStrictEqual(

@@ -322,7 +322,7 @@ describe("a webhook's request", () => {
         body: {
           error: {
             code: "WEBHOOK_TIMEOUT",
-            message: `Webhook "shop": its \`${name}\` did not end within 50ms of the request. Send it again`
+            message: `Webhook "shop": its \`${name}\` did not end within 50ms of the request. Send the request again`
           }
         }
       })

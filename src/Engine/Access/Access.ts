@@ -1,7 +1,7 @@
 /**
  * Who may do what, in memory: the API keys, and the compiled policies of each key, so that a check usually needs no query. The
  * access records (keys, organizations, roles and policies) are read at the start. They are updated after every commit that changes
- * them, before the caller of that change is answered. If they may be outdated (see `AccessFreshness.ts`), they are read again
+ * them, before the call that made the change is answered. If they may be outdated (see `AccessFreshness.ts`), they are read again
  * before the next call is judged.
  */
 import * as Layer from "effect/Layer"
@@ -36,7 +36,7 @@ import * as BuiltIn from "./BuiltIn.ts"
 import * as AccessRows from "./AccessRows.ts"
 import * as KeyRows from "./KeyRows.ts"
 
-/** The time at which a key was used is stored this many milliseconds after the use. */
+/** The time at which a key was used is stored at most this many milliseconds after the use. */
 const STORE_USES_MS = 5000
 
 export const hashOf = (key: string): string => hash("sha256", key, "hex")
@@ -547,8 +547,8 @@ export const make = (store: StoreService): Effect.Effect<AccessService, StoreErr
         knowsSecret: (key) => access.knowsSecret(key)
       })
       const { freshness } = access
-      // as long as the records may be outdated, open streams get nothing new. When the records were read again, streams first end,
-      // or leave out what their callers may no longer see
+      // as long as the records may be outdated, open streams get nothing new. Reading the records again ends the streams whose
+      // callers have ended; the others go on, and leave out what their callers may no longer see
       store.setGate?.({
         isShut: () => freshness.needsRefresh(),
         open: () =>

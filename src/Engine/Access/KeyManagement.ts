@@ -107,7 +107,7 @@ export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>>
           const endsAt = caller?.endsAt
           if (endsAt !== undefined && (key.expiresAt ?? Number.POSITIVE_INFINITY) > endsAt) {
             throw new UnauthorizedError(
-              `This call used the API key "${caller?.key?.name}" with a secret that is valid until ${toIsoTime(endsAt)}. It cannot rotate a key that is valid for longer: use the newest secret of the key, or another key`
+              `This call used the API key "${caller?.key?.name}" with a secret that is valid until ${toIsoTime(endsAt)}. With this secret it cannot rotate a key that is valid for longer: use the newest secret of "${caller?.key?.name}", or another key`
             )
           }
           return { id: key.id, secret: newSecret(), overlapMs }

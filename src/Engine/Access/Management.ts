@@ -58,7 +58,7 @@ export interface ManagementOfEnvironment {
   readonly orgs: Unchecked<OrgsApi<EffectKind>>
   readonly roles: Unchecked<RolesApi<EffectKind>>
   readonly policies: Unchecked<PoliciesApi<EffectKind>>
-  /** The entries of the access log, newest first. Leaves out entries whose subject a policy denies the caller. */
+  /** The entries of the access log, newest first. Leaves out entries whose subject a policy denies the caller to read. */
   readonly log: (limit: number) => Effect.Effect<ReadonlyArray<AccessLogEntry>, EngineError>
 }
 

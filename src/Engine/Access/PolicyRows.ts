@@ -123,7 +123,7 @@ export const deletePolicy = acrossEnvironments(
       return yield* refuse(
         new InvalidStateError(
           `Policy "${name}" (${id}) is in use: it is assigned to roles, such as ${roles.map(({ role }) => String(role)).join(", ")}. ` +
-            "Remove it from these first"
+            "Remove it from all its roles first"
         )
       )
     }

@@ -103,7 +103,7 @@ export const deleteRole = acrossEnvironments(
       return yield* refuse(
         new InvalidStateError(
           `Role "${name}" (${id}) is in use: API keys have it, such as ${holders.map((key) => String(key.id)).join(", ")}. ` +
-            "Delete these keys first"
+            "Delete all keys that have it first"
         )
       )
     }

@@ -49,8 +49,8 @@ const ITEMS_PER_ERASE = 25
 const ITEMS_PER_DELETE = 2000
 
 /**
- * How long the cancelled runs may take to end, in milliseconds. Runs that are rolling back are not cancelled: they run the rest
- * of their compensations.
+ * How long the unfinished runs may take to end once they were cancelled, in milliseconds. Runs that are rolling back are not
+ * cancelled, and have the same time for the rest of their compensations.
  */
 const CANCEL_TIMEOUT_MS = 10 * 60 * 1000
 
@@ -350,8 +350,8 @@ function* check(
     .map(({ runId, why }) => `${runId} (${why})`)
   return {
     error:
-      `${live} ${live === 1 ? "run has" : "runs have"} not ended, so nothing was erased: ${named.join(", ")}${live > MAX_NAMED_RUNS ? " and others" : ""}. ` +
-      `Wait until they have ended, or let the erase cancel them, with the option \`cancel: true\` (\`--cancel\` on the command line)`
+      `${live} ${live === 1 ? "run has" : "runs have"} not ended: ${named.join(", ")}${live > MAX_NAMED_RUNS ? " and others" : ""}. ` +
+      `So nothing was erased. Wait until ${live === 1 ? "it has ended, or let the erase cancel it" : "they have ended, or let the erase cancel them"}, with the option \`cancel: true\` (\`--cancel\` on the command line)`
   }
 }
 

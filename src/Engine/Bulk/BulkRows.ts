@@ -246,7 +246,7 @@ const ERASE_TARGET = statement(
   `UPDATE bulk_operations SET asked = ?, ids = NULL, place = '{"phase":"clean"}' WHERE id = ?`
 )
 
-/** Deletes the target of an erasure, which may name the person whose data was erased. Called when nothing is left to erase. */
+/** Deletes the target of an erasure, which may name the person whose data was erased. Called when nothing more is going to be erased. */
 export function* forgetTarget({ request, id }: BulkRecord): Program<void> {
   const { erase: _, ...rest } = request
   yield* write(ERASE_TARGET, JSON.stringify(rest), id)
@@ -343,8 +343,8 @@ const FIND_RUN = statement(
 )
 
 /**
- * Acts on one run. Returns why the run was skipped; `undefined` when it was not skipped; {@link NO_LONGER_MATCHES} when it no
- * longer matches the filters.
+ * Acts on one run; in a dry run, only checks whether the action is possible. Returns why the run was skipped; `undefined` when it
+ * was not skipped; {@link NO_LONGER_MATCHES} when it no longer matches the filters.
  */
 function* actOnItem(
   tx: Transaction,

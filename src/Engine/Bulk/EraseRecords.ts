@@ -44,7 +44,7 @@ export interface EraseRequest {
 export interface FollowPlace {
   /** The position of the event. */
   readonly event: number
-  /** Several queries find such runs, one after the other: the index of the query that is in use. */
+  /** The index of the query that is in use: several queries find such runs, one after the other. */
   readonly way: number
   /** The key of the last run that was collected. */
   readonly after: number

@@ -328,7 +328,7 @@ const receiverStatements = (name: string, from: string, table: string, column: s
     name,
     `${from} WHERE w.${column} = ?2 AND w.run > ?4 AND w.run <= ?5 AND r.environment = ?3 AND r.erased_at IS NULL`
   ),
-  /** Finds runs that have received the event and are unfinished, or are not among the items yet. */
+  /** Of the runs that have received the event, finds those that are unfinished, or are not among the items yet. */
   findRemaining: statement(
     `EraseRows.${name}Left`,
     `SELECT r.key, r.id, r.ended_at ${from} WHERE w.${column} = ?1 AND r.environment = ?2 AND (r.ended_at IS NULL
@@ -354,8 +354,8 @@ const ADD_SYSTEM_EVENT_RUNS = collectStatement(
 )
 
 /**
- * Adds the runs that an event started, and pages of the runs that received it. Returns where to continue when a page is full, and
- * `undefined` when all these runs are added.
+ * Adds the runs that received an event, page by page, and before the first page the runs that the event started. Returns where to
+ * continue when a page is full, and `undefined` when all these runs are added.
  */
 export function* followEvent(
   operation: number,
@@ -401,8 +401,8 @@ const INSERT_RUN_ITEM = statement(
 )
 
 /**
- * Finds an unfinished run that needs the event; `undefined` when there is none. Then adds to the items the runs that the event
- * has started since the items were collected, and the runs that have received the event since.
+ * Finds an unfinished run that needs the event. If there is none, returns `undefined`, and has added to the items the runs that
+ * the event has started since the items were collected, and the runs that have received the event since.
  */
 export function* findUnfinishedRunOf(
   operation: number,

@@ -27,7 +27,7 @@ const ITEMS_PER_SEARCH = 256
  * milliseconds.
  */
 const RETRY_DELAY_MS = 1000
-/** Maximum number of tries to empty the write-ahead log, which fail while another connection reads an older state. */
+/** Maximum number of tries to empty the write-ahead log. A try fails while another connection reads an older state. */
 const MAX_CUT_TRIES = 60
 /** After how many milliseconds without matches the progress is stored. */
 const PROGRESS_INTERVAL_MS = 1000
@@ -163,7 +163,7 @@ export const makeErasing = (store: StoreService): Erasing => {
     )
   )
 
-  /** Removes the erased data and the request from the files. Returns the note for the caller: where the data may still be. */
+  /** Removes the erased data and the request from the files. Returns a note for the caller, such as where the data may still be. */
   const cleanUp = ({
     request,
     done,
@@ -230,7 +230,7 @@ const rowsOnlyNote = (hasStates: boolean): string =>
 
 /**
  * Checks that the caller may read and delete everything that the erasure may reach. An erasure tells its caller how much data
- * matches. It also erases data that came from the targets: the events of runs, forks, and invoked runs. Throws
+ * matches. It also erases data that belongs to the targets: the events that started runs, and forks and invoked runs. Throws
  * `UnauthorizedError` if a policy limits what the API key may read, or denies the key to delete some of the data, or, with
  * `cancel`, to cancel some runs. A dry run needs the same permissions.
  */

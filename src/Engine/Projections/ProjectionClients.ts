@@ -34,10 +34,10 @@ import * as ProjectionInspection from "./ProjectionInspection.ts"
 import { type ProjectionInfo, projectionKey } from "../Records/ProjectionRecords.ts"
 import { explainStatus, iso, toRunError, toStatus } from "./ProjectionStatusText.ts"
 
-/** Maximum number of rows of the log that one turn of the event loop looks at. */
+/** Maximum number of rows of the log that are looked at before other work of the event loop goes on. */
 const PAGE_ROWS = 250
 
-/** Maximum number of projections that one turn of the event loop reads. */
+/** Maximum number of projections that are read before other work of the event loop goes on. */
 const PAGE_PROJECTIONS = 100
 
 /** The operations of clients of any environment. */

@@ -36,7 +36,7 @@ export const readProjectionPage = inEnvironment(
     return {
       _tag: "Events",
       events: page.entries,
-      // no event is left, so the position is the end of the log
+      // when no event is left, the position is the end of the log
       position: page.atEnd ? Math.max(page.position, yield* endOfLog()) : page.position,
       saved: Number(row.position),
       isRebuilding: row.rebuild_to !== null,

@@ -26,7 +26,7 @@ import {
 } from "../Records/ProjectionRecords.ts"
 import * as ProjectionSaveRows from "./ProjectionSaveRows.ts"
 
-/** Maximum number of rows of the log that one turn of the event loop looks at. */
+/** Maximum number of rows of the log that are looked at before other work of the event loop goes on. */
 const PAGE_ROWS = 250
 
 /** Maximum number of characters of events in one batch, unless a single event has more. */
@@ -47,7 +47,10 @@ export interface ProjectionOwners {
     request: ProjectionClaimRequest,
     waitMs: number
   ) => Effect.Effect<ProjectionClaim, EngineError>
-  /** Reads the next events. Waits at most `waitMs` until there is something. Returns `undefined` when the claim is gone. */
+  /**
+   * Reads the next events. Waits at most `waitMs` until there are any; after that, the batch is empty. Returns `undefined` when the
+   * claim is gone.
+   */
   readonly read: (
     token: ProjectionToken,
     limit: number,

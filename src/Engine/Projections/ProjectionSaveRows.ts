@@ -216,7 +216,7 @@ const FIND_LAST_SAVE = statement(
   "SELECT last_save FROM projections WHERE environment = ? AND name = ?"
 )
 
-/** Whether this save is the last one that was stored. It is then a repetition, because its worker did not get the answer. */
+/** Whether this save is the last one that was stored. The save is then a repetition by a worker that did not get the answer. */
 function* wasSaved(tx: Transaction, { environment, name }: ProjectionToken, id: string): Program<boolean> {
   const key = tx.findEnvironment(environment)
   return key !== undefined && (yield* get(FIND_LAST_SAVE, key, name))?.last_save === id

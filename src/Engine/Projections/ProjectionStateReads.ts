@@ -1,4 +1,4 @@
-/** Reads states of projections, as stored and as clients see them, and tells observers of states that were saved. */
+/** Reads states of projections, as stored and as clients see them, and tells observers which states were saved. */
 import { forEach, get, statement, type Program } from "../Store/Program.ts"
 import { type Cursor, writeCursor } from "../../Projection/Cursor.ts"
 import { GLOBAL_PARTITION } from "../../Projection/Partition.ts"
@@ -66,7 +66,7 @@ const FIND_EVENT_NAME = statement(
 )
 
 /**
- * Tells observers of the `saved` partitions' states. `before` is the row of the projection before the save. During a rebuild,
+ * Tells observers the new states of the partitions in `saved`. `before` is the row of the projection before the save. During a rebuild,
  * observers are told nothing. At the end of a rebuild, observers are told that the projection was rebuilt, and get the state if
  * the projection has no partitions.
  */

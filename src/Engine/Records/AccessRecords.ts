@@ -82,8 +82,8 @@ export interface NewKey {
   /** The latest time at which the key may end, in epoch milliseconds. */
   readonly latestEnd?: number
   /**
-   * Whether the new key must be the first one, because its caller was accepted only since there were no keys. This key may do
-   * everything in all environments.
+   * Whether the new key must be the first one: the caller that creates it was accepted only because there were no keys. The first
+   * key may do everything in all environments.
    */
   readonly mustBeFirst?: boolean
 }

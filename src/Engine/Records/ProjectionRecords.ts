@@ -57,8 +57,8 @@ export interface ProjectionInfo {
   readonly failing?: { readonly position: number; readonly failures: number }
   readonly deadLetters: number
   /**
-   * When the newest deleted event after the projection's position was stored, in epoch milliseconds. Absent if no such event was
-   * deleted.
+   * The time at which the newest of the deleted events was stored, in epoch milliseconds. Absent if no event after the projection's
+   * position was deleted.
    */
   readonly eventsGoneAt?: number
   /** How many saves were refused, such as those of a worker that no longer owned the projection. */

@@ -1,4 +1,4 @@
-/** Dispatches runs: decides which worker gets which ready run, gives it the lease, and builds the job that the worker gets. */
+/** Dispatches runs: decides which worker gets which ready run, gives the worker the lease, and builds the job for it. */
 import type { Demand, Claim } from "./TurnRecords.ts"
 import {
   inEnvironment,
@@ -219,8 +219,8 @@ function* claimNewRuns(
 }
 
 /**
- * Notes a turn that was dispatched: when its lease expires, and that its worker has less room. Tells observers of a first turn.
- * `createdAt` is when the run was created; `undefined` if this is not the first turn of the run.
+ * Notes a turn that was dispatched: when its lease expires, and that its worker has less room. For the first turn of a run, it
+ * also notes how long the run has waited, and tells the observers that the run was taken. `createdAt` is when the run was created; `undefined` if this is not the first turn of the run.
  */
 const noteDispatch = (
   tx: Transaction,
@@ -359,7 +359,8 @@ function* claimLimited(
       lastKey === undefined
         ? yield* get(nextKey(fn, "IS NOT NULL"), fn.key)
         : yield* get(nextKey(fn, "> ?"), fn.key, lastKey)
-    // runs that are older than the limit have no concurrency key, and the limit does not apply to them
+    // after the last key: runs that were created before the function had its limit have no concurrency key, and the limit does
+    // not apply to them
     if (next === undefined) {
       const claimedWithoutKey = yield* claimLanes(tx, fn, lanes, claims, "AND r.concurrency_key IS NULL", [])
       return claimedWithoutKey === "all" && !keptApart
@@ -385,8 +386,8 @@ const CLAIM = claim("")
 const CLAIM_AND_PIN = claim(", pin = ?")
 
 /**
- * Dispatches a run to a worker that may have it, if there is such a worker. Returns `false` for a suspect that no worker may have
- * now.
+ * Dispatches a run to a worker that may have it, if there is such a worker. A run whose history exceeds a limit fails instead.
+ * Returns `false` for a suspect that no worker may have now.
  */
 function* claimRow(
   tx: Transaction,

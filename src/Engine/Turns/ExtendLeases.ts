@@ -121,9 +121,9 @@ const LIST_FIRED_WAITS = statement(
 )
 
 /**
- * Called when a worker connects. `jobIds` are the jobs that the worker still executes. It keeps a job if it still holds the
- * lease. Its other runs are taken back without counting a loss. The worker knows only the jobs that were created after `since`,
- * its first registration. Older jobs are left alone, because another worker with the same id may still execute them. A worker
+ * Called when a worker connects. `jobIds` are the jobs that the worker still executes. The worker keeps those of them whose lease
+ * it still holds. Its other runs are taken back without counting a loss. The worker knows only the jobs that were created after
+ * its first registration: their ids sort after the id `since`. Older jobs are left alone, because another worker with the same id may still execute them. A worker
  * without `since` is new. Returns the notices for the kept jobs once more, because an engine that died may not have delivered
  * them: which waits have fired, and which runs are to be paused. Unbinds the worker's actors of functions that are not in
  * `functionIds`.

@@ -70,7 +70,10 @@ export const laneCondition = (fn: RegisteredFunction, { pin }: Lane): string =>
       ? "AND r.pin = ? AND r.pin IS NOT NULL AND r.ended_at IS NULL"
       : "AND r.pin = ?"
 
-/** SQL condition: leaves out runs whose actor is bound to a worker without room, because they would block other runs. */
+/**
+ * SQL condition: leaves out runs whose actor is bound to a worker that is not among those with room. Such runs would block the
+ * runs that come after them.
+ */
 const ACTOR_HAS_ROOM = `AND (r.actor IS NULL OR NOT EXISTS (SELECT 1 FROM actors a
   WHERE a.function = r.function AND a.actor = r.actor AND a.worker NOT IN (SELECT value FROM json_each(?))))`
 
@@ -110,8 +113,8 @@ const PUT_ACTOR = statement(
 )
 
 /**
- * The worker for a run. If the run's actor is bound to a connected worker, this is that worker, or `undefined` while that worker
- * has no room. Otherwise this is the preferred worker with room, to which the actor is then bound; `undefined` if no worker has
+ * The worker for a run. If the run's actor is bound to a worker (for a function that pins runs: to a worker of this lane), this is
+ * the bound worker, or `undefined` while the bound worker has no room. Otherwise this is the preferred worker with room, to which the actor is then bound; `undefined` if no worker has
  * room.
  */
 export function* chooseCandidate(

@@ -203,12 +203,13 @@ const DELETE_ACTORS_OF_WORKER = statement(
 )
 
 /**
- * Takes back the runs of workers that were in the process of an engine which is gone, and the runs of the push endpoints that this
- * engine called: its end has closed their requests, so that no answer can come. Also unbinds the actors of such workers. Called
- * when an engine opens the database, and when another engine on the database is gone. Returns how many runs were taken back.
+ * Takes back the runs of workers that were in the process of an engine which is gone, and the runs of the push endpoints that the
+ * gone engine called: the requests to these endpoints were closed with the engine, so no answer can come. Also unbinds the actors
+ * of such workers. Called when an engine opens the database, and when another engine on the database is gone. Returns how many
+ * runs were taken back.
  *
- * A handler may still be at work on its turn, for instance when a proxy keeps its request open. Its job holds no lease any more,
- * so that its reports are refused.
+ * A handler may still be at work on such a turn, for instance when a proxy keeps the request open. The reports of this turn are
+ * refused, since its job holds no lease any more.
  */
 export const recoverLeases = acrossEnvironments(
   "recoverLeases",
@@ -231,7 +232,7 @@ export const recoverLeases = acrossEnvironments(
         FIND_LEASED_RUN_OF_WORKER,
         row.worker!
       )
-      // a worker whose lease has an expiry may still live in a process of its own
+      // a worker that holds a lease with an expiry keeps its actors: it may still live in a process of its own
       if (heldRun === undefined) yield* write(DELETE_ACTORS_OF_WORKER, row.worker!)
     }
     return rows.length

@@ -35,8 +35,8 @@ const INSERT_EVENT_WAIT = statement(
 
 /**
  * Opens a wait for an event. Returns the outcome of the wait if the event has already arrived, or if the wait is invalid. Accepts
- * only events that came after the run's trigger. If earlier waits for the same event and match, in the same branch, have given
- * events to the handler, accepts only events after the last of those (guarantee G8).
+ * only events that came after the event that started the run. If earlier waits for the same event and match, in the same branch,
+ * have given events to the handler, accepts only events after the last event that the handler was given (guarantee G8).
  */
 export function* openEventWait(
   tx: Transaction,

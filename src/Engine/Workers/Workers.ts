@@ -54,14 +54,14 @@ export interface WorkersService {
     options: RemoteWorkerOptions
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError | StaleRequestError>
   /**
-   * {@link connectRemote} for a push endpoint, which numbers no registrations. Does not wait for the followers of changes of the
-   * registered functions, since push itself is such a follower.
+   * {@link connectRemote} for a push endpoint, which numbers no registrations. Does not run the followers of the registered
+   * functions (`FunctionsService.runFollowers`), since push itself is such a follower.
    */
   readonly connectEndpoint: (
     ...args: Parameters<WorkersService["connectRemote"]>
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
   /**
-   * The workers of one port, until the scope ends. A worker with the turn protocol may be silent for `leaseMs` before its runs go
+   * The workers that connect to one port of a server, until the scope ends. A worker with the turn protocol may be silent for `leaseMs` before its runs go
    * to other workers.
    */
   readonly atPort: (leaseMs: number) => Effect.Effect<RemoteWorkers, never, Scope.Scope>
