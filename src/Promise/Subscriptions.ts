@@ -28,7 +28,7 @@ export interface SubscriptionClientConfig {
   readonly engine?: EngineHandle | undefined
   /** The API key to connect with. By default that of `IRONFLOW_API_KEY`, or else none. */
   readonly apiKey?: string | undefined
-  /** The environment to work in. By default that of the `engine`; without an engine that of `IRONFLOW_ENV`, or else `default`. */
+  /** The environment to work in. By default that of the `engine`. Without `engine`, by default that of `IRONFLOW_ENV`, or else `default`. */
   readonly environment?: string | undefined
   /** Whether to reconnect when the connection is lost; `true` by default. */
   readonly autoReconnect?: boolean
@@ -112,9 +112,9 @@ const callbackKeys = {
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface StreamedEvent<T = any> extends SubscriptionEvent<T> {
   /**
-   * Acknowledges the event now. In a group with `auto`, an event is otherwise acknowledged after the loop body. A
-   * body that ends with `break` or `return` must call this first: otherwise the event counts as failed, since a
-   * stream cannot tell such an end from a throw.
+   * Acknowledges the event now. In a group with `ackMode: "auto"`, an event is otherwise acknowledged after the loop
+   * body. A body that ends with `break` or `return` must call `ack()` first: otherwise the event counts as failed,
+   * since a stream cannot tell such an end from a throw.
    */
   ack(): Promise<void>
   /**
@@ -131,7 +131,7 @@ export interface StreamedEvent<T = any> extends SubscriptionEvent<T> {
   inProgress(): Promise<void>
   /**
    * Calls `f` within the event's trace: spans that `f` makes are children of this delivery's span. When the
-   * event or the program is not traced, it only calls `f`.
+   * event or the program is not traced, `within` only calls `f`.
    */
   within<A>(f: () => A): A
 }
@@ -251,7 +251,7 @@ export class SubscriptionClient implements Disposable {
 
   /**
    * Returns the events of a pattern as an async iterable. Leaving the loop ends the subscription. Connects first if
-   * necessary. In a group with `auto`, an event is acknowledged when the loop body is done. When the loop ends, the
+   * necessary. In a group with `ackMode: "auto"`, an event is acknowledged when the loop body is done. When the loop ends, the
    * events that it has not taken go back to the group at once. With a definition in place of the pattern, the schema of
    * the definition decodes the data: an event that does not fit goes to `onError` of the client, and counts as failed.
    */

@@ -188,7 +188,7 @@ const judge = ({ registration }: RegisteredFunction, view: EventView): Judged =>
   if (byName.length === 0) {
     return { code: "NO_TRIGGER", message: `The function ${listensTo(triggers)}` }
   }
-  // the schedule of another function starts this one only if it listens for the name of the schedule's events
+  // an event from the schedule of another function starts this function only by a trigger that names the event
   const relevant = view.source === "cron" ? byName.filter(({ cron }) => cron === undefined) : byName
   if (relevant.length === 0) {
     return {

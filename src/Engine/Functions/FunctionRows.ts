@@ -170,7 +170,7 @@ function* replaceRegistration(
   if (pins && Number(row.pins) === 0) yield* beginPinning(tx, key)
 }
 
-/** A registration of a live worker that may hold again, because no live worker has the one in force. */
+/** A registration of a live worker. It may be put in force again, because no live worker has the registration that is in force. */
 export interface Restorable {
   readonly functionId: string
   /** The registration, or the hash of one that is in the history. */
@@ -196,9 +196,9 @@ function* registrationWithHash(key: number, hash: string): Program<FunctionRegis
 
 /**
  * Puts registrations of live workers in force again. A registration that is newer than the one in force, by their first
- * appearance in the history, holds at once. An older one holds only if `hasWaited`: the worker of the registration in force may
- * just be restarting. An older one of a function that pins its runs never holds again this way: the version that has left would
- * stay behind it when it comes back.
+ * appearance in the history, is put in force at once. An older one is put in force only if `hasWaited`, because the worker of the
+ * registration in force may just be restarting. If the function pins its runs, an older one is never put in force again: the newer
+ * version could not replace it when a worker with the newer version comes back.
  */
 export const restoreRegistrations = acrossEnvironments(
   "restoreRegistrations",

@@ -39,8 +39,8 @@ const TIMEOUT_MS = 10_000
 const MAX_ANSWER_BYTES = 64 * 1024
 
 /**
- * Maximum time, in milliseconds, before a delivery looks for due calls again. It is limited because the clock may be set in the
- * meantime.
+ * Maximum time, in milliseconds, before a delivery looks for due calls again. It is limited because somebody may change the clock
+ * in the meantime.
  */
 const LONGEST_WAIT_MS = 60_000
 

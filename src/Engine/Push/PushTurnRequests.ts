@@ -2,8 +2,8 @@
  * The active turns at a push endpoint, each with its request. Decides what is sent, how the answer ends the turn, and what the
  * handler is told in between.
  *
- * A turn whose request never arrived, or whose function the app does not have, is given back without a loss. A turn that was lost when it may have begun counts as a loss
- * of its run, as with any worker. Neither uses up an attempt.
+ * A turn whose request never arrived, or whose function the app does not have, is given back without a loss. A turn that may have
+ * begun, and then was lost, counts as a loss of its run, as with any worker. Neither uses up an attempt.
  */
 import type * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -206,7 +206,7 @@ export class PushTurnRequests {
     return Effect.andThen(
       Effect.sleep(RENEWAL_INTERVAL_MS),
       Effect.suspend(() => {
-        // the lease is not extended any more: the handler has the rest of its time to drop the turn
+        // the lease is not extended any more: the handler has to drop the turn before the lease ends
         if (turn.isGivenUp) return Effect.never
         return Effect.matchEffect(this.#options.extendLeases([jobId], LEASE_MS), {
           onSuccess: (lostIds) =>
@@ -249,7 +249,7 @@ export class PushTurnRequests {
       const nowMs = clock.currentTimeMillisUnsafe()
       const opInstead = isWhole ? undefined : opForUnusable(job, () => false, unsentFailureKinds)
       if (opInstead !== undefined) {
-        // an endpoint of this package that is unhealthy now can go on with the turn later
+        // the endpoint may be one of this package that is unhealthy now: it can go on with the turn later
         return this.#endpoint.availability.isInDoubt
           ? this.#postpone(job, notKnown(job.runId))
           : this.#report(job, { ops: [opInstead] })

@@ -73,7 +73,7 @@ export class SystemEventsService {
   /** Characters of everything that is kept. */
   #length = 0
   #sequence = 0
-  /** The newest sequence at the time when whole environments were last dropped. */
+  /** The newest sequence at the time when whole environments were last dropped, or announcements of other engines were lost. */
   #droppedUpTo = 0
   /** The sequence since which newest values are announced; `undefined` while there are no listeners for them. */
   #newestSince: number | undefined
@@ -252,7 +252,7 @@ export class SystemEventsService {
   }
 
   /**
-   * Drops events when all environments together have too many characters. Begins with the environments that have the most
+   * Drops events and newest values when all environments together have too many characters. Begins with the environments that have the most
    * characters, and drops so many that this need not be repeated soon.
    */
   #makeRoom(): void {
