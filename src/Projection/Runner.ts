@@ -34,7 +34,10 @@ export interface RunnerOptions {
 }
 
 export interface Runner {
-  /** Runs the projection until `stop` is called, or the engine refuses the projection. A refusal is logged. */
+  /**
+   * Runs the projection until `stop` is called, or until the projection is refused: by the engine, or because its
+   * initial state cannot be made or stored. A refusal is logged.
+   */
   readonly run: Effect.Effect<void>
   /** Waits until the engine has registered or refused the projection. */
   readonly registered: Effect.Effect<void>

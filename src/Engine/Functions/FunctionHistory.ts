@@ -91,7 +91,7 @@ const changedFields = (before: FunctionRegistration, after: FunctionRegistration
   return [...names].filter((name) => !isDeepStrictEqual(before[name], after[name])).sort()
 }
 
-/** The push endpoint that had a function before; `undefined` when none of the kept registrations has one. */
+/** The push endpoint in the newest kept registration of a function that names one; `undefined` when none does. */
 export function* formerEndpoint(functionKey: number): Program<string | undefined> {
   for (const row of yield* all(LIST_REGISTRATIONS, functionKey)) {
     const registration: unknown = safeJsonParse(String(row.registration))
