@@ -241,9 +241,9 @@ const noBackup = (): StoreError =>
 
 /**
  * The engine over the store in context. It logs to Effect's loggers. The lowest level that it logs is `References.MinimumLogLevel`
- * if that is provided, and otherwise `IRONFLOW_LOG_LEVEL`. `IRONFLOW_MASTER_KEY`, `IRONFLOW_BOOTSTRAP_KEY` and `IRONFLOW_SIGNING_KEY` are read
- * from the `ConfigProvider` in context. Fails with `ValidationError` when the master key is invalid, and with `StoreError` when the
- * store cannot be read.
+ * if that is provided, and otherwise `IRONFLOW_LOG_LEVEL`. `IRONFLOW_MASTER_KEY`, `IRONFLOW_BOOTSTRAP_KEY` and
+ * `IRONFLOW_SIGNING_KEY` are read from the `ConfigProvider` in context. Fails with `ValidationError` when the master key is invalid,
+ * and with `StoreError` when the store cannot be read.
  */
 export const layer: Layer.Layer<Engine, ValidationError | StoreError, Store> = Layer.effect(
   Engine,

@@ -67,7 +67,7 @@ export class WaitTimeoutError extends TimeoutError {
   readonly event: string
   constructor(stepName: string, event: string, timeoutMs: number) {
     super(
-      `Step "${stepName}" timed out after ${showMs(timeoutMs)}: no event "${event}" that it accepts arrived`,
+      `Step "${stepName}" timed out after ${showMs(timeoutMs)}: no matching event "${event}" arrived`,
       timeoutMs,
       { code: "WAIT_TIMEOUT", retryable: false }
     )
@@ -153,7 +153,10 @@ export class StepTimeoutError extends IronflowError {
   }
 }
 
-/** A running step was told to stop: another step of a fail-fast call failed, or the handler no longer waits for the step. */
+/**
+ * A running step was told to stop: another branch of a fail-fast parallel call failed, the handler failed, or the
+ * handler no longer waits for the step.
+ */
 export class StepAbortedError extends IronflowError {
   declare readonly _tag: "StepAbortedError"
   /** Name of the step. */

@@ -28,7 +28,10 @@ export interface SubscriptionClientConfig {
   readonly engine?: EngineHandle | undefined
   /** The API key to connect with. By default that of `IRONFLOW_API_KEY`, or else none. */
   readonly apiKey?: string | undefined
-  /** The environment to work in. By default that of the `engine`. Without `engine`, by default that of `IRONFLOW_ENV`, or else `default`. */
+  /**
+   * The environment to work in. By default that of the `engine`. Without `engine`, by default that of `IRONFLOW_ENV`,
+   * or else `default`.
+   */
   readonly environment?: string | undefined
   /** Whether to reconnect when the connection is lost; `true` by default. */
   readonly autoReconnect?: boolean
@@ -214,8 +217,8 @@ export class SubscriptionClient implements Disposable {
   /**
    * Subscribes to `events:`, `topic:` or `system.` patterns, or to the events of a definition, whose schema decodes the
    * data. An event that does not fit the schema goes to `onError`, and counts as failed. No event is delivered before
-   * the code after `await subscribe(...)` runs. Rejects with `SubscriptionError` when the client is not connected or
-   * the server refuses the subscription.
+   * the code after `await subscribe(...)` runs. Rejects with `SubscriptionError` when the client is not connected, has
+   * already subscribed to the pattern, or the server refuses the subscription.
    */
   subscribe<const P extends string | EventDefinition>(
     pattern: P,
@@ -251,9 +254,10 @@ export class SubscriptionClient implements Disposable {
 
   /**
    * Returns the events of a pattern as an async iterable. Leaving the loop ends the subscription. Connects first if
-   * necessary. In a group with `ackMode: "auto"`, an event is acknowledged when the loop body is done. When the loop ends, the
-   * events that it has not taken go back to the group at once. With a definition in place of the pattern, the schema of
-   * the definition decodes the data: an event that does not fit goes to `onError` of the client, and counts as failed.
+   * necessary. In a group with `ackMode: "auto"`, an event is acknowledged when the loop body is done. When the loop
+   * ends, the events that it has not taken go back to the group at once. With a definition in place of the pattern,
+   * the schema of the definition decodes the data: an event that does not fit goes to `onError` of the client, and
+   * counts as failed.
    */
   async *stream<const P extends string | EventDefinition>(
     pattern: P,

@@ -64,7 +64,7 @@ export const functionHistory = inEnvironment(
       (yield* pinnedRuns(fn)).map(({ codeVersion, liveRuns }) => [codeVersion, liveRuns] as const)
     )
     const rows = yield* all(LIST_REGISTRATIONS, fn.key)
-    // only `registerFunctions` writes this column
+    // only registrations are written to this column
     const registrations = rows.map((row) => parseStored(String(row.registration)) as FunctionRegistration)
     return rows.map((row, i): FunctionVersion => {
       const registration = registrations[i]!
@@ -103,7 +103,7 @@ export function* formerEndpoint(functionKey: number): Program<string | undefined
 /** The kept registrations of a function, newest first. */
 export function* keptRegistrations(functionKey: number): Program<ReadonlyArray<FunctionRegistration>> {
   const rows = yield* all(LIST_REGISTRATIONS, functionKey)
-  // only `registerFunctions` writes this column
+  // only registrations are written to this column
   return rows.map((row) => parseStored(String(row.registration)) as FunctionRegistration)
 }
 

@@ -271,7 +271,7 @@ const FIND_REGISTRATION = statement(
 function* storedRegistration(key: number): Program<FunctionRegistration | undefined> {
   const row = yield* get(FIND_REGISTRATION, key)
   try {
-    // only `registerFunctions` writes this column
+    // only registrations are written to this column
     return parseStored(String(row?.registration)) as FunctionRegistration
   } catch {
     // the registration is replaced, and its search attributes are filled in again
@@ -313,7 +313,7 @@ export const deleteFunction = acrossEnvironments(
     const key = Number(row.key)
     yield* write(MARK_DELETED, tx.now(), key)
     yield* write(DELETE_SCHEDULES_OF_FUNCTION, key)
-    // only `registerFunctions` writes this column
+    // only registrations are written to this column
     const registration = parseStored(String(row.registration)) as FunctionRegistration
     put(tx, {
       key,
@@ -389,7 +389,7 @@ export function* loadRegistrations(tx: Transaction): Program<void> {
 
 const readRegistration = (tx: Transaction, row: Row): FunctionRegistration | undefined => {
   try {
-    // only `registerFunctions` writes this column
+    // only registrations are written to this column
     return parseStored(row.registration) as FunctionRegistration
   } catch (error) {
     // the runs of the function wait until a worker registers it again

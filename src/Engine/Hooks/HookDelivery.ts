@@ -126,7 +126,7 @@ export const makeHookDelivery = ({
     })
 
   const round: Effect.Effect<void, StoreError> = Effect.gen(function* () {
-    // the new promise is set before the query, so that no call is missed that is stored during the query
+    // made before the query, so that a call that is stored during the query wakes the delivery
     woken = Deferred.makeUnsafe<void>()
     const { calls, nextAt } = yield* store.read(dueCalls(hook.key, MAX_OPEN_CALLS))
     yield* outage.succeeded()

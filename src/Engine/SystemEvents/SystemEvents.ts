@@ -53,7 +53,7 @@ interface RememberedEvents {
   readonly newest: Map<string, SystemEvent>
   /** Characters of all newest values. */
   newestLength: number
-  /** The sequence of the last newest value that was dropped. */
+  /** The sequence of the last value that was dropped from `newest`. */
   lastDroppedNewest: number
   readonly listeners: Set<() => void>
 }
@@ -73,9 +73,12 @@ export class SystemEventsService {
   /** Characters of everything that is kept. */
   #length = 0
   #sequence = 0
-  /** The newest sequence at the time when whole environments were last dropped, or announcements of other engines were lost. */
+  /**
+   * The newest sequence at the time when whole environments were last dropped, or when announcements of other engines were last
+   * lost.
+   */
   #droppedUpTo = 0
-  /** The sequence since which newest values are announced; `undefined` while there are no listeners for them. */
+  /** The sequence since which no newest value was missed; `undefined` while there are no listeners for newest values. */
   #newestSince: number | undefined
 
   constructor(now: () => number, among?: SharedSystemEvents) {
@@ -252,8 +255,8 @@ export class SystemEventsService {
   }
 
   /**
-   * Drops events and newest values when all environments together have too many characters. Begins with the environments that have the most
-   * characters, and drops so many that this need not be repeated soon.
+   * Drops events and newest values when all environments together have too many characters. Begins with the environments that have
+   * the most characters, and drops so many that this need not be repeated soon.
    */
   #makeRoom(): void {
     if (this.#length <= MAX_REMEMBERED_CHARS) return
