@@ -2,8 +2,8 @@
  * Runs one projection until it is stopped. It claims the projection, reads batches, folds them or calls the
  * handler, and saves.
  *
- * An event whose handler fails is retried up to `maxRetries` times, with a delay that doubles each time; the
- * projection waits meanwhile. An error that is not retryable is not retried. When no retry is left, the event
+ * An event whose handler fails is retried up to `maxRetries` times, with a delay that doubles each time, up to a
+ * minute; the projection waits meanwhile. An error that is not retryable is not retried. When no retry is left, the event
  * becomes a dead letter, and the projection continues after it.
  */
 import * as Deferred from "effect/Deferred"

@@ -161,7 +161,7 @@ const send = (
           refuse: () =>
             fail(
               "reached",
-              "the engine has no memory left for its answer, because it is reading too many large answers at once"
+              "there is no memory left for its answer, because the engine is reading too many large answers at once"
             )
         })
         onInput(newInput)

@@ -300,7 +300,7 @@ export class PushTurnRequests {
     )
   }
 
-  #handleAnswer(job: Job, answer: PostAnswer, turns: boolean): Effect.Effect<void> {
+  #handleAnswer(job: Job, answer: PostAnswer, isWhole: boolean): Effect.Effect<void> {
     const body = bodyOf(answer)
     const problem = unavailableReason(answer, body)
     if (problem !== undefined) return this.#postpone(job, problem)
@@ -321,12 +321,12 @@ export class PushTurnRequests {
         const read = readReport(
           job,
           body,
-          this.#requestKind(job, turns),
+          this.#requestKind(job, isWhole),
           this.#options.clock.currentTimeMillisUnsafe()
         )
         report = read.report
         leftOut = read.leftOut
-        if (!turns) availability.noteSegmentAnswer()
+        if (!isWhole) availability.noteSegmentAnswer()
       } catch (error) {
         if (!isIronflowError(error)) {
           return Effect.andThen(
@@ -354,11 +354,11 @@ export class PushTurnRequests {
     })
   }
 
-  #requestKind({ attempt, functionId }: Job, turns: boolean): RequestKind {
-    if (turns) return { turns }
+  #requestKind({ attempt, functionId }: Job, isWhole: boolean): RequestKind {
+    if (isWhole) return { turns: true }
     const { environment, findFunction } = this.#options
     const retry = findFunction(environment, functionId)?.retry
-    return { turns, attempts: retry === undefined ? undefined : { attempt, retry } }
+    return { turns: false, attempts: retry === undefined ? undefined : { attempt, retry } }
   }
 
   /**
