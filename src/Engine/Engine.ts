@@ -121,8 +121,8 @@ export interface EngineService {
   readonly checkOwner: Effect.Effect<void>
   /**
    * Writes a backup of the current database to a new file, while the engine goes on. Fails with `ValidationError` when the file
-   * exists already. Fails with `StoreError` when the database is not a file, or when the new file cannot be written. Then the
-   * partial file is removed.
+   * exists already. Fails with `StoreError` when the database is not a file, or when the new file cannot be written; a partial new
+   * file is removed.
    */
   readonly backup: (filename: string) => Effect.Effect<BackupInfo, StoreError | ValidationError>
   /** Checks the engine, its database and its runs, in every environment, and says what to do about problems. */
@@ -240,10 +240,10 @@ const noBackup = (): StoreError =>
   )
 
 /**
- * The engine over the store in context. It logs to Effect's loggers, from `IRONFLOW_LOG_LEVEL` on unless
- * `References.MinimumLogLevel` is provided. `IRONFLOW_MASTER_KEY`, `IRONFLOW_BOOTSTRAP_KEY` and `IRONFLOW_SIGNING_KEY` are read
- * from the `ConfigProvider` in context. Fails with `ValidationError` when the master key is invalid, and with `StoreError` when the
- * store cannot be read.
+ * The engine over the store in context. It logs to Effect's loggers. The lowest level that it logs is `References.MinimumLogLevel`
+ * if that is provided, and otherwise `IRONFLOW_LOG_LEVEL`. `IRONFLOW_MASTER_KEY`, `IRONFLOW_BOOTSTRAP_KEY` and
+ * `IRONFLOW_SIGNING_KEY` are read from the `ConfigProvider` in context. Fails with `ValidationError` when the master key is invalid,
+ * and with `StoreError` when the store cannot be read.
  */
 export const layer: Layer.Layer<Engine, ValidationError | StoreError, Store> = Layer.effect(
   Engine,

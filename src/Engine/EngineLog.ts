@@ -157,8 +157,8 @@ const moment = (at: number): string => new Date(at).toISOString()
 const codeOf = ({ code }: SerializedError): { readonly code?: string } => (code === undefined ? {} : { code })
 
 /**
- * Name and message of an error. Its data and stack are stored with the run, and not logged; but the data of an error without a
- * message, as typed errors often are, is its text.
+ * Name and message of an error. Its data and stack are stored with the run, and not logged. Only an error without a message, as many
+ * typed errors are, is shown by its data.
  */
 const nameAndMessage = ({ data = {}, message, name }: SerializedError): string =>
   oneLine(message === "" ? messageOf({ data, message, name }) : `${name}: ${message}`)

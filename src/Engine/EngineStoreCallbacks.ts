@@ -1,6 +1,6 @@
 /**
- * What the store calls in the other parts of the engine: when it opens a database, when the clock was set, and when it checks
- * whether a row is damaged. `Store/StoreCallbacks.ts` describes each callback.
+ * What the store calls in the other parts of the engine: when it opens a database, when somebody has changed the clock, and when it
+ * checks whether a row is damaged. `Store/StoreCallbacks.ts` describes each callback.
  */
 import { loadRegistrations } from "./Functions/FunctionRows.ts"
 import { READY_FUNCTIONS } from "./Functions/ReadyFunctions.ts"

@@ -47,7 +47,7 @@ const queues: { readonly [kind in WorkKind]: Queue } = {
 const allQueues = Object.values(queues)
 /** Whether {@link runNext} is going to be called. */
 let isScheduled = false
-/** The `usedMs` that the queue whose work ran last had when that work began. */
+/** The `usedMs` of the queue from which work ran last, as it was when that work began. */
 let lastUsedMs = 0
 
 /**

@@ -5,7 +5,7 @@
  *
  * A series has at most these labels: `environment`, the name of a function, projection or group, and one of a few fixed words. At
  * most 200 functions, 200 projections and 200 groups have their own series. Further functions are counted together under the name
- * `other`, further projections and groups are left out.
+ * `other`. Further projections and groups are left out.
  */
 import { monitorEventLoopDelay } from "node:perf_hooks"
 import * as Clock from "effect/Clock"

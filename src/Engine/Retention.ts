@@ -12,8 +12,8 @@ export interface RetentionOptions {
   /** How long a run and its steps are kept after the run ends; `"30d"` by default. `"forever"` keeps all runs. */
   readonly keepRuns?: Duration | "forever"
   /**
-   * How long an event outside of entity streams is kept; `"forever"` by default. An event that a kept run, a projection, a
-   * consumer group or a subscription still needs stays, and so do all events after it.
+   * How long an event outside of entity streams is kept; `"forever"` by default. As long as a kept run, a projection, a consumer
+   * group or a subscription still needs an event, this event and all later events are kept.
    */
   readonly keepEvents?: Duration | "forever"
   /**

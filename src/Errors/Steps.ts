@@ -67,7 +67,7 @@ export class WaitTimeoutError extends TimeoutError {
   readonly event: string
   constructor(stepName: string, event: string, timeoutMs: number) {
     super(
-      `Step "${stepName}" timed out after ${showMs(timeoutMs)}: no event "${event}" that it accepts arrived`,
+      `Step "${stepName}" timed out after ${showMs(timeoutMs)}: no matching event "${event}" arrived`,
       timeoutMs,
       { code: "WAIT_TIMEOUT", retryable: false }
     )
@@ -83,8 +83,8 @@ export interface InvokeErrorOptions<E> extends CauseOption {
 }
 
 /**
- * A function that a step invoked failed, or could not be invoked. `cause` is the error of the function's run, as far
- * as the server provides it; `E` is the failure that the function declares.
+ * A step invoked a function, and the function failed or could not be invoked. `cause` is the error of the function's
+ * run, as far as the server provides it; `E` is the failure that the function declares.
  */
 export class InvokeError<E = unknown> extends IronflowError {
   declare readonly _tag: "InvokeError"
@@ -129,7 +129,7 @@ export const withFailure = <E>(error: InvokeError, failure: E): InvokeError<E> =
   return error as InvokeError<E>
 }
 
-/** A function that a step invoked did not end in time. The child run continues. */
+/** A step invoked a function, and the run of the function did not end in time. That run continues. */
 export class InvokeTimeoutError extends InvokeError<never> {
   /** The timeout, in milliseconds. */
   readonly timeoutMs: number
@@ -153,7 +153,10 @@ export class StepTimeoutError extends IronflowError {
   }
 }
 
-/** A running step was told to stop: another step of a fail-fast call failed, or the handler no longer waits for the step. */
+/**
+ * A running step was told to stop: another branch of a fail-fast parallel call failed, the handler failed, or the
+ * handler no longer waits for the step.
+ */
 export class StepAbortedError extends IronflowError {
   declare readonly _tag: "StepAbortedError"
   /** Name of the step. */
@@ -204,7 +207,7 @@ export class CompensationLostError extends IronflowError {
   }
 }
 
-/** An effect of a step or handler, which `what` names, interrupted itself. Fail with an error instead. */
+/** The Effect of a step or handler interrupted itself; `what` names the step or handler. Fail with an error instead. */
 export class InterruptedError extends IronflowError {
   declare readonly _tag: "InterruptedError"
   constructor(what: string) {

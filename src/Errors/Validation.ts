@@ -28,7 +28,7 @@ export class ValidationError extends IronflowError {
   }
 }
 
-/** Data does not fit the schema against which it was checked. `validationErrors` lists the paths. */
+/** Data does not fit the schema against which it was checked. `validationErrors` lists the problems, with their paths. */
 export class SchemaValidationError extends ValidationError {}
 
 /** Something is larger than the engine's limit. Nothing was stored, and the operation is not retried. */

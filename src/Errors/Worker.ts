@@ -1,10 +1,10 @@
 /** Errors of workers, of the turns that workers and push handlers run, and of webhooks. */
 import { type Facts, IronflowError, NotFoundError } from "./Base.ts"
 
-/** Why the worker could not register: the engine refused it, or one of its functions. */
+/** Why the worker could not register. `FUNCTION_REGISTRATION_FAILED`: the engine refused one of its functions. */
 export type RegistrationCode = "REGISTRATION_FAILED" | "FUNCTION_REGISTRATION_FAILED"
 
-/** The worker could not register: `FUNCTION_REGISTRATION_FAILED` when the engine refuses one of its functions. */
+/** The worker could not register. */
 export class RegistrationError extends IronflowError {
   declare readonly _tag: "RegistrationError"
   /** The codes of this class. */

@@ -157,8 +157,8 @@ export class Fold {
   }
 
   /**
-   * The partition of an event. If the event had to be decoded for this, the decoded event is passed to `handOver`. It
-   * is not passed if the user's `partitionKey` function has received it, since that may have changed it.
+   * The partition of an event. If the event had to be decoded for this, the decoded event is passed to `handOver`,
+   * unless `partitionKey` is a function: that function may have changed the decoded event.
    */
   partitionOf(
     event: ProjectionLogEvent,

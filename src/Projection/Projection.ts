@@ -1,5 +1,5 @@
 /**
- * Projections: state or effects derived from events, in the order of the log.
+ * Projections: they turn events, in the order of the log, into a state or into side effects.
  *
  * A managed projection folds events into a state that the engine keeps; an external one is called for each event.
  * {@link createProjection} takes a plain or async function as handler. {@link make} takes an Effect, whose failures
@@ -70,7 +70,7 @@ export interface ProjectionContext {
   readonly signal: AbortSignal
 }
 
-/** Returns the next state. The handler must be synchronous and without effects: it may run again for the same event. */
+/** Returns the next state. The handler must be synchronous and without side effects: it may run again for the same event. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export type ManagedProjectionHandler<S, E = any> = (
   state: S,
@@ -149,7 +149,7 @@ export interface ManagedProjectionConfig<
   readonly partitionKey?: string | ((event: SourceEvents<Sources, E>) => string)
 }
 
-/** A projection that performs effects for each event. */
+/** A projection that has side effects, and no state. */
 export interface ExternalProjectionConfig<
   // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
   E = any,
@@ -189,7 +189,7 @@ export interface ResolvedProjectionConfig {
   readonly name: string
   /** Names and patterns of the events that it follows. */
   readonly events: ReadonlyArray<string>
-  /** Whether the projection has a state (`managed`) or performs effects (`external`). */
+  /** Whether the projection has a state (`managed`) or side effects (`external`). */
   readonly mode: ProjectionMode
   /** Makes the state before the first event. */
   readonly initialState?: () => unknown
@@ -209,7 +209,7 @@ export interface IronflowProjection<S = any, E = any> {
   readonly config: ResolvedProjectionConfig & {
     /** The definitions among the events. */
     readonly definitions?: ReadonlyArray<EventDefinition>
-    // oxlint-disable-next-line typescript/no-explicit-any -- of the one kind or the other, which `mode` says
+    // oxlint-disable-next-line typescript/no-explicit-any -- the handler of a managed or an external projection, as `mode` says
     readonly handler: (...args: Array<any>) => any
   }
   /** Only a type, never set: the types of state and events. */
@@ -248,7 +248,7 @@ export function createProjection(config: GivenConfig): IronflowProjection {
 /** The configuration of a managed or external projection, in either API, before it is checked. */
 interface GivenConfig extends Omit<CommonConfig, "events"> {
   readonly events: ReadonlyArray<EventSource>
-  // oxlint-disable-next-line typescript/no-explicit-any -- of the one kind or the other
+  // oxlint-disable-next-line typescript/no-explicit-any -- the handler of a managed or an external projection
   readonly handler: (...args: Array<any>) => any
 }
 
@@ -317,7 +317,7 @@ export interface EffectProjection<S = any, E = any, R = any> {
     readonly definitions: ReadonlyArray<EventDefinition>
   }
   /** The handler. */
-  // oxlint-disable-next-line typescript/no-explicit-any -- of the one kind or the other, which `mode` says
+  // oxlint-disable-next-line typescript/no-explicit-any -- the handler of a managed or an external projection, as `mode` says
   readonly program: (...args: Array<any>) => S | Effect.Effect<unknown, E, R>
   /** Only a type, never set: the failures and requirements of the handler. */
   readonly "~effect"?: { readonly error: E; readonly requirements: R }

@@ -26,7 +26,7 @@ import {
   type ProjectionEvent
 } from "./Projection.ts"
 
-/** Holds the error that the handling of an event threw, rejected with or failed with. */
+/** Holds the error with which the handling of an event threw, rejected or failed. */
 export class EventFailure {
   readonly error: unknown
   constructor(error: unknown) {

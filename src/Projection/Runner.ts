@@ -2,8 +2,8 @@
  * Runs one projection until it is stopped. It claims the projection, reads batches, folds them or calls the
  * handler, and saves.
  *
- * An event whose handler fails is retried up to `maxRetries` times, with a delay that doubles each time; the
- * projection waits meanwhile. An error that is not retryable is not retried. When no retry is left, the event
+ * An event whose handler fails is retried up to `maxRetries` times, with a delay that doubles each time, up to a
+ * minute; the projection waits meanwhile. An error that is not retryable is not retried. When no retry is left, the event
  * becomes a dead letter, and the projection continues after it.
  */
 import * as Deferred from "effect/Deferred"
@@ -34,7 +34,10 @@ export interface RunnerOptions {
 }
 
 export interface Runner {
-  /** Runs the projection until `stop` is called, or the engine refuses the projection. A refusal is logged. */
+  /**
+   * Runs the projection until `stop` is called, or until the projection is refused: by the engine, or because its
+   * initial state cannot be made or stored. A refusal is logged.
+   */
   readonly run: Effect.Effect<void>
   /** Waits until the engine has registered or refused the projection. */
   readonly registered: Effect.Effect<void>

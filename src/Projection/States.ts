@@ -75,7 +75,7 @@ export class States {
 
   /**
    * Folds an event into the state of its partition. Returns the failure, or `undefined` when the event was folded. User
-   * code must not have received `decoded` before, since it may have changed it.
+   * code must not have received `decoded` before, since that code may have changed `decoded`.
    */
   fold(
     partition: string,

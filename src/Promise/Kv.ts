@@ -187,7 +187,7 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
                 onOpen()
                 options.onOpen?.(revision)
               }
-              // the schema in the options decodes the values, and `Out` is its type
+              // the cast: `Out` is the type of the values as the schema in the options decodes them
             }) as Stream.Stream<KVWatchEvent<Out>, Error>
         ),
       typeof first === "string" ? undefined : first

@@ -74,7 +74,7 @@ export const run = async <A, E, R, ER>(
   signal?: AbortSignal
 ): Promise<A> => {
   if (handle.isClosed) throw closedError(handle.apiName)
-  // the signal is checked here, since a call that ends without waiting would not notice that it has aborted
+  // the signal is checked here, since a call that ends without waiting would not notice that the signal has aborted
   if (signal?.aborted) throw signal.reason
   // the caller's span, which must be read before the first `await`
   const span = activeSpan()

@@ -29,7 +29,7 @@ type RequiresNothing<R> = [R] extends [never] ? true : 0 extends 1 & R ? true : 
  */
 export const serve: {
   (config: ServeConfig): ServeHandler
-  // only reached by functions that the first form refuses: it names the reason
+  // for functions that the first form refuses: the type of this form names the reason
   <const Functions extends ReadonlyArray<AnyFunction>>(config: ServeConfigOf<Functions>): ServeHandler
 } = (config: ServeConfig | { readonly functions: string }): ServeHandler => {
   // the types refuse a string for `functions`, and so does the check of the options

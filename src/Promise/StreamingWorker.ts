@@ -27,8 +27,8 @@ export type StreamingWorkerConfig = ServerWorkerConfig
  * such a stream, the worker polls, and logs one line about that.
  *
  * Throws `ValidationError` when the configuration is invalid. `start()` rejects with code `PACKAGES_MISSING`
- * when the packages of ConnectRPC are not installed, and in all cases in which `start()` of a worker from
- * `createWorker` rejects.
+ * when the packages of ConnectRPC are not installed. It also rejects in all cases in which `start()` of a worker
+ * from `createWorker` rejects.
  */
 export const createStreamingWorker = (config: StreamingWorkerConfig): Worker => {
   const given: unknown = config

@@ -28,7 +28,10 @@ export interface SubscriptionClientConfig {
   readonly engine?: EngineHandle | undefined
   /** The API key to connect with. By default that of `IRONFLOW_API_KEY`, or else none. */
   readonly apiKey?: string | undefined
-  /** The environment to work in. By default that of the `engine`; without an engine that of `IRONFLOW_ENV`, or else `default`. */
+  /**
+   * The environment to work in. By default that of the `engine`. Without `engine`, by default that of `IRONFLOW_ENV`,
+   * or else `default`.
+   */
   readonly environment?: string | undefined
   /** Whether to reconnect when the connection is lost; `true` by default. */
   readonly autoReconnect?: boolean
@@ -112,9 +115,9 @@ const callbackKeys = {
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface StreamedEvent<T = any> extends SubscriptionEvent<T> {
   /**
-   * Acknowledges the event now. In a group with `auto`, an event is otherwise acknowledged after the loop body. A
-   * body that ends with `break` or `return` must call this first: otherwise the event counts as failed, since a
-   * stream cannot tell such an end from a throw.
+   * Acknowledges the event now. In a group with `ackMode: "auto"`, an event is otherwise acknowledged after the loop
+   * body. A body that ends with `break` or `return` must call `ack()` first: otherwise the event counts as failed,
+   * since a stream cannot tell such an end from a throw.
    */
   ack(): Promise<void>
   /**
@@ -131,7 +134,7 @@ export interface StreamedEvent<T = any> extends SubscriptionEvent<T> {
   inProgress(): Promise<void>
   /**
    * Calls `f` within the event's trace: spans that `f` makes are children of this delivery's span. When the
-   * event or the program is not traced, it only calls `f`.
+   * event or the program is not traced, `within` only calls `f`.
    */
   within<A>(f: () => A): A
 }
@@ -214,8 +217,8 @@ export class SubscriptionClient implements Disposable {
   /**
    * Subscribes to `events:`, `topic:` or `system.` patterns, or to the events of a definition, whose schema decodes the
    * data. An event that does not fit the schema goes to `onError`, and counts as failed. No event is delivered before
-   * the code after `await subscribe(...)` runs. Rejects with `SubscriptionError` when the client is not connected or
-   * the server refuses the subscription.
+   * the code after `await subscribe(...)` runs. Rejects with `SubscriptionError` when the client is not connected, has
+   * already subscribed to the pattern, or the server refuses the subscription.
    */
   subscribe<const P extends string | EventDefinition>(
     pattern: P,
@@ -251,9 +254,10 @@ export class SubscriptionClient implements Disposable {
 
   /**
    * Returns the events of a pattern as an async iterable. Leaving the loop ends the subscription. Connects first if
-   * necessary. In a group with `auto`, an event is acknowledged when the loop body is done. When the loop ends, the
-   * events that it has not taken go back to the group at once. With a definition in place of the pattern, the schema of
-   * the definition decodes the data: an event that does not fit goes to `onError` of the client, and counts as failed.
+   * necessary. In a group with `ackMode: "auto"`, an event is acknowledged when the loop body is done. When the loop
+   * ends, the events that it has not taken go back to the group at once. With a definition in place of the pattern,
+   * the schema of the definition decodes the data: an event that does not fit goes to `onError` of the client, and
+   * counts as failed.
    */
   async *stream<const P extends string | EventDefinition>(
     pattern: P,

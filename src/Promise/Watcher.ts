@@ -22,7 +22,7 @@ export interface WatchCallbacks<A> {
 
 const callbackKeys = { onUpdate: true, onError: true, onClose: true } satisfies Keys<WatchCallbacks<never>>
 
-/** A watch that is active or starting. It can be iterated once, unless it has callbacks. */
+/** A watch that is active or starting. It can be iterated once; a watch with callbacks cannot be iterated. */
 export interface Watcher<A> extends AsyncIterable<A>, AsyncDisposable {
   /**
    * Resolves when the watch is active: from then on the watch sees every change. Also resolves when the watch ends

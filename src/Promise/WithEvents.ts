@@ -48,7 +48,7 @@ export interface EventContext<Events extends object, N extends EventName<Events>
 /** A trigger by an event of the map. */
 interface NamedTrigger<N extends string> {
   readonly event: N
-  /** A CEL expression over `event`; the event starts a run only when it is true. */
+  /** A CEL expression over `event`; the event starts a run only when the expression is true. */
   readonly expression?: Trigger["expression"] & string
 }
 

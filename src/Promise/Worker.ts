@@ -219,8 +219,8 @@ export class PromiseWorker implements Worker {
 
   constructor(setup: WorkerSetup) {
     this.#setup = setup
-    // A caller of ready() or start() still gets the rejection. This line only keeps the rejection from counting as
-    // unhandled when nobody has called ready(), since start() rejects with the same error.
+    // Callers of ready() and start() still get a rejection. These lines only keep a rejection from counting as
+    // unhandled when nobody waits for it.
     this.#ready.promise.catch(() => undefined)
     this.#finished.promise.catch(() => undefined)
   }

@@ -3,7 +3,7 @@
 /** Maximum number of dead letters of one projection or group that are counted. */
 export const MAX_COUNTED_DEAD_LETTERS = 1000
 /**
- * Maximum number of unfinished runs that are counted. Paused runs are searched only among this many of the newest unfinished runs.
+ * Maximum number of unfinished runs that are counted. Paused runs are looked for among this many of the newest unfinished runs.
  */
 export const MAX_COUNTED_RUNS = 5000
 /** This many of the oldest unfinished runs are explained at most, and as many paused runs. */

@@ -152,8 +152,8 @@ const examine = (
   })
 
 /**
- * Runs the checks of a database on Postgres. Fails with `StoreError` when Postgres cannot be reached, with `ValidationError` for
- * invalid options.
+ * Runs the checks of a database on Postgres. Fails with `StoreError` when Postgres cannot be reached, and with `ValidationError`
+ * for invalid options.
  */
 export const examinePostgres = (
   options: PostgresOptions,

@@ -37,8 +37,8 @@ export const make = (
         untilNoPlaceLeft((after: number | undefined) =>
           store.write(
             deleteOldEvents(
-              // JSON has no infinity
               {
+                // not infinity, because the arguments of a program may become JSON
                 keepMs: Math.min(keepMs, Number.MAX_SAFE_INTEGER),
                 excessBefore,
                 deliveredPositions: deliveredPositions()

@@ -122,7 +122,7 @@ function* verdictOf(
   const { id: functionId } = fn.registration
   const runs = (yield* all(LIST_RUNS_OF_EVENT, fn.key, position)).map((run) => ({
     runId: String(run.id),
-    // only this engine writes the column, and only with statuses
+    // only engines write the column, and only with statuses
     status: statusIn(run) as RunStatus
   }))
   if (runs.length > 0) {
@@ -188,7 +188,7 @@ const judge = ({ registration }: RegisteredFunction, view: EventView): Judged =>
   if (byName.length === 0) {
     return { code: "NO_TRIGGER", message: `The function ${listensTo(triggers)}` }
   }
-  // the schedule of another function starts this one only if it listens for the name of the schedule's events
+  // an event from the schedule of another function starts this function only by a trigger that has no schedule itself
   const relevant = view.source === "cron" ? byName.filter(({ cron }) => cron === undefined) : byName
   if (relevant.length === 0) {
     return {
@@ -205,13 +205,13 @@ const judge = ({ registration }: RegisteredFunction, view: EventView): Judged =>
     if (error === undefined) {
       unfit ??= {
         code: "EXPRESSION_FALSE",
-        message: `The expression ${quoteExpression(expression)} of its trigger "${trigger.event}" is false for the event`,
+        message: `The expression ${quoteExpression(expression)} of the trigger "${trigger.event}" is false for the event`,
         expression
       }
     } else {
       failed ??= {
         code: "EXPRESSION_FAILED",
-        message: `The expression ${quoteExpression(expression)} of its trigger "${trigger.event}" cannot be evaluated for the event: ${error}`,
+        message: `The expression ${quoteExpression(expression)} of the trigger "${trigger.event}" cannot be evaluated for the event: ${error}`,
         expression
       }
     }

@@ -355,8 +355,8 @@ function* satisfiesExpression(wait: Row, view: EventView, problems: Problems): P
 }
 
 /**
- * Whether the name of the event matches the pattern of a wait: the index finds all waits with a pattern, whatever the pattern is.
- * `true` for a wait without a pattern.
+ * Whether the name of the event matches the pattern of a wait. This has to be checked, because the index finds all waits with a
+ * pattern, whatever the pattern is. `true` for a wait without a pattern.
  */
 const acceptsName = (row: Row, view: EventView): boolean =>
   row.pattern === null || matchesPattern(String(row.pattern), view.name)

@@ -72,7 +72,7 @@ export const functionHistory = inEnvironment(
       (yield* pinnedRuns(fn)).map(({ codeVersion, liveRuns }) => [codeVersion, liveRuns] as const)
     )
     const rows = yield* all(LIST_REGISTRATIONS, fn.key)
-    // only `registerFunctions` writes this column
+    // only registrations are written to this column
     const registrations = rows.map((row) => parseStored(String(row.registration)) as FunctionRegistration)
     return rows.map((row, i): FunctionVersion => {
       const registration = registrations[i]!
@@ -99,7 +99,7 @@ const changedFields = (before: FunctionRegistration, after: FunctionRegistration
   return [...names].filter((name) => !isDeepStrictEqual(before[name], after[name])).sort()
 }
 
-/** The push endpoint that had a function before; `undefined` when none of the kept registrations has one. */
+/** The push endpoint in the newest kept registration of a function that names one; `undefined` when none does. */
 export function* formerEndpoint(functionKey: number): Program<string | undefined> {
   for (const row of yield* all(LIST_REGISTRATIONS, functionKey)) {
     const registration: unknown = safeJsonParse(String(row.registration))
@@ -111,7 +111,7 @@ export function* formerEndpoint(functionKey: number): Program<string | undefined
 /** The kept registrations of a function, newest first. */
 export function* keptRegistrations(functionKey: number): Program<ReadonlyArray<FunctionRegistration>> {
   const rows = yield* all(LIST_REGISTRATIONS, functionKey)
-  // only `registerFunctions` writes this column
+  // only registrations are written to this column
   return rows.map((row) => parseStored(String(row.registration)) as FunctionRegistration)
 }
 

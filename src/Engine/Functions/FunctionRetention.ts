@@ -3,7 +3,7 @@ import type { KeptRuns } from "../../KeepRuns.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { registryOf } from "./Registry.ts"
 
-/** How long runs of a function that ended with this status are kept. `keepMs` is the engine's default. */
+/** How long a run of the function is kept after it has ended with `status`. `keepMs` is the engine's default. */
 export const retentionMs = (
   tx: Transaction,
   functionKey: number,

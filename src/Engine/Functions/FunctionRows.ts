@@ -170,7 +170,7 @@ function* replaceRegistration(
   if (pins && Number(row.pins) === 0) yield* beginPinning(tx, key)
 }
 
-/** A registration of a live worker that may hold again, because no live worker has the one in force. */
+/** A registration of a live worker. It may be put in force again, because no live worker has the registration that is in force. */
 export interface Restorable {
   readonly functionId: string
   /** The registration, or the hash of one that is in the history. */
@@ -196,9 +196,9 @@ function* registrationWithHash(key: number, hash: string): Program<FunctionRegis
 
 /**
  * Puts registrations of live workers in force again. A registration that is newer than the one in force, by their first
- * appearance in the history, holds at once. An older one holds only if `hasWaited`: the worker of the registration in force may
- * just be restarting. An older one of a function that pins its runs never holds again this way: the version that has left would
- * stay behind it when it comes back.
+ * appearance in the history, is put in force at once. An older one is put in force only if `hasWaited`, because the worker of the
+ * registration in force may just be restarting. If the function pins its runs, an older one is never put in force again: the newer
+ * version could not replace it when a worker with the newer version comes back.
  */
 export const restoreRegistrations = acrossEnvironments(
   "restoreRegistrations",
@@ -271,7 +271,7 @@ const FIND_REGISTRATION = statement(
 function* storedRegistration(key: number): Program<FunctionRegistration | undefined> {
   const row = yield* get(FIND_REGISTRATION, key)
   try {
-    // only `registerFunctions` writes this column
+    // only registrations are written to this column
     return parseStored(String(row?.registration)) as FunctionRegistration
   } catch {
     // the registration is replaced, and its search attributes are filled in again
@@ -313,7 +313,7 @@ export const deleteFunction = acrossEnvironments(
     const key = Number(row.key)
     yield* write(MARK_DELETED, tx.now(), key)
     yield* write(DELETE_SCHEDULES_OF_FUNCTION, key)
-    // only `registerFunctions` writes this column
+    // only registrations are written to this column
     const registration = parseStored(String(row.registration)) as FunctionRegistration
     put(tx, {
       key,
@@ -389,7 +389,7 @@ export function* loadRegistrations(tx: Transaction): Program<void> {
 
 const readRegistration = (tx: Transaction, row: Row): FunctionRegistration | undefined => {
   try {
-    // only `registerFunctions` writes this column
+    // only registrations are written to this column
     return parseStored(row.registration) as FunctionRegistration
   } catch (error) {
     // the runs of the function wait until a worker registers it again

@@ -221,8 +221,8 @@ const isForSystemEvents = ({ event }: { readonly event?: string }): boolean =>
   event?.startsWith("system.") === true
 
 /**
- * The concurrency key of a run: the JSON of the value at the function's path; `""` if one limit holds for all runs; `undefined`
- * without a limit.
+ * The concurrency key of a run: the JSON of the value at the function's `concurrency.key`; `""` if one limit holds for all runs;
+ * `undefined` without a limit.
  */
 export const concurrencyKey = (registration: FunctionRegistration, event: EventView): string | undefined => {
   const { concurrency } = registration

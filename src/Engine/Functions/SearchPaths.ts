@@ -8,8 +8,8 @@ const PUT_SEARCH_PATH = statement(
 )
 
 /**
- * Stores the search paths of a function that are new. A later transaction fills in their values, because runs that start in this
- * one still have the old registration.
+ * Stores the new search paths of a function. A later transaction fills in their values, because runs that start in this transaction
+ * still have the old registration.
  */
 export function* putSearchPaths(
   fn: number,

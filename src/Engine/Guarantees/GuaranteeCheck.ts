@@ -69,8 +69,9 @@ const changesIn = (before: CheckedRun, now: CheckedRun): ReadonlyArray<string> =
         changes.push(`what was recorded of step ${key} ${hashNow === undefined ? "is gone" : "has changed"}`)
     }
   }
-  const isSame = before.end === undefined || before.end.at !== now.end?.at || before.end.hash === now.end.hash
-  if (!isSame && changes.length === 0) changes.push("it had ended, and has changed since")
+  const isEndPermitted =
+    before.end === undefined || before.end.at !== now.end?.at || before.end.hash === now.end.hash
+  if (!isEndPermitted && changes.length === 0) changes.push("it had ended, and has changed since")
   return changes
 }
 

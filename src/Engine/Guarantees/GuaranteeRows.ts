@@ -22,7 +22,7 @@ export interface Violation {
 export interface CheckedRun {
   readonly run: number
   readonly id: string
-  /** The function and the triggering event. Absent for a run that was invoked. */
+  /** The function and the triggering event. Absent for a run that was invoked, and for a fork. */
   readonly cause?: string
   /** Epoch milliseconds. */
   readonly createdAt: number
@@ -76,8 +76,8 @@ const FAILED = 6
 const PAUSED = 4
 
 const LIST_RUNS = statement("GuaranteeRows.listRuns", "SELECT * FROM runs WHERE key > ? ORDER BY key LIMIT ?")
-// the order must not depend on the plan of the query, because it decides which digests are kept, and the digest of the end
-// depends on it
+// the order must not depend on the plan of the query, because the order decides which digests are kept, and changes the digest of
+// the end
 const LIST_STEPS = statement(
   "GuaranteeRows.listSteps",
   "SELECT * FROM steps WHERE run = ? ORDER BY step_key LIMIT 1001"
@@ -174,7 +174,7 @@ export const checkRuns = acrossEnvironments(
       )
       yield* checkRun(row, report)
       for (const step of steps) yield* checkStep(row, step, superseded, report)
-      checkEnd(row, steps, superseded, report)
+      checkCompensations(row, steps, superseded, report)
       // runs with more steps are not compared with the next check: not all of their steps were read
       if (steps.length <= 1000) checkedRuns.push(checkedRunOf(row, steps, superseded.size))
     }
@@ -278,7 +278,7 @@ function* checkStep(run: Row, step: Row, superseded: ReadonlySet<string>, report
 }
 
 /** Checks whether a failed run has run its registered compensations. */
-const checkEnd = (
+const checkCompensations = (
   row: Row,
   steps: ReadonlyArray<Row>,
   superseded: ReadonlySet<string>,
@@ -391,7 +391,7 @@ export const checkLog = acrossEnvironments(
 
 /**
  * Checks the newest idempotency keys of emits: the event of each key must be in the log, and the runs that the event has started
- * must exist, unless the age of these runs permits that they were deleted.
+ * must exist, unless the key is so old that these runs may have been deleted.
  */
 export const checkKeys = acrossEnvironments(
   "checkKeys",

@@ -39,8 +39,8 @@ const TIMEOUT_MS = 10_000
 const MAX_ANSWER_BYTES = 64 * 1024
 
 /**
- * Maximum time, in milliseconds, before a delivery looks for due calls again. It is limited because the clock may be set in the
- * meantime.
+ * Maximum time, in milliseconds, before a delivery looks for due calls again. It is limited because somebody may change the clock
+ * in the meantime.
  */
 const LONGEST_WAIT_MS = 60_000
 
@@ -126,7 +126,7 @@ export const makeHookDelivery = ({
     })
 
   const round: Effect.Effect<void, StoreError> = Effect.gen(function* () {
-    // the new promise is set before the query, so that no call is missed that is stored during the query
+    // made before the query, so that a call that is stored during the query wakes the delivery
     woken = Deferred.makeUnsafe<void>()
     const { calls, nextAt } = yield* store.read(dueCalls(hook.key, MAX_OPEN_CALLS))
     yield* outage.succeeded()

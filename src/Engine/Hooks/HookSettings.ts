@@ -66,8 +66,8 @@ export const resolveFailing = (given: FailingOptions): FailingSettings => {
 
 /**
  * Returns the call of a hook, after checking that the call comes from an engine with this secret and is recent. This is
- * `verifyHook` of the Promise API, as an effect. Fails with `SignatureError`, and with `ValidationError` when the body is not a
- * call of a hook.
+ * `verifyHook` of the Promise API, as an Effect. Fails with `SignatureError`, and with `ValidationError` when the body is not what
+ * a hook sends.
  *
  * ```ts
  * const call = Hooks.verify(hookRequest, "the secret of the hook", { tolerance: "1m" })
@@ -81,7 +81,7 @@ export const verify = (
   Effect.flatMap(Clock.currentTimeMillis, (now) =>
     Effect.try({
       try: () => verifyHookAt(now, request, secret, options),
-      // `verifyHook` throws only these errors
+      // `verifyHookAt` throws only these errors
       catch: (error) => error as SignatureError | ValidationError
     })
   )

@@ -50,7 +50,7 @@ const familyOf = ({ abandoned, delivered, dropped, retried }: HookCounts): Calls
 export class Hooks extends Context.Service<Hooks, HooksService>()("@ironflow/node/Engine/Hooks") {}
 
 /**
- * The time between two searches for stuck runs, in milliseconds. The engine searches only while a hook or a function listens for
+ * The time between two searches for stuck runs, in milliseconds. The engine begins to search when a hook or a function listens for
  * stuck runs.
  */
 export const StuckEvery = Context.Reference<number>("@ironflow/node/StuckEvery", {

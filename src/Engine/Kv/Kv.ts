@@ -41,8 +41,8 @@ export const KEYS_PAGE = 1000
 /** Maximum number of buckets on a page. It is low, because for each bucket on the page, the expired keys are counted. */
 export const BUCKETS_PAGE = 250
 /**
- * Limits the work of a filter on one page: for the page, at most this number of keys is read, divided by the length of the filter,
- * since a longer filter takes longer for each key.
+ * Limits the work of a filter on one page. Divided by the length of the filter, this is the maximum number of keys that are read for
+ * the page: a longer filter takes longer for each key.
  */
 const FILTER_WORK = 50_000
 

@@ -20,8 +20,8 @@ const FIND_END_OF_LOG_BY_NAME = statement(
 )
 
 /**
- * Finds the same position when the last page of the log is damaged. The index of names has the positions too; it is read as a
- * whole.
+ * Finds the position that {@link endOfLog} finds, even if the last page of the log is damaged. The index of names has the positions
+ * too; the index is read as a whole.
  */
 function* endOfLogByName(): Program<number> {
   return Number((yield* get(FIND_END_OF_LOG_BY_NAME))?.position ?? 0)

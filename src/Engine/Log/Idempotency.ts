@@ -81,7 +81,7 @@ export function* recall<A>(
   }
 }
 
-/** The scope of old keys of webhooks, which were stored without the webhook. A migration has set it. */
+/** The scope of old keys of webhooks. These keys were stored without the id of the webhook; a migration has set this scope. */
 const LEGACY_WEBHOOK_SCOPE = "webhook"
 
 /** The first result of a key with the scope {@link LEGACY_WEBHOOK_SCOPE}, if the first call had the same content as this call. */

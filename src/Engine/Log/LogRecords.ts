@@ -45,7 +45,7 @@ export interface LogQuery {
   readonly patterns?: ReadonlyArray<string>
   /**
    * How many rows to read, whether they match or not. This limits the work of one call. When few of these rows match, the call then
-   * uses the index of names to read up to as many matching rows.
+   * reads at most `limit` further rows, all of which match, by the index of names.
    */
   readonly limit: number
 }
@@ -101,7 +101,7 @@ export interface EventQuery {
   readonly after?: number
   /** From which end of the log to begin. */
   readonly order: "newest" | "oldest"
-  /** The list goes on after this position, in its order: `next` of the page before. */
+  /** The position after which the list goes on, in the order of the list: `next` of the page before. */
   readonly cursor?: number
   readonly limit: number
 }

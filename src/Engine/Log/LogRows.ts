@@ -129,7 +129,7 @@ export const readLogBack = inEnvironment(
   () => "read the log"
 )
 
-/** A page of events ends with the event that exceeds this number of characters, of data and metadata. */
+/** A page of events ends when the data and metadata of its events have more characters than this. */
 const EVENTS_PAGE_LENGTH = 4 * 1024 * 1024
 
 /** The rows of the events with these keys: as many as fit on one page, but at least one. */

@@ -43,7 +43,7 @@ const codeIn = (body: unknown): unknown =>
 export const lacksFunction = (body: unknown): boolean => codeIn(body) === "FUNCTION_NOT_FOUND"
 
 /**
- * Why an endpoint with this answer accepts no turns now; `undefined` when it accepts them, if perhaps not those of every function.
+ * Why an endpoint with this answer accepts no turns now; `undefined` when it accepts turns, even if not those of every function.
  */
 export const unavailableReason = ({ status }: PostAnswer, body: unknown): string | undefined => {
   const code = codeIn(body)
@@ -78,7 +78,7 @@ export const readDescription = (answer: PostAnswer): EndpointDescription | Ironf
     unavailableReason(answer, body) ??
     (answer.status >= 500 ? `it answered ${answer.status}${reasonIn(body)}` : undefined)
   if (problem === undefined) return unknown
-  // an endpoint that does not know this request may fail, or say that it has no function with an empty name
+  // an endpoint of another package, which does not know this request, may fail, or say that it has no function with an empty name
   return [404, 405, 500].includes(answer.status) && codeIn(body) !== "BODY_CONSUMED"
     ? { ...unknown, doubt: problem }
     : unavailableError(problem)

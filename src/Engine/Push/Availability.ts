@@ -26,7 +26,7 @@ const LONGEST_PROBE_MS = 30_000
 /** How often to check whether another engine still probes the endpoint, in milliseconds. */
 const OTHER_PROBE_CHECK_MS = 1000
 
-/** The delay before the probe after the one that was delayed by `delayMs`, in milliseconds. */
+/** The delay before the next probe, when the last probe was delayed by `delayMs`. In milliseconds. */
 export const nextProbeMs = (delayMs: number): number =>
   Math.min(Math.max(FIRST_PROBE_MS, delayMs * (delayMs < 1000 ? 2 : 1.2)), LONGEST_PROBE_MS)
 
@@ -165,7 +165,7 @@ export class Availability {
 
   /**
    * Asks the endpoint whether it runs whole turns. Returns `undefined` when the answer may come from an unhealthy endpoint of this
-   * package. An endpoint that is known to run whole turns counts as such until its description says otherwise.
+   * package. Fails when the endpoint is known to run whole turns, and its answer does not say whether it still does.
    */
   readonly ask: Effect.Effect<boolean | undefined, PostError | IronflowError> = Effect.suspend(() =>
     Effect.flatMap(this.describe, ({ doubt, turns }) => {

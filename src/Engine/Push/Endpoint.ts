@@ -69,7 +69,7 @@ export class Endpoint {
     return [...this.#missing.problems.keys()]
   }
 
-  /** Notes which functions the app has by its description, and which registered ones it lacks. */
+  /** Notes which functions the app has, as it has described them, and which registered functions it lacks. */
   described(functionIds: ReadonlyArray<string>, missing: ReadonlyArray<string>): Effect.Effect<void> {
     return Effect.andThen(this.#missing.has(functionIds), this.#missing.lacks(missing))
   }

@@ -43,10 +43,10 @@ export interface EndpointInfo {
   readonly problem?: string
 }
 
-/** What the handler of an endpoint has by its description. */
+/** The functions of an endpoint's handler, as the handler describes them. */
 export interface Registered {
   readonly functions: ReadonlyArray<FunctionRegistration>
-  /** The ids of functions that stay registered for the endpoint, and that the handler does not have. */
+  /** The ids of functions that stay registered for the endpoint, although the handler does not have them. */
   readonly missing: ReadonlyArray<string>
 }
 

@@ -1,7 +1,7 @@
 /**
  * One request to a push endpoint or a hook. It is limited in time and size, follows no redirects, and goes only to public
  * addresses unless configured otherwise. The memory for all answers is limited: large answers wait for each other. The address is
- * checked when the connection is made, so that the host name cannot resolve to another address in between.
+ * checked when the connection is made, so that the host name cannot resolve to another address after the check.
  */
 import * as Dns from "node:dns"
 import type * as Http from "node:http"
@@ -161,7 +161,7 @@ const send = (
           refuse: () =>
             fail(
               "reached",
-              "the engine has no memory left for its answer, because it is reading too many large answers at once"
+              "there is no memory left for its answer, because the engine is reading too many large answers at once"
             )
         })
         onInput(newInput)

@@ -13,7 +13,7 @@ export interface MissingFunctionsOptions {
   /** Runs an effect in the background, as long as the engine lives. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   readonly describe: Effect.Effect<EndpointDescription, unknown>
-  /** Called when a function gets no turns any more, with the reason, and without one when it gets turns again. */
+  /** Called with the reason when a function gets no turns any more, and without a reason when it gets turns again. */
   readonly onChange: (functionId: string, problem: string | undefined) => void
 }
 
@@ -42,7 +42,8 @@ export class MissingFunctions {
       const { onChange, url } = this.#options
       const added = functionIds.filter((id) => !this.#problems.has(id))
       if (added.length === 0) return Effect.void
-      // several instances answer at the URL, and not all of them have the function: it is tried less and less often
+      // an untried function that is missing again is no news: several instances answer at the URL, and not all of them have it. Such
+      // a function is tried less and less often
       const news = added.filter((id) => !this.#untried.delete(id))
       if (news.length > 0) this.#probeMs = FIRST_PROBE_MS
       for (const id of added) {
@@ -77,7 +78,7 @@ export class MissingFunctions {
     })
   }
 
-  /** Forgets all functions that are registered for the endpoint no longer, and goes on asking for the others. */
+  /** Forgets all functions that are no longer registered for the endpoint, and goes on asking for the others. */
   keepOnly(functionIds: ReadonlySet<string>): void {
     for (const id of [...this.#problems.keys(), ...this.#untried]) {
       if (functionIds.has(id)) continue

@@ -1,4 +1,4 @@
-/** Public internet addresses. The engine calls no others unless it is configured to. */
+/** Public internet addresses. The engine calls other addresses only if it is configured to. */
 import { BlockList, isIP } from "node:net"
 
 /**

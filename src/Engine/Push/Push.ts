@@ -21,7 +21,7 @@ import { Workers } from "../Workers/Workers.ts"
 import { type EndpointInfo, PushEndpoints, type Registered, type Updated } from "./Endpoints.ts"
 import { makeSettings, PushSettings } from "./PushSettings.ts"
 
-/** Push endpoints. The engine calls an endpoint from its registration until it is removed. */
+/** Push endpoints. The engine calls an endpoint from the registration of the endpoint until its removal. */
 export interface PushService {
   /**
    * Requests the functions of the handler at the URL, and registers them. Fails with `ValidationError` when the URL, its address

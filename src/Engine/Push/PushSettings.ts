@@ -12,7 +12,7 @@ export interface PushSettings {
   readonly signingKey: Redacted.Redacted<string> | undefined
   /** Whether endpoints and hooks may have addresses that are not public: loopback, private networks, link-local. */
   readonly allowPrivateNetworks: boolean
-  /** How long one turn may take to answer, in milliseconds. */
+  /** How long an endpoint may take to answer the request for a turn, in milliseconds. */
   readonly timeoutMs: number
   /** Maximum number of bytes that the answer of an endpoint may have. */
   readonly maxResponseBytes: number

@@ -2,8 +2,8 @@
  * The active turns at a push endpoint, each with its request. Decides what is sent, how the answer ends the turn, and what the
  * handler is told in between.
  *
- * A turn whose request never arrived, or whose function the app does not have, is given back without a loss. A turn that was lost when it may have begun counts as a loss
- * of its run, as with any worker. Neither uses up an attempt.
+ * A turn whose request never arrived, or whose function the app does not have, is given back without a loss. A turn that may have
+ * begun, and then was lost, counts as a loss of its run, as with any worker. Neither uses up an attempt.
  */
 import type * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -206,7 +206,7 @@ export class PushTurnRequests {
     return Effect.andThen(
       Effect.sleep(RENEWAL_INTERVAL_MS),
       Effect.suspend(() => {
-        // the lease is not extended any more: the handler has the rest of its time to drop the turn
+        // the lease is not extended any more: the handler has to drop the turn before the lease ends
         if (turn.isGivenUp) return Effect.never
         return Effect.matchEffect(this.#options.extendLeases([jobId], LEASE_MS), {
           onSuccess: (lostIds) =>
@@ -249,7 +249,7 @@ export class PushTurnRequests {
       const nowMs = clock.currentTimeMillisUnsafe()
       const opInstead = isWhole ? undefined : opForUnusable(job, () => false, unsentFailureKinds)
       if (opInstead !== undefined) {
-        // an endpoint of this package that is unhealthy now can go on with the turn later
+        // the endpoint may be one of this package that is unhealthy now: it can go on with the turn later
         return this.#endpoint.availability.isInDoubt
           ? this.#postpone(job, notKnown(job.runId))
           : this.#report(job, { ops: [opInstead] })
@@ -300,7 +300,7 @@ export class PushTurnRequests {
     )
   }
 
-  #handleAnswer(job: Job, answer: PostAnswer, turns: boolean): Effect.Effect<void> {
+  #handleAnswer(job: Job, answer: PostAnswer, isWhole: boolean): Effect.Effect<void> {
     const body = bodyOf(answer)
     const problem = unavailableReason(answer, body)
     if (problem !== undefined) return this.#postpone(job, problem)
@@ -321,12 +321,12 @@ export class PushTurnRequests {
         const read = readReport(
           job,
           body,
-          this.#requestKind(job, turns),
+          this.#requestKind(job, isWhole),
           this.#options.clock.currentTimeMillisUnsafe()
         )
         report = read.report
         leftOut = read.leftOut
-        if (!turns) availability.noteSegmentAnswer()
+        if (!isWhole) availability.noteSegmentAnswer()
       } catch (error) {
         if (!isIronflowError(error)) {
           return Effect.andThen(
@@ -354,11 +354,11 @@ export class PushTurnRequests {
     })
   }
 
-  #requestKind({ attempt, functionId }: Job, turns: boolean): RequestKind {
-    if (turns) return { turns }
+  #requestKind({ attempt, functionId }: Job, isWhole: boolean): RequestKind {
+    if (isWhole) return { turns: true }
     const { environment, findFunction } = this.#options
     const retry = findFunction(environment, functionId)?.retry
-    return { turns, attempts: retry === undefined ? undefined : { attempt, retry } }
+    return { turns: false, attempts: retry === undefined ? undefined : { attempt, retry } }
   }
 
   /**

@@ -236,8 +236,8 @@ function* fire(tx: Transaction, environment: number, row: Row): Program<void> {
 }
 
 /**
- * An event that a wait accepts although its timeout is due: the event was stored before the timeout fell due, and is still being
- * delivered. `undefined` if there is no such event.
+ * An event that a wait accepts although the timeout of the wait is due: the event was stored before the timeout fell due, and is
+ * still being delivered. `undefined` if there is no such event.
  */
 function* eventBefore(tx: Transaction, wait: Row): Program<AcceptedEvent | undefined> {
   const oldest = yield* oldestFanOut(Number(wait.environment), String(wait.event))

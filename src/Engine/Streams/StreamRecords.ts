@@ -8,7 +8,7 @@ import type { RunStep } from "../../Client/Client.ts"
 export interface AppendedToStream {
   /** The version of the stream after the append. */
   readonly entityVersion: number
-  /** Position of the last event in the log. */
+  /** The position in the log of the last event of the append. */
   readonly position: number
   readonly events: ReadonlyArray<StoredStreamEvent>
   /** Whether an earlier append with the same idempotency key was returned instead. */

@@ -53,7 +53,7 @@ interface RememberedEvents {
   readonly newest: Map<string, SystemEvent>
   /** Characters of all newest values. */
   newestLength: number
-  /** The sequence of the last newest value that was dropped. */
+  /** The sequence of the last value that was dropped from `newest`. */
   lastDroppedNewest: number
   readonly listeners: Set<() => void>
 }
@@ -68,30 +68,33 @@ export class SystemEventsService {
   /** Distinguishes the events of this engine from those of an engine that ran before. */
   readonly epoch: string
   readonly #now: () => number
-  readonly #among: SharedSystemEvents | undefined
+  readonly #shared: SharedSystemEvents | undefined
   readonly #remembered = new Map<string, RememberedEvents>()
   /** Characters of everything that is kept. */
   #length = 0
   #sequence = 0
-  /** The newest sequence at the time when whole environments were last dropped. */
+  /**
+   * The newest sequence at the time when whole environments were last dropped, or when announcements of other engines were last
+   * lost.
+   */
   #droppedUpTo = 0
-  /** The sequence since which newest values are announced; `undefined` while there are no listeners for them. */
+  /** The sequence since which no newest value was missed; `undefined` while there are no listeners for newest values. */
   #newestSince: number | undefined
 
-  constructor(now: () => number, among?: SharedSystemEvents) {
+  constructor(now: () => number, shared?: SharedSystemEvents) {
     this.#now = now
-    this.#among = among
-    this.epoch = now().toString(36) + (among === undefined ? "" : `-${among.node}`)
+    this.#shared = shared
+    this.epoch = now().toString(36) + (shared === undefined ? "" : `-${shared.node}`)
   }
 
   /** Whether sequences are valid at other engines too. If so, a sequence is made from the time of the event. */
   get isShared(): boolean {
-    return this.#among !== undefined
+    return this.#shared !== undefined
   }
 
   #next(): number {
     const next = this.#sequence + 1
-    return (this.#sequence = this.#among === undefined ? next : Math.max(next, this.#now() * 1000))
+    return (this.#sequence = this.#shared === undefined ? next : Math.max(next, this.#now() * 1000))
   }
 
   /** The newest sequence. */
@@ -125,7 +128,7 @@ export class SystemEventsService {
       length
     }: { readonly access: EventAccess; readonly data: () => string; readonly length: number }
   ): void {
-    this.#among?.tell("states", () => ({
+    this.#shared?.tell("states", () => ({
       ...this.#toAnnounced(environment, topic, data()),
       access,
       isNewest: true
@@ -227,7 +230,7 @@ export class SystemEventsService {
 
   #remember(environment: string, now: number, source: Announcement | RunActivity, length: number): void {
     const event = this.#put(environment, now, source, length)
-    this.#among?.tell("steps", () => {
+    this.#shared?.tell("steps", () => {
       const { access, data, id, topic } = event
       return {
         ...this.#toAnnounced(environment, topic, data, id),
@@ -252,8 +255,8 @@ export class SystemEventsService {
   }
 
   /**
-   * Drops events when all environments together have too many characters. Begins with the environments that have the most
-   * characters, and drops so many that this need not be repeated soon.
+   * Drops events and newest values when all environments together have too many characters. Begins with the environments that have
+   * the most characters, and drops so many that this need not be repeated soon.
    */
   #makeRoom(): void {
     if (this.#length <= MAX_REMEMBERED_CHARS) return
