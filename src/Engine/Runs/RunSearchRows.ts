@@ -317,7 +317,7 @@ class Search {
     )
   }
 
-  /** See {@link SearchSlice.filledBackTo}. `by` is a further attribute, by which the runs are grouped. */
+  /** See {@link SearchSlice.filledBackTo}. `by` is what the runs are grouped by, which may be an attribute too. */
   *filledBackTo(by?: string): Program<number | undefined> {
     let below: number | undefined
     for (const path of [...Object.keys(this.#filters.attributes ?? {}), ...(by === undefined ? [] : [by])]) {
@@ -352,7 +352,7 @@ class Search {
     }
   }
 
-  *#shortest(all: number): Program<string> {
+  *#shortest(runsInRange: number): Program<string> {
     const {
       attributes = {},
       entityId,
@@ -375,11 +375,12 @@ class Search {
             : ["unfinished"]),
       ...(functionIds === undefined ? [] : ["function"]),
       ...(eventName === undefined ? [] : ["eventName"]),
-      // how often a substring occurs is unknown, but the index has all the data that the check needs
+      // counted with all failed runs, since how often a text occurs in their errors is unknown; its index has all the data that
+      // the check needs
       ...(error === undefined ? [] : ["error"])
     ]
     let best = "all"
-    let fewest = all
+    let fewest = runsInRange
     for (const planKey of possible) {
       const { count } = planOf(planKey)
       let runCount = 0
