@@ -72,8 +72,8 @@ export interface WorkerHere {
 /** The result of connecting a worker. */
 export type ConnectResult =
   /**
-   * The worker is connected to this engine. If the same process was connected before, perhaps to another engine, `batch` is the
-   * number of its last batch of reports, and `acks` is the JSON text of the answers to that batch.
+   * The worker is connected to this engine. If the same process was connected before, `hasMovedHere` is whether it was connected
+   * to another engine, `batch` is the number of its last batch of reports, and `acks` is the JSON text of the answers to that batch.
    */
   | {
       readonly _tag: "Connected"

@@ -128,7 +128,8 @@ const noteStart = (
 }
 
 /**
- * Creates a run for an event in the log, and returns the id of the run. A worker may claim the run before the run has a row: see `NewRuns.ts`.
+ * Creates a run for an event in the log, and returns the id of the run. A worker may claim the run before the run has a row: see
+ * `NewRuns.ts`.
  */
 export function* startRun(
   tx: Transaction,

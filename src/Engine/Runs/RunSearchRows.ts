@@ -1,11 +1,11 @@
 /**
- * Finds the runs that match filters. A search follows a plan, which reads only a part of all runs by an index: the runs with a
- * value of an attribute, the failed runs, the runs of a function, or the runs of the events with a name. The other filters are
+ * Finds the runs that match filters. A search follows a plan. Most plans read only a part of all runs, by an index: the runs with
+ * a value of an attribute, the failed runs, the runs of a function, or the runs of the events with a name. The other filters are
  * checked on each of these runs. A search reads slices with a limited number of runs.
  *
  * Every plan goes from the newest run to the oldest. Most plans are ordered by the run key, which grows with the time of
  * creation. The plans by function and by event are ordered by the log position of the event, and then by the run key. A plan has
- * lanes, one for each function or status, and each slice takes the newest runs of all lanes.
+ * a single lane, or a lane for each function or status. Each slice takes the newest runs of all lanes.
  */
 import { ValidationError } from "../../Errors.ts"
 import type { Run } from "../../Client/Client.ts"
@@ -67,7 +67,7 @@ export interface SearchSlice {
   readonly found: ReadonlyArray<FoundRun>
   readonly place: SearchPlace
   readonly isLast: boolean
-  /** When the oldest run that the search has reached was created, in epoch milliseconds. */
+  /** When the oldest run that the search has reached was created, in epoch milliseconds; 0 after the last slice. */
   readonly lookedBackTo: number
   /**
    * Runs that were created before this time are not yet indexed by one of the attributes. Epoch milliseconds; absent when all

@@ -65,7 +65,8 @@ export interface RunsService {
   readonly in: (environment: string) => RunsOfEnvironment
   /**
    * The matching runs. `visibility` only has an effect on a search. Without a search, that is, with at most one
-   * function and one status as filters, the list has all matching runs: its reader must leave out those that the caller may not see.
+   * function and one status as filters, the list has all matching runs: its reader must leave out those that the caller may not
+   * see.
    */
   readonly list: (
     environment: string,

@@ -83,7 +83,8 @@ export function* startAfterPause(
 
 /**
  * Starts the functions that listen for a system event of a run. `suffix` is the last part of the event's name, such as
- * `paused`, and `extraData` has further members of the event's data. Starts none when {@link isStartedBySystem} is true of the run.
+ * `paused`, and `extraData` has further members of the event's data. Starts none when
+ * {@link isStartedBySystem} is true of the run.
  */
 export function* startRunListeners(
   tx: Transaction,
