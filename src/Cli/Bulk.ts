@@ -333,6 +333,10 @@ const list = clientCommand("list", {
         )
 })
 
+/** What the operation has done so far; for a dry run, what it would do. */
+const resultText = (operation: BulkOperation): string =>
+  operation.dryRun ? dryRunResultOf(operation) : resultOf(operation)
+
 const detailsOf = (operation: BulkOperation): string => {
   const {
     action,
@@ -365,7 +369,7 @@ const detailsOf = (operation: BulkOperation): string => {
       error
     }),
     "",
-    dryRun ? dryRunResultOf(operation) : resultOf(operation)
+    resultText(operation)
   ].join("\n")
 }
 
@@ -397,7 +401,12 @@ const get = Command.make(
       Effect.flatMap(Client, (client) =>
         Effect.flatMap(client.getBulk(id), (operation) =>
           wait
-            ? waitWithProgress(client, operation, participles[operation.action], timeoutMs)
+            ? waitWithProgress(
+                client,
+                operation,
+                operation.dryRun ? "looked at" : participles[operation.action],
+                timeoutMs
+              )
             : Effect.succeed(operation)
         )
       )
@@ -413,8 +422,8 @@ const cancel = clientCommand("cancel", {
   call: (client, { id }) => client.cancelBulk(id),
   text: (operation) =>
     operation.status === "cancelled"
-      ? `${operation.id} changes no more runs. ${resultOf(operation)}`
-      : `${operation.id} had already ended (${operation.status}). ${resultOf(operation)}`
+      ? `${operation.id} changes no more runs. ${resultText(operation)}`
+      : `${operation.id} had already ended (${operation.status}). ${resultText(operation)}`
 })
 
 export const bulk = Command.make("bulk").pipe(

@@ -31,7 +31,7 @@ const ALL = Number.MAX_SAFE_INTEGER
 
 /** How far a search has come: it has looked at all runs from the newest one to the one with this `event` and `key`. */
 export interface SearchPlace {
-  /** Identifies the plan: its name, and for an attribute also the path. Stored with bulk operations under this name. */
+  /** Identifies the plan: its name, and for an attribute also the path. Cursors and bulk operations keep this text, so plans keep their names. */
   readonly by: string
   /** The log position of the event; only for plans that are ordered by events. */
   readonly event: number
