@@ -31,7 +31,10 @@ const ALL = Number.MAX_SAFE_INTEGER
 
 /** How far a search has come: it has looked at all runs from the newest one to the one with this `event` and `key`. */
 export interface SearchPlace {
-  /** Identifies the plan: its name, and for an attribute also the path. Cursors and bulk operations keep this text, so plans keep their names. */
+  /**
+   * Identifies the plan: its name, and for an attribute also the path. Cursors and stored bulk operations contain this text, so
+   * plans keep their names.
+   */
   readonly by: string
   /** The log position of the event; only for plans that are ordered by events. */
   readonly event: number
@@ -375,8 +378,8 @@ class Search {
             : ["unfinished"]),
       ...(functionIds === undefined ? [] : ["function"]),
       ...(eventName === undefined ? [] : ["eventName"]),
-      // counted with all failed runs, since how often a text occurs in their errors is unknown; its index has all the data that
-      // the check needs
+      // counts all failed runs, because how often the text occurs in their errors is unknown; the check itself reads only the
+      // index, which has all the data that it needs
       ...(error === undefined ? [] : ["error"])
     ]
     let best = "all"
