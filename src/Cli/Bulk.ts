@@ -167,7 +167,10 @@ const linesOfMissingVersions = (client: Client["Service"]) =>
     Effect.orElseSucceed((): ReadonlyArray<string> => [])
   )
 
-/** Fails unless the operation has changed all matching runs. For a dry run, which only counts, it never fails. */
+/**
+ * Fails unless the operation has changed all matching runs. For a dry run, which only counts, fails only when the
+ * dry run has stopped before its end.
+ */
 export const failUnlessAllDone = (endedOperation: BulkOperation): Effect.Effect<void, CommandError> => {
   const { action, done: count, dryRun, matched, status } = endedOperation
   if (status !== "completed") return stoppedError(endedOperation)
@@ -194,13 +197,16 @@ export const noneDoneError = (action: BulkOperation["action"], { matched, skippe
     { code: "NO_RUNS" }
   )
 
-export const stoppedError = ({ action, done: count, error, id, status }: BulkOperation) =>
-  new CommandError(
+export const stoppedError = ({ action, done, dryRun, error, id, matched, status }: BulkOperation) => {
+  const count = dryRun ? matched : done
+  const progress = `${countText(count, action)} ${count === 1 ? "was" : "were"} ${dryRun ? "counted, and nothing was changed" : participles[action]}`
+  return new CommandError(
     status === "cancelled"
-      ? `Bulk operation ${id} was cancelled: by then ${countText(count, action)} ${count === 1 ? "was" : "were"} ${participles[action]}`
-      : `Bulk operation ${id} has stopped: ${error ?? status}. By then ${countText(count, action)} ${count === 1 ? "was" : "were"} ${participles[action]}`,
+      ? `Bulk operation ${id} was cancelled: by then ${progress}`
+      : `Bulk operation ${id} has stopped: ${error ?? status}. By then ${progress}`,
     { code: "BULK_STOPPED" }
   )
+}
 
 /**
  * Waits until the operation has ended, and shows its progress: `12 runs cancelled` if `participle` is
@@ -327,6 +333,10 @@ const list = clientCommand("list", {
         )
 })
 
+/** What the operation has done so far; for a dry run, what it would do. */
+const resultText = (operation: BulkOperation): string =>
+  operation.dryRun ? dryRunResultOf(operation) : resultOf(operation)
+
 const detailsOf = (operation: BulkOperation): string => {
   const {
     action,
@@ -359,7 +369,7 @@ const detailsOf = (operation: BulkOperation): string => {
       error
     }),
     "",
-    dryRun ? dryRunResultOf(operation) : resultOf(operation)
+    resultText(operation)
   ].join("\n")
 }
 
@@ -391,7 +401,12 @@ const get = Command.make(
       Effect.flatMap(Client, (client) =>
         Effect.flatMap(client.getBulk(id), (operation) =>
           wait
-            ? waitWithProgress(client, operation, participles[operation.action], timeoutMs)
+            ? waitWithProgress(
+                client,
+                operation,
+                operation.dryRun ? "looked at" : participles[operation.action],
+                timeoutMs
+              )
             : Effect.succeed(operation)
         )
       )
@@ -407,8 +422,8 @@ const cancel = clientCommand("cancel", {
   call: (client, { id }) => client.cancelBulk(id),
   text: (operation) =>
     operation.status === "cancelled"
-      ? `${operation.id} changes no more runs. ${resultOf(operation)}`
-      : `${operation.id} had already ended (${operation.status}). ${resultOf(operation)}`
+      ? `${operation.id} changes no more runs. ${resultText(operation)}`
+      : `${operation.id} had already ended (${operation.status}). ${resultText(operation)}`
 })
 
 export const bulk = Command.make("bulk").pipe(

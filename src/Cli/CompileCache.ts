@@ -2,7 +2,7 @@
  * Keeps compiled code on disk, so that the next command starts sooner. Both the code of this package and the user's
  * modules that a command loads are kept. The files are in `node_modules/.cache`, beside the package, where usually only
  * the owner of that folder can write. By default, Node.js uses the folder for temporary files: there, every user of the
- * machine could place code that the owner would then run.
+ * machine could place code that somebody else would then run.
  */
 import nodeModule from "node:module"
 import process from "node:process"

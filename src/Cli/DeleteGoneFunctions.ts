@@ -22,8 +22,8 @@ export interface GoneFunctions {
 const toleratedCodes: ReadonlySet<string> = new Set(["INVALID_STATE", "FUNCTION_NOT_FOUND"])
 
 /**
- * Returns an effect for the function ids of each new worker. The effect deletes the functions that the previous worker
- * had and the new worker lacks. For the first worker it deletes nothing, and finds the registered functions that no
+ * Returns a function to be called with the function ids of each new worker. It deletes the functions that the previous
+ * worker had and the new worker lacks. For the first worker it deletes nothing, and finds the registered functions that no
  * worker has.
  */
 export const makeDeleteGoneFunctions = (client: Raw<ClientApi<EffectKind>>) => {

@@ -28,7 +28,7 @@ export const invoke = (args: ReadonlyArray<string>) =>
       CliConfig.CliConfig,
       CliConfig.make({ builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions] })
     ),
-    // programs read standard output; commands with flags for logs have a logger of their own
+    // not to standard output, which programs read; commands with flags for logs have a logger of their own
     Effect.provide(layerStderr(logChoice({ logFormat: Option.none(), logLevel: Option.none() }))),
     Effect.provide(NodeServices.layer)
   )

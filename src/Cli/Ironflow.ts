@@ -11,7 +11,9 @@ export const ironflow = Command.make("ironflow").pipe(
   Command.withSharedFlags({
     serverUrl: textFlag("server-url").pipe(
       Flag.withMetavar("URL"),
-      Flag.withDescription("The server to talk to; IRONFLOW_SERVER_URL, else http://localhost:9123"),
+      Flag.withDescription(
+        "The server to talk to; by default IRONFLOW_SERVER_URL, else http://localhost:9123"
+      ),
       Flag.optional
     ),
     apiKey: Flag.Redacted("api-key").pipe(
@@ -27,7 +29,7 @@ export const ironflow = Command.make("ironflow").pipe(
     ),
     environment: textFlag("environment").pipe(
       Flag.withMetavar("NAME"),
-      Flag.withDescription("The environment to work in; IRONFLOW_ENV, else default"),
+      Flag.withDescription('The environment to work in; by default IRONFLOW_ENV, else "default"'),
       Flag.optional
     ),
     json: Flag.Boolean("json").pipe(

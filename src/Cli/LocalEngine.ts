@@ -42,7 +42,7 @@ export interface LocalEngineOptions {
   readonly console?: boolean | { readonly base?: string }
   /** The mode of the database file when it is created. */
   readonly fileMode?: number
-  /** How long a worker may be silent before its runs go to other workers: `15s`. */
+  /** How long a worker may be silent before its runs go to other workers, such as `15s`. */
   readonly leaseTerm?: string
   /** How long data is kept, as the flags say. */
   readonly keep?: RetentionOptions

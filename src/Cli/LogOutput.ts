@@ -20,13 +20,13 @@ export const logFlags = {
   logFormat: Flag.Literals("log-format", logFormats).pipe(
     Flag.withMetavar("FORMAT"),
     Flag.withDescription(
-      "Log lines for people (pretty) or for programs (json, logfmt); IRONFLOW_LOG_FORMAT, else pretty"
+      "Log lines for people (pretty) or for programs (json, logfmt); by default IRONFLOW_LOG_FORMAT, else pretty"
     ),
     Flag.optional
   ),
   logLevel: Flag.Literals("log-level", [...lineLevels, "silent"] as const).pipe(
     Flag.withMetavar("LEVEL"),
-    Flag.withDescription("The lowest level that is logged; IRONFLOW_LOG_LEVEL, else info"),
+    Flag.withDescription("The lowest level that is logged; by default IRONFLOW_LOG_LEVEL, else info"),
     Flag.optional
   )
 }

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import { formatDuration } from "../Duration.ts"
 import { ironflow } from "./Ironflow.ts"
 
-/** Prints `value` as one line of JSON with `--json`, and the text without it. */
+/** With `--json`, prints `value` as one line of JSON; otherwise prints the text. */
 export const print = (value: unknown, text: () => string) =>
   Effect.flatMap(ironflow, ({ json }) => Console.log(json ? toJson(value) : text()))
 

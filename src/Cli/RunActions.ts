@@ -46,7 +46,7 @@ const fromStep = textFlag("from-step").pipe(
 interface SingleRunCall<E> {
   readonly call: (client: ClientApi<EffectKind>, runId: string, options: BulkOptions) => Effect.Effect<Run, E>
   readonly text: (run: Run, options: BulkOptions) => string
-  /** What else a user should know, read after the call: text that follows the other. */
+  /** What else a user should know. This text follows `text`. `steps` are the steps of the named run after the call. */
   readonly hint?: (steps: ReadonlyArray<RunStep>, run: Run, options: BulkOptions) => string
   /** Whether the run needs a worker afterwards. */
   readonly needsWorker?: true
@@ -146,7 +146,7 @@ const actOnRuns = <E>(
     if (singleFlags.length > 0) {
       return yield* new CommandError(
         dryRun && input.runIds.length === 1 && firstId !== "-"
-          ? `--dry-run only counts runs, without ${singleFlags.join(" and ")}: leave out --dry-run or ${singleFlags.join(" and ")}`
+          ? `--dry-run only counts runs, and ignores ${singleFlags.join(" and ")}: leave out either --dry-run, or ${singleFlags.join(" and ")}`
           : `${singleFlags.join(" and ")} ${singleFlags.length === 1 ? "works" : "work"} on exactly one run: give one run id, or leave ${singleFlags.join(" and ")} out`,
         { code: "USAGE" }
       )
@@ -255,7 +255,7 @@ export const rerun = Command.make("rerun", { runIds, ...filterFlags, ...bulkFlag
   actOnRuns("rerun", input)
 ).pipe(
   Command.withDescription(
-    "Start a new run with the same function and input for each of the given runs, which must have ended and not been invoked by another run. " +
+    "Start a new run with the same function and input for each of the given runs. A given run must have ended, and no other run may have invoked it. " +
       "Takes ids, or the filters of `runs list`. The runs are counted first, and the command asks before it starts new ones unless --yes is given."
   ),
   Command.withShortDescription("Start new runs with the same input"),
@@ -322,7 +322,7 @@ export const fork = Command.make(
           }),
         text: ({ forkedFrom, id }) =>
           `Run ${id} is a fork of run ${forkedFrom}${Option.isNone(from) ? "" : `, with the results of that run's steps before ${from.value}`}. Run ${forkedFrom} stays as it is.`,
-        // `steps` are those of the other run
+        // `steps` are those of the original run, not of the fork
         hint: (steps) =>
           Option.isSome(from) && steps.some(({ name }) => name.startsWith("compensate:"))
             ? " Steps that it has compensated run again."
@@ -368,7 +368,7 @@ export const move = Command.make(
     })
 ).pipe(
   Command.withDescription(
-    "Move an unfinished run that is pinned to a version of its function to another version, for example when no worker has the pinned version any more. " +
+    "Move an unfinished run to another version of its function than the pinned one, for example when no worker has the pinned version any more. " +
       `The code of the other version must be able to continue from the recorded steps of the run. ${manyRunsText}`
   ),
   Command.withShortDescription("Move a run to another version, or many"),

@@ -98,7 +98,7 @@ const tableOf = (counts: RunCounts, by: string, durations: boolean): string => {
     ...(lookedBackTo === undefined
       ? []
       : [
-          `The time limit was reached: only runs since ${lookedBackTo} were counted. Raise --time-limit or add filters`
+          `Only runs since ${lookedBackTo} were counted: then the time limit was reached, or there were too many groups. Raise --time-limit or add filters`
         ])
   ].join("\n")
 }

@@ -139,7 +139,9 @@ export const serve = Command.make(
     ),
     keepRuns: textFlag("keep-runs").pipe(
       Flag.withMetavar("TIME"),
-      Flag.withDescription("How long runs are kept after they have ended; 30d by default, or forever"),
+      Flag.withDescription(
+        "How long runs are kept after they have ended: a time, or forever; 30d by default"
+      ),
       Flag.optional
     ),
     keepEvents: textFlag("keep-events").pipe(
@@ -158,7 +160,7 @@ export const serve = Command.make(
     ),
     keepMessages: textFlag("keep-messages").pipe(
       Flag.withMetavar("TIME"),
-      Flag.withDescription("How long messages of topics are kept; 30d by default, or forever"),
+      Flag.withDescription("How long messages of topics are kept: a time, or forever; 30d by default"),
       Flag.optional
     ),
     maxTopicSize: textFlag("max-topic-size").pipe(

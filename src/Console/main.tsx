@@ -11,8 +11,8 @@
  *    `ask` takes a call that `src/Protocol` describes, and returns the decoded response.
  * 3. It shows `<Loading />` until the first response, `<Failure error={…} retry={…} />` for an error, and
  *    `<Empty command="ironflow …">` for an empty list. Long lists are a `<VirtualList>`, states a `<Status>`, times a
- *    `<Time>`, values a `<Value>`. A change is an `<Action>`, which asks for confirmation where that matters, and
- *    calls `refreshAll()` afterwards.
+ *    `<Time>`, values a `<Value>`. A change is an `<Action>`, which asks for confirmation where that matters. The
+ *    function `act` of the action calls `refreshAll()` at its end.
  * 4. A row in `Pages.ts` gives it a path, a place in the navigation and a key after `g`.
  * 5. `test/console/Things.test.ts` opens it in a browser, with the kit in `test/console/Browser.ts`; `Runs.test.ts`
  *    is an example.

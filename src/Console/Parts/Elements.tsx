@@ -257,7 +257,7 @@ interface Toast {
 const toast = signal<Toast | undefined>(undefined)
 let toastTimer: ReturnType<typeof setTimeout> | undefined
 
-/** Shows what an action has done, for some seconds. */
+/** Shows for some seconds what an action has done, or why it failed. */
 const showToast = (text: string, look: Toast["look"] = "good"): void => {
   toast.value = { text, look }
   clearTimeout(toastTimer)

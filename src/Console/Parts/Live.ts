@@ -24,13 +24,13 @@ const PAUSE_FACTOR = 4
 
 const listeners = new Set<(force: boolean) => void>()
 
-/** Requests everything that is shown again: after a change, or when the tab becomes visible. */
+/** Requests again everything that is shown: after a change, or when the tab becomes visible. */
 export const refreshAll = (): void => {
   refuseSharedAnswers()
   for (const listener of listeners) listener(true)
 }
 
-/** Starts the clock that requests everything again. Called once. */
+/** Starts the clock at whose ticks everything is requested again. Called once. */
 export const startLive = (): void => {
   setInterval(() => {
     if (document.hidden || isSignedOut.peek()) return
@@ -43,7 +43,7 @@ export const startLive = (): void => {
 
 /**
  * The result of `load`, kept up to date. `key` names the data: when the key changes, the hook starts anew. With `once`,
- * the data is requested until there is an answer, and after that only when {@link refreshAll} is called.
+ * the data is requested until there is an answer, and after that only by {@link refreshAll} or `refresh`.
  */
 export const useLive = <A>(
   key: string,
@@ -96,8 +96,8 @@ export const useLive = <A>(
       } finally {
         isAsking = false
         const now = performance.now()
-        // half a tick is subtracted below, since the ticks of the clock are not exact
         const intervalMs = unchangedCount < UNCHANGED_ANSWERS ? everyMs : everyMs * 2
+        // half a tick is subtracted, since the ticks of the clock are not exact
         notBefore = now + Math.max((now - begunMs) * PAUSE_FACTOR, intervalMs - TICK_MS / 2 - (now - begunMs))
         if (isForcedAgain && !abort.signal.aborted) {
           isForcedAgain = false

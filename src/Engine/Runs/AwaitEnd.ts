@@ -69,7 +69,10 @@ export const awaitEnd = (
     return Effect.ensuring(readIfEnded, Effect.sync(removeListener))
   })
 
-/** Waits until the run has ended, and returns the run. Fails with a `TimeoutError`, whose message says what the run waits for. */
+/**
+ * Waits until the run has ended, and returns the run. Fails after `timeoutMs` with a `TimeoutError`, whose message says what the
+ * run waits for.
+ */
 export const waitForRun = (
   services: WaitServices,
   environment: string,

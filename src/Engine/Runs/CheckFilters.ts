@@ -41,8 +41,8 @@ export const isSearch = (filters: CheckedFilters): boolean =>
   )
 
 /**
- * Checks each filter. Throws a `ValidationError` or `LimitExceededError` that names the first wrong filter and the method `call`
- * of the client.
+ * Checks each filter. Throws a `ValidationError` or `LimitExceededError` for the first wrong filter. `call` is the method of the
+ * client, for messages.
  */
 export const checkFilters = (
   filters: { readonly [K in keyof RunFilters]?: unknown },

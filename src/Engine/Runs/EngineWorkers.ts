@@ -72,8 +72,8 @@ export interface WorkerHere {
 /** The result of connecting a worker. */
 export type ConnectResult =
   /**
-   * The worker is connected to this engine. If the same process was connected before, perhaps to another engine, `batch` is the
-   * number of its last batch of reports, and `acks` is the JSON text of the answers to that batch.
+   * The worker is connected to this engine. If the same process was connected before, `hasMovedHere` is whether it was connected
+   * to another engine, `batch` is the number of its last batch of reports, and `acks` is the JSON text of the answers to that batch.
    */
   | {
       readonly _tag: "Connected"
@@ -165,9 +165,9 @@ const FIND_ENGINE_OF_WORKER = variant(
 /** Another engine on the database, as far as is known. */
 export interface OtherEngine {
   readonly name: string
-  /** When other engines last saw it, in epoch milliseconds. */
+  /** When the engine last showed that it lives, in epoch milliseconds. */
   readonly seenAt: number
-  /** When others declare it dead if it is not seen again, in epoch milliseconds. */
+  /** When other engines declare it dead unless it shows that it lives, in epoch milliseconds. */
   readonly goneAt: number
 }
 
@@ -186,7 +186,7 @@ const DELETE_WORKER = variant(
 
 /**
  * Ends a session of a worker with this engine. Returns `true` when the session was still current, that is, when the worker has
- * not moved to another engine.
+ * not connected again since, here or to another engine.
  */
 export function* endSession(tx: Transaction, workerId: string, session: string): Program<boolean> {
   return tx.node === undefined || (yield* affected(DELETE_WORKER, workerId, tx.node, session)) > 0

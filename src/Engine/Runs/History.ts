@@ -95,7 +95,7 @@ export const readHistories = ({ environment, filename, runId }: HistoryQuery): A
     const found = Number(db.prepare("PRAGMA user_version").get()?.user_version)
     if (found !== migrations.length) {
       throw new StoreError(
-        `The tables of "${filename}" are at version ${found}, and this package reads version ${migrations.length}: start an engine of this version of the package on the file once`,
+        `The tables of "${filename}" are at version ${found}, and this package reads version ${migrations.length}: ${found > migrations.length ? "upgrade @ironflow/node" : "start an engine of this version of the package on the file once"}`,
         { code: "STORE_UNAVAILABLE" }
       )
     }

@@ -132,7 +132,7 @@ export interface CallResult {
   readonly nextAttempt?: { readonly attempts: number; readonly dueAt: number }
 }
 
-/** Stores the results of calls: deletes the calls that are done. */
+/** Stores the results of calls: deletes the calls that are done or given up, and notes when the others are due again. */
 export const settleCalls = acrossEnvironments(
   "settleCalls",
   function* (tx: Transaction, results: ReadonlyArray<CallResult>): Program<void> {

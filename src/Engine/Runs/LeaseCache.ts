@@ -44,7 +44,7 @@ interface LeaseCache {
   readonly newLeases: ShortLivedMap<number, LeasedRun>
   /**
    * The job to which this engine last leased a run, by the key of the run. No other engine caches the lease of such a job.
-   * Includes leases that are no longer cached, and some leases that other engines have ended.
+   * Includes jobs whose lease is no longer cached, and some whose lease another engine has ended.
    */
   readonly ownJobs: ShortLivedMap<number, string>
   /** Runs of this engine whose lease has ended in the current transaction. */
@@ -55,8 +55,8 @@ interface LeaseCache {
 const MAX_OWN_JOBS = 20_000
 
 const leasesOf = defineCache<LeaseCache>({
-  // readers may see an older state of this cache. A lease that is missing in that state is read from the database. And whoever
-  // waits for the end of a run is woken when the run ends
+  // readers may see an older state of this cache. A lease that is missing in that state is read from the database. A lease that
+  // is still in that state may have ended, but whoever waits for the end of its run is woken when the run ends
   isShared: "whenUpToDate",
   make: () => ({
     byRun: new ShortLivedMap(),
@@ -103,8 +103,8 @@ export const isLeased = (tx: Transaction, environment: number, runId: string): b
 
 /**
  * Removes the lease of a run from the cache, when the lease ends or the run changes. This takes effect at once: if the
- * transaction is rolled back, the lease is read again. `jobId` is the job that holds the lease; without it, the other engines
- * always clear their caches of leases.
+ * transaction is rolled back, the lease is read again. `jobId` is the job that holds the lease. Without it, the other engines
+ * clear their caches of leases, unless this engine gave or ended the lease in this transaction.
  */
 export const forgetLease = (tx: Transaction, run: number, jobId?: string): void => {
   const { byId, byJob, byRun, ended, newLeases, ownJobs } = leasesOf(tx)

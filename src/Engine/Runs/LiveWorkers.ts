@@ -7,7 +7,7 @@ import type { FindHolder } from "./Stuck.ts"
 export interface LiveWorkersService {
   /** The workers of one environment. */
   readonly workers: (environment: string) => ReadonlyArray<LiveWorker>
-  /** The steps of a run whose code runs now, as the workers of the environment report them. */
+  /** Those steps of a run whose code runs now, as the workers of the environment report them. */
   readonly running: (environment: string, runId: string) => ReadonlyArray<RunningAt>
   /** Finds the connected worker with an id, to judge whether its leases are stuck; `undefined` when it is not connected. */
   readonly findHolder: FindHolder

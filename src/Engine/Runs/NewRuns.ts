@@ -82,7 +82,7 @@ const INSERT_LEASED_RUN = statement(
      VALUES (?, ?, ?, ${Status[nextStatus(initialStatus, "claimed")!]}, ?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
-/** Writes a run with its lease. Returns its key. */
+/** Writes a run with its lease. Returns the key of the run. */
 export const insertLeasedRun = (
   { createdAt, environment, event, function: fn, id }: NewRun,
   lease: {

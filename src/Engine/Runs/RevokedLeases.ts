@@ -46,7 +46,7 @@ const UPDATE_LEASE = statement(
 const MAX_NOTICE_DELAY_MS = 15_000
 
 /**
- * Stores a lease that was just ended in its run again, marked as revoked. `row` is the row of the run before the end of the
+ * Writes a lease that was just ended back into the row of its run, marked as revoked. `row` is that row before the end of the
  * lease. Does nothing when the worker cannot be executing the run any more.
  */
 export function* keepRevokedLease(tx: Transaction, row: Row): Program<void> {

@@ -81,8 +81,8 @@ const PAGE_LENGTH = 1024 * 1024
 const PAGE_EVENTS = 1000
 
 /**
- * The recorded events of a run after the event with the number `after`, oldest first. Empty for a run that is not recorded; fails
- * for a run that never existed.
+ * The recorded events of a run after the event with the number `after`, oldest first. Empty for a run that is not recorded. Fails
+ * with `RunNotFoundError` when there is neither a record nor a run.
  */
 export const readAuditRecord = inEnvironment(
   "readAuditRecord",

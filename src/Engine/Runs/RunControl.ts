@@ -94,7 +94,7 @@ export const cancelRun = controlProgram(
     if (isCompensating(row)) {
       return yield* refuse(
         new InvalidStateError(
-          `Run ${runId} is rolling back and cannot be cancelled: its compensations would be left half done. Wait until it has failed.`
+          `Run ${runId} is rolling back and cannot be cancelled: its compensations would be left half done. ${statusIn(row) === "paused" ? "Resume it, and wait" : "Wait"} until it has failed.`
         )
       )
     }

@@ -1,4 +1,4 @@
-/** The filter of the plain run list (`RunList.ts`), which filters by one function and one status at most. */
+/** The filter of the plain run list (`RunList.ts`), which filters by at most one function and one status. */
 import { registryOf } from "../Functions/Registry.ts"
 import type { RunsBefore } from "./RunRecords.ts"
 import { sqlListOf, Status } from "./StatusRows.ts"

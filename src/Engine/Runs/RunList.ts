@@ -218,7 +218,7 @@ class Walk {
   /** Processes one slice. */
   *processSlice(): Program<Slice> {
     if (!this.#isCounted) yield* this.#countNewest()
-    // when the page begins at a cursor that is further back than the slices so far, the next slice begins there
+    // the page has all of the last slice: the next slice begins at the end of that slice, or at the cursor if it is further back
     else if (this.#oldestListed <= this.#oldestRead)
       yield* this.#moveOn(Math.min(this.#oldestRead, this.#oldestListed))
     yield* this.#fill()

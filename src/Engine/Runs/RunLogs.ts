@@ -29,7 +29,7 @@ export interface KeptLogs {
   readonly length: number
 }
 
-/** How many log lines are kept: by default 1,000 lines and 256 KiB for each run. With 0 lines, none are kept. */
+/** How many log lines are kept: by default 1,000 lines and 262,144 characters for each run. With 0 lines, none are kept. */
 export const RunLogRetention = Context.Reference<KeptLogs>("@ironflow/node/RunLogRetention", {
   defaultValue: () => ({ lines: logLinesOfRun, length: logCharactersOfRun })
 })

@@ -1,6 +1,6 @@
 /**
- * Reports what happens in runs, as activities, to observers and to the audit record. Without observers and audit records, no
- * activity is built.
+ * Reports what happens in runs, as activities, to observers and to the audit record. When there are neither observers nor
+ * audit records, no activity is built.
  */
 import { registryOf } from "../Functions/Registry.ts"
 import type { Transaction } from "../Store/Transaction.ts"

@@ -84,8 +84,9 @@ export interface RunSituation {
   /** Set when the function is paused, so that its new runs wait. */
   readonly functionPaused?: StoredPause
   /**
-   * The version of the function to which the run is pinned. A run that has not begun is not pinned yet: then this is the version
-   * with which it will begin, if a worker has that version. Absent when a worker of any version can execute the run.
+   * The version of the function to which the run is pinned. With `hasBegun: false`, the run is not pinned yet, because it has had
+   * no turn since its function pins runs. Then this is the version to which its next turn pins it, if a worker has that version.
+   * Absent when a worker of any version can execute the run.
    */
   readonly pin?: { readonly version: string; readonly hasBegun: boolean }
   /** The worker to which the run's actor is bound. */

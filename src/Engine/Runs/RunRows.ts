@@ -128,7 +128,8 @@ const noteStart = (
 }
 
 /**
- * Creates a run for an event in the log, and returns its id. A worker may claim the run before it has a row: see `NewRuns.ts`.
+ * Creates a run for an event in the log, and returns the id of the run. A worker may claim the run before the run has a row: see
+ * `NewRuns.ts`.
  */
 export function* startRun(
   tx: Transaction,
@@ -163,7 +164,7 @@ const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
 
 /**
  * A query with only the columns that {@link readRun} needs, since every column costs time. The columns that begin with `e_` are
- * of the triggering event.
+ * of the triggering event; only `e_trace` is the trace of the run itself, if the run has one.
  */
 export const RUNS_WITH_EVENTS = `SELECT r.key, r.id, r.function, r.status, r.event, r.input, r.output, r.error, r.worker, r.actor, r.parent, r.parent_step, r.pause,
   r.attempt, r.created_at, r.updated_at, r.started_at, r.ended_at, r.forked_from, r.pin, r.erased_at, coalesce(r.trace, e.trace) AS e_trace,
@@ -300,7 +301,7 @@ export function* runIdOf(key: number): Program<string | undefined> {
     const row = yield* get(FIND_RUN_ID_OF_DAMAGED, key)
     return row === undefined ? undefined : String(row.id)
   } catch {
-    // the index is damaged too: the log shows the key instead
+    // the index is damaged too: log lines show the key instead
     return undefined
   }
 }

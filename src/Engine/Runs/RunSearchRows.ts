@@ -1,11 +1,11 @@
 /**
- * Finds the runs that match filters. A search follows a plan, which reads only a part of all runs by an index: the runs with a
- * value of an attribute, the failed runs, the runs of a function, or the runs of the events with a name. The other filters are
+ * Finds the runs that match filters. A search follows a plan. Most plans read only a part of all runs, by an index: the runs with
+ * a value of an attribute, the failed runs, the runs of a function, or the runs of the events with a name. The other filters are
  * checked on each of these runs. A search reads slices with a limited number of runs.
  *
  * Every plan goes from the newest run to the oldest. Most plans are ordered by the run key, which grows with the time of
  * creation. The plans by function and by event are ordered by the log position of the event, and then by the run key. A plan has
- * lanes, one for each function or status, and each slice takes the newest runs of all lanes.
+ * a single lane, or a lane for each function or status. Each slice takes the newest runs of all lanes.
  */
 import { ValidationError } from "../../Errors.ts"
 import type { Run } from "../../Client/Client.ts"
@@ -31,7 +31,10 @@ const ALL = Number.MAX_SAFE_INTEGER
 
 /** How far a search has come: it has looked at all runs from the newest one to the one with this `event` and `key`. */
 export interface SearchPlace {
-  /** Identifies the plan: its name, and for an attribute also the path. Stored with bulk operations under this name. */
+  /**
+   * Identifies the plan: its name, and for an attribute also the path. Cursors and stored bulk operations contain this text, so
+   * plans keep their names.
+   */
   readonly by: string
   /** The log position of the event; only for plans that are ordered by events. */
   readonly event: number
@@ -67,7 +70,7 @@ export interface SearchSlice {
   readonly found: ReadonlyArray<FoundRun>
   readonly place: SearchPlace
   readonly isLast: boolean
-  /** When the oldest run that the search has reached was created, in epoch milliseconds. */
+  /** When the oldest run that the search has reached was created, in epoch milliseconds; 0 after the last slice. */
   readonly lookedBackTo: number
   /**
    * Runs that were created before this time are not yet indexed by one of the attributes. Epoch milliseconds; absent when all
@@ -317,7 +320,7 @@ class Search {
     )
   }
 
-  /** See {@link SearchSlice.filledBackTo}. `by` is a further attribute, by which the runs are grouped. */
+  /** See {@link SearchSlice.filledBackTo}. `by` is what the runs are grouped by, which may be an attribute too. */
   *filledBackTo(by?: string): Program<number | undefined> {
     let below: number | undefined
     for (const path of [...Object.keys(this.#filters.attributes ?? {}), ...(by === undefined ? [] : [by])]) {
@@ -352,7 +355,7 @@ class Search {
     }
   }
 
-  *#shortest(all: number): Program<string> {
+  *#shortest(runsInRange: number): Program<string> {
     const {
       attributes = {},
       entityId,
@@ -375,11 +378,12 @@ class Search {
             : ["unfinished"]),
       ...(functionIds === undefined ? [] : ["function"]),
       ...(eventName === undefined ? [] : ["eventName"]),
-      // how often a substring occurs is unknown, but the index has all the data that the check needs
+      // counts all failed runs, because how often the text occurs in their errors is unknown; the check itself reads only the
+      // index, which has all the data that it needs
       ...(error === undefined ? [] : ["error"])
     ]
     let best = "all"
-    let fewest = all
+    let fewest = runsInRange
     for (const planKey of possible) {
       const { count } = planOf(planKey)
       let runCount = 0

@@ -1,5 +1,5 @@
 /**
- * The steps of a run whose code runs now. They are not in the database: a step is stored only when it ends, which saves a commit
+ * Those steps of a run whose code runs now. They are not in the database: a step is stored only when it ends, which saves a commit
  * for each step. Workers report which steps run (`Protocol/RunningSteps.ts`). The last report is compared with the stored steps,
  * because a step may have ended since.
  */

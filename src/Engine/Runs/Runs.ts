@@ -64,8 +64,9 @@ export interface RunsService {
   /** The runs of one environment. */
   readonly in: (environment: string) => RunsOfEnvironment
   /**
-   * The matching runs. `visibility` only has an effect on a search. A list that is filtered by one function and one status at
-   * most contains all runs: its reader must leave out the runs that the caller may not see.
+   * The matching runs. `visibility` only has an effect on a search. Without a search, that is, with at most one
+   * function and one status as filters, the list has all matching runs: its reader must leave out those that the caller may not
+   * see.
    */
   readonly list: (
     environment: string,

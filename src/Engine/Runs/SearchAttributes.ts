@@ -40,7 +40,7 @@ export function* putAttributes(
   }
 }
 
-/** How many runs one transaction fills in. */
+/** How many runs one transaction fills in, or how many attributes it deletes. */
 const SLICE = 200
 /** A transaction ends with the query that exceeds this number of characters of events. */
 const SLICE_LENGTH = 1024 * 1024

@@ -40,8 +40,8 @@ export interface Lease {
 }
 
 /**
- * By how many milliseconds a turn or a lease may exceed its limit: time to abort steps, for reports in flight, and for late
- * timers.
+ * By how many milliseconds a turn or a lease may exceed its limit: this leaves time for steps that are
+ * aborted, for reports in flight, and for late timers.
  */
 const GRACE_MS = 60_000
 

@@ -55,7 +55,7 @@ class Suspects {
     this.#newlyHeld.clear()
   }
 
-  /** Notes that a worker holds this suspect. Returns when it will no longer keep other suspects away, in epoch milliseconds. */
+  /** Notes that a worker holds this suspect. Returns when the suspect will no longer keep others away, in epoch milliseconds. */
   hold(run: number, workerId: string, losses: number, now: number): number {
     const since = this.#held.get(run)?.since ?? now
     this.#newlyHeld.set(run, { workerId, losses, since })

@@ -36,8 +36,8 @@ const MAX_OUTPUT = 16 * 1024
 /** Maximum number of steps in the data of a system event. */
 const MAX_STEPS = 200
 
-const FIND_FAILED_RUN = statement(
-  "SystemRuns.findFailedRun",
+const FIND_RUN_WITH_EVENT = statement(
+  "SystemRuns.findRunWithEvent",
   `SELECT r.id, r.input, r.attempt, r.created_at, r.trace, r.system_event, e.id AS e_id, e.name AS e_name, e.version AS e_version,
      e.data AS e_data, e.metadata AS e_metadata, e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp,
      e.entity_id, e.entity_type, e.entity_version, e.trace AS e_trace
@@ -58,7 +58,7 @@ export function* startAfterFailure(
   const hasListeners = registry.hasSystemListeners(environment)
   if (handler === undefined && !hasListeners) return
   if (yield* isStartedBySystem(run.key)) return
-  const row = yield* get(FIND_FAILED_RUN, run.key)
+  const row = yield* get(FIND_RUN_WITH_EVENT, run.key)
   if (row === undefined) return
   const facts = { ...factsOf(row, functionId), error: runErrorOf(error) }
   const failedAt = new Date(at).toISOString()
@@ -82,8 +82,9 @@ export function* startAfterPause(
 }
 
 /**
- * Starts the functions that listen for a system event of a run. `suffix` is the last part of its name, such as `paused`, and
- * `extraData` has further members of its data. Starts none when a system event has started that run.
+ * Starts the functions that listen for a system event of a run. `suffix` is the last part of the event's name, such as
+ * `paused`, and `extraData` has further members of the event's data. Starts none when
+ * {@link isStartedBySystem} is true of the run.
  */
 export function* startRunListeners(
   tx: Transaction,
@@ -92,7 +93,7 @@ export function* startRunListeners(
   extraData: { readonly [name: string]: unknown }
 ): Program<void> {
   if (yield* isStartedBySystem(run.key)) return
-  const row = yield* get(FIND_FAILED_RUN, run.key)
+  const row = yield* get(FIND_RUN_WITH_EVENT, run.key)
   if (row === undefined) return
   const functionId = registryOf(tx).byKey(run.function)?.registration.id ?? String(run.function)
   const at = new Date(tx.now()).toISOString()

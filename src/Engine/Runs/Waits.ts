@@ -169,7 +169,7 @@ const FIND_ENDED_STEP = statement(
      FROM steps s JOIN runs r ON r.key = s.run WHERE s.run = ? AND s.step_key = ?`
 )
 
-/** Tells observers of a step that has just entered the journal. */
+/** Tells the observers about a step that has just entered the journal. */
 export function* notifyStepEnded(tx: Transaction, run: number, stepKey: string): Program<void> {
   if (!hasStepObservers(tx)) return
   const row = yield* get(FIND_ENDED_STEP, run, stepKey)
