@@ -396,7 +396,7 @@ describe("reports", () => {
       }
     ])
     const tooMany = await here.worker.report(2, [
-      { jobId, runId, ops: [], logs: { lines: [line], dropped: Number.MAX_SAFE_INTEGER } }
+      { jobId, runId, ops: [], logs: { lines: [], dropped: Number.MAX_SAFE_INTEGER } }
     ])
     const last = await here.worker.report(3, [{ jobId, runId, ops: [complete("paid")], logs: "none" }])
 
@@ -407,7 +407,7 @@ describe("reports", () => {
     const { body } = await send(here.ironflow.url, "GET", `/api/v1/runs/${runId}/logs`)
     assert.deepStrictEqual(
       body.lines.map(({ message }: { message: string }) => message),
-      ["charged", "charged"]
+      ["charged"]
     )
   })
 
