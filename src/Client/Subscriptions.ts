@@ -2,7 +2,9 @@
  * Subscriptions: streams that deliver events, messages and system events as soon as they happen. A stream also settles
  * its events.
  *
- * ```ts const orders = Stream.unwrap(Effect.map(Subscriptions.Subscriptions, (it) => it.stream("events:order.*"))) ```
+ * ```ts
+ * const orders = Stream.unwrap(Effect.map(Subscriptions.Subscriptions, (it) => it.stream("events:order.*")))
+ * ```
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
