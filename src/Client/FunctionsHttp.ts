@@ -36,7 +36,7 @@ export const make = ({ listItems, ask, failUnsupported }: OperationCalls): Raw<F
             ourEngineInput(
               "deleteFunction",
               id,
-              "Instead, stop the workers that have the function: its new runs then wait"
+              "Stop the workers that have the function instead: its new runs then wait"
             ),
             () => ignoredAnswer
           )
@@ -91,7 +91,7 @@ export const make = ({ listItems, ask, failUnsupported }: OperationCalls): Raw<F
           ask(
             functions.functionHistory,
             "functionHistory",
-            ourEngineInput("functionHistory", id, "listFunctions shows the function as it is registered now")
+            ourEngineInput("functionHistory", id, "listFunctions shows its present registration")
           ),
           ({ versions }) => versions
         )
