@@ -53,8 +53,8 @@ export interface BulkApi<F extends HKT.TypeLambda> {
   /**
    * Starts one action on all runs that match the filters or have one of the ids. The server performs it in small transactions,
    * and continues after a restart or when the caller disconnects. The action is applied to each run at most once, and only to runs
-   * that existed at the start and that the API key may see and change. `dryRun` only counts. Fails with `ValidationError` without filters and
-   * ids, and with `InvalidStateError` when 20 operations are already running.
+   * that existed at the start and that the API key may see and change. `dryRun` only counts. Fails with `ValidationError` when neither
+   * filters nor ids are given, and with `InvalidStateError` when 20 operations are already running.
    *
    * ```ts
    * const { id } = await client.bulk("retry", { functionId: "process-order", status: "failed" }, { reason: "the bank is back" })
@@ -68,7 +68,7 @@ export interface BulkApi<F extends HKT.TypeLambda> {
   ): Kind<F, BulkOperation, InvalidStateError | ClientError>
   /**
    * Starts erasing the data of one person. This replaces the data of the named events and messages with a mark (`isErased`), also
-   * in the runs that they started or that received them, and in what those runs produced. Named KV keys are purged. Ids, times
+   * in the runs that were started by these events or have received them, and in what those runs produced. Named KV keys are purged. Ids, times
    * and statuses stay. This is a bulk operation: `getBulk`, `waitForBulk` and `cancelBulk` accept its id, and its `kinds` counts
    * what was erased. An erasure cannot be undone, and backups keep the data. Fails with `ValidationError` when `target` names
    * nothing, and with `UnauthorizedError` when the API key may not read some of the data that has to be searched.

@@ -285,7 +285,7 @@ export class Channel {
     }, PING_MS)
   }
 
-  /** Called when no call is pending: an idle channel must not keep the process alive. */
+  /** Called when no call is pending, or the connection has closed: the channel must not keep the process alive. */
   #becomeIdle(connection: OpenConnection): void {
     clearInterval(connection.ping)
     connection.ping = undefined

@@ -166,8 +166,8 @@ export interface WaitForRunOptions {
 /** Options of `forkRun`. */
 export interface ForkRunOptions {
   /**
-   * The first step to run again, by name or step id: the results of the steps before it are copied. If several steps have that
-   * name, it means the first of them. By default all steps run again.
+   * The first step to run again, by name or step id: the results of the steps before it are copied. A name that several steps
+   * have means the first of these steps. By default all steps run again.
    */
   readonly from?: string
   /**
@@ -208,8 +208,8 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
     options?: Options<F, EmitOptions>
   ): Kind<F, EmitResult, ClientError>
   /**
-   * Emits an event and waits for the first run that it starts. Fails with `RunFailedError` or `RunCancelledError` when the run
-   * ends that way, with `TimeoutError` after `timeout`, and with `NoResultsError` when no function has a matching trigger.
+   * Emits an event and waits for the first run that it starts. Fails with `RunFailedError` when the run fails, with
+   * `RunCancelledError` when the run is cancelled, with `TimeoutError` after `timeout`, and with `NoResultsError` when no function has a matching trigger.
    *
    * ```ts
    * const { output } = await client.emitSync("order.placed", { orderId: "o-1" }, { timeout: 10_000 })

@@ -209,7 +209,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
 
 /**
  * Returns the settings under their names in `PubSubService`, and checks the metadata. A setting that is `null`
- * is kept: the `updateMask` of the request then names the setting, and the server resets it.
+ * stays in the result: the `updateMask` of the request then names the setting, and the server resets it.
  */
 const fieldsOf = (settings: ConsumerGroupConfig | ConsumerGroupUpdate | object) => {
   const { ackMode, backpressure, filter, ...rest } = settings as ConsumerGroupUpdate

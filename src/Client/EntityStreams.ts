@@ -124,7 +124,7 @@ const isNotErased = ({ data }: { readonly data: unknown }): boolean => !isErased
 
 const entityStates = (
   streams: UntypedStreams,
-  all: EventMethods["events"],
+  eventsWithErased: EventMethods["events"],
   entity: AnyEntity
 ): StateMethods => {
   const codec =
@@ -176,7 +176,7 @@ const entityStates = (
           codec === undefined || options.fromSnapshot === false ? undefined : yield* getSnapshot(entityId)
         const start: EntityState<unknown> = snapshot ?? { state: entity.initialState?.(), entityVersion: 0 }
         return yield* Stream.runFold(
-          all(entityId, { fromVersion: start.entityVersion + 1, pageSize: 1000 }),
+          eventsWithErased(entityId, { fromVersion: start.entityVersion + 1, pageSize: 1000 }),
           (): EntityState<unknown> => ({ state: start.state, entityVersion: start.entityVersion }),
           ({ state }, event) => ({
             state: isNotErased(event) ? evolve(state, event) : state,

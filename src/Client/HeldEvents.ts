@@ -42,7 +42,7 @@ export class HeldEvents {
     this.#session = session
   }
 
-  /** The body of a delivery. When the handling has ended, it settles the event, unless acks are manual. */
+  /** The body of a delivery. Unless acks are manual, the body settles the event when the handling has ended. */
   bodyOf(subscription: SubscriptionState, delivery: EventDelivery): Body {
     const end = (failure?: { readonly error: unknown }): void => {
       if (!subscription.acksAutomatically || delivery.isSettled) {
@@ -123,7 +123,7 @@ export class HeldEvents {
           )
           this.startExtending(subscription)
         }
-        // the server has delivered the events again that have been unattended since before this time
+        // an event that has been unattended since before this time was delivered again by the server
         const unattendedBefore = this.#session.now() - 2 * ackWaitMs
         for (const delivery of unattended)
           if (delivery.unattendedSince < unattendedBefore) subscription.release(delivery)

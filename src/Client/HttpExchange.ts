@@ -9,7 +9,7 @@ export interface Request {
   readonly body?: string | Uint8Array
   /** Content type of the body; `application/json` by default. */
   readonly contentType?: string
-  /** The call, as messages begin with it, such as `getRun("run_1")`. */
+  /** The call in words, with which messages begin, such as `getRun("run_1")`. */
   readonly what: string
   /** Timeout of this request in milliseconds; by default the option `timeout` of the client. */
   readonly timeoutMs?: number

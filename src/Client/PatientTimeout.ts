@@ -1,8 +1,8 @@
 /** Timeouts that allow for times in which the process is blocked. */
 import * as Effect from "effect/Effect"
 
-/** In how many turns of the event loop pending input is read before a timeout counts. */
-const POLL_TURNS = 3
+/** How many times the event loop goes round, and reads pending input, before a timeout counts. */
+const POLL_PASSES = 3
 
 /** Lets pending input be read. After a time in which the process was blocked, timers fire before input is read. */
 export const readPendingInput: Effect.Effect<void> = Effect.repeat(
@@ -10,7 +10,7 @@ export const readPendingInput: Effect.Effect<void> = Effect.repeat(
     const immediate = setImmediate(() => resume(Effect.void))
     return Effect.sync(() => clearImmediate(immediate))
   }),
-  { times: POLL_TURNS - 1 }
+  { times: POLL_PASSES - 1 }
 )
 
 /**

@@ -125,7 +125,7 @@ class Updates {
   #newestCursor: Cursor | undefined
   /** The cursor at which the last read began. The read included everything before this cursor. */
   #lastReadCursor: Cursor | undefined
-  /** For each partition whose state in the last read is newer than `#floor`: the revision of this state. */
+  /** For each partition whose state in the last read is newer than `#lastReadCursor`: the revision of this state. */
   readonly #newerRevisions = new Map<string, number>()
   /** For servers that cannot list changes: for each partition, a mark that identifies its last state. */
   readonly #marks = new Map<string, string>()
@@ -255,14 +255,14 @@ class Updates {
     this.#wake()
   }
 
-  /** Removes a waiting update. When it was the last one, `#since` moves to the newest event. */
+  /** Removes a waiting update. When it was the last one, `#takenCursor` moves to the newest event. */
   #removeUpdate(partition: string): void {
     this.#waitingUpdates.delete(partition)
     const newestCursor = this.#newestCursor
     // the cursor must not move past updates that still wait
     if (this.#waitingUpdates.size > 0 || newestCursor === undefined || this.#isBehind) return
-    const floor = this.#lastReadCursor
-    if (floor?.epoch !== newestCursor.epoch || newestCursor.version > floor.version)
+    const lastReadCursor = this.#lastReadCursor
+    if (lastReadCursor?.epoch !== newestCursor.epoch || newestCursor.version > lastReadCursor.version)
       this.#takenCursor = writeCursor(newestCursor)
   }
 

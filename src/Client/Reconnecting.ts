@@ -26,7 +26,7 @@ const PROTOCOL_ERROR = 1002
 interface ReconnectingHooks {
   /** Called when the connection is open. */
   readonly onOpen: () => void
-  /** Called when the connection is lost. */
+  /** Called when the connection is lost or closed. */
   readonly onLost: (error: Error) => void
   /** Called with each frame. If it throws, `onUnreadable` is called, and the connection is closed. */
   readonly onFrame: (text: string) => void

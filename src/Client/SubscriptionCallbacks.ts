@@ -20,7 +20,7 @@ export interface SubscriptionEvent<T = any> {
   readonly eventId?: string
   /** For an `entity:` pattern: the entity, its version and the other fields of the append. */
   readonly entity?: EventEntity
-  /** Schema version of the data. */
+  /** For an `entity:` pattern: the schema version with which the event was appended. */
   readonly version?: number
   /** The metadata of the event. */
   readonly metadata?: Record<string, unknown>

@@ -387,8 +387,9 @@ export class SubscriptionSession {
     if (subscription.mustSettle && typeof eventId === "string") {
       const earlierDelivery = subscription.deliveries.get(eventId)
       if (earlierDelivery !== undefined) {
-        // The server delivers the event again while its body runs or its ack is on its way. The earlier delivery
-        // holds it once more, and the event is not handled twice.
+        // The server delivers the event again. If the body of the earlier delivery still runs without having settled
+        // the event, or if its ack is on its way, the earlier delivery holds the event once more, and the event is not
+        // handled twice. Otherwise a new delivery replaces the earlier one.
         earlierDelivery.isLost =
           earlierDelivery.phase !== "acking" &&
           (earlierDelivery.phase !== "running" || earlierDelivery.isSettled)

@@ -28,7 +28,7 @@ export class SubscriptionState {
   isActive = true
   /** Whether the server sends positions, and answers acks. */
   hasPositions = false
-  /** The ack mode of the subscription: that of its group if it has one, or else the requested one. */
+  /** The requested ack mode. If none was requested: the ack mode of the group, or `auto` without a group. */
   ackMode: AckMode
   /** Within this many milliseconds the server expects a report about held events; absent when it expects none. */
   ackWaitMs: number | undefined

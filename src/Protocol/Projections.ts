@@ -28,7 +28,7 @@ import { inBody, inPath, operation, callSpec, waiting } from "./CallSpec.ts"
 // What travels
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** `managed`: the engine stores the state. `external`: the handler has its own effects, and there is no state. */
+/** `managed`: the engine stores the state. `external`: the handler itself does something outside, and the engine stores no state. */
 export type ProjectionMode = "managed" | "external"
 
 /** `error` while a failed event is being retried; dead letters do not make the status `error`. */
@@ -44,8 +44,8 @@ export interface ProjectionStateResult<S = any> {
   /** Name of the partition; `__global__` for a projection without partitions. */
   readonly partition: string
   /**
-   * The state. It is not of type `S`, but `{}`, for an external projection, and if nothing was projected in the partition
-   * yet, unless `get` was given an `initialState`: then `version` is 0.
+   * The state. For an external projection it is `{}`. As long as nothing was projected in the partition, `version` is 0, and
+   * the state is what the option `initialState` of `get` returns, or `{}` without this option. `{}` may not be of type `S`.
    */
   readonly state: S
   /** Id of the last event in the state; absent when there is none. */
@@ -136,9 +136,9 @@ export interface DeadLetter {
 
 /** Options of `pause`. */
 export interface PauseProjectionOptions {
-  /** Who pauses it, shown with its status; "a client" by default. */
+  /** Who pauses the projection, shown with its status; "a client" by default. */
   readonly by?: string
-  /** Why it is paused, shown with its status; none by default. */
+  /** Why the projection is paused, shown with its status; none by default. */
   readonly reason?: string
 }
 

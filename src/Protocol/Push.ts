@@ -4,7 +4,8 @@
  * The engine of this package first asks an endpoint to `describe` itself. To an endpoint of this package it then sends
  * whole turns (see `Worker.ts`): a {@link TurnRequest} contains a job, and the answer contains the ops that the engine
  * does not have yet. During a turn the handler may send requests of its own ({@link TurnUpdate}) to report ops to the
- * engine and to ask for notices. Ops that it has reported are kept even if the answer to the turn is lost.
+ * engine and to ask for notices. Ops that the handler has reported are kept even if the
+ * answer to the turn is lost.
  *
  * With legacy handlers the engine exchanges a {@link PushRequest} and a {@link PushResponse}, as legacy engines do with
  * handlers of this package. Such a request runs one segment: the code of a function from one wait to the next.

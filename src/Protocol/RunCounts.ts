@@ -91,8 +91,8 @@ export interface RunCounts extends RunCount {
   /** The time back to which runs were counted, as an ISO string. */
   readonly lookedBackTo?: string
   /**
-   * Only if a filter uses an attribute whose index is still being built: the time back to which this index has the
-   * runs, as an ISO string.
+   * Only if a filter uses an attribute whose index is still being built: the index has the runs that were created since
+   * this time. ISO string.
    */
   readonly filledBackTo?: string
 }

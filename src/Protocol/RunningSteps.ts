@@ -21,7 +21,7 @@ export interface RunningStep {
   readonly stepKey: string
   readonly name: string
   readonly kind: StepKind
-  /** Attempt of the step, this one included. */
+  /** Number of attempts of the step, this one included. */
   readonly attempt: number
   /**
    * How long this attempt has been running, in milliseconds. A duration, since the clocks of worker and engine may
@@ -57,7 +57,7 @@ export const progressOf = (fraction: unknown, text: unknown): StepProgress | und
   return Object.keys(progress).length === 0 ? undefined : progress
 }
 
-/** The turns with at most as many steps as may be reported. Turns without such steps are left out. */
+/** Cuts the steps of the turns to as many as may be reported. Leaves out the turns that then have no steps. */
 export const limitSteps = (turns: ReadonlyArray<RunningTurn>): ReadonlyArray<RunningTurn> => {
   let stepsLeft = MAX_STEPS_PER_WORKER
   const reported: Array<RunningTurn> = []

@@ -43,23 +43,23 @@ export interface Run {
   readonly attempt: number
   /** Maximum number of attempts. */
   readonly maxAttempts: number
-  /** Data of the event that started it. */
+  /** Data of the event that started the run. */
   readonly input?: unknown
   /** The function's result, once it has completed. */
   readonly output?: unknown
-  /** The error that it failed with. */
+  /** The error with which the run failed. */
   readonly error?: RunError
-  /** Id of the worker that runs its turn. */
+  /** Id of the worker that executes the run's current turn. */
   readonly workerId?: string
   /** The value at the function's `actorKey`. */
   readonly actorId?: string
-  /** Id of the run that invoked it and waits for it. */
+  /** Id of the run that invoked this run and waits for it. */
   readonly parentRunId?: string
-  /** Id of the run that invoked it with `invokeAsync`, without waiting; that run may be deleted. */
+  /** Id of the run that invoked this run with `invokeAsync`, without waiting; the invoking run may be deleted. */
   readonly invokedBy?: string
-  /** Id of the run that it was forked from; that run may be deleted. */
+  /** Id of the run from which this run was forked; the original run may be deleted. */
   readonly forkedFrom?: string
-  /** The version of the function's code that it is pinned to. */
+  /** The version of the function's code to which the run is pinned. */
   readonly codeVersion?: string
   /** The W3C trace id of the event that started the run, or of the step that invoked the run: 32 hexadecimal digits. */
   readonly traceId?: string
@@ -108,8 +108,8 @@ export interface ListRunsResult {
   /** Set when the time for the page was up: the next page continues with runs created before this time. ISO string. */
   readonly lookedBackTo?: string
   /**
-   * Only if a filter uses an attribute whose index is still being built: the time back to which this index has the
-   * runs, as an ISO string.
+   * Only if a filter uses an attribute whose index is still being built: the index has the runs that were created since
+   * this time. ISO string.
    */
   readonly filledBackTo?: string
 }

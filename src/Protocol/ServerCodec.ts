@@ -155,8 +155,8 @@ const kindInSentence = (input: unknown): string => {
 }
 
 /**
- * Makes the function that reads requests whose values the service checks itself. The function only finds the members,
- * whether their names are in camel case or in snake case. `refusal` makes the message for a request that is not an
+ * Makes the function that reads requests whose values the service checks itself. The function only finds the members, by
+ * their names in camel case or in snake case. `refusal` makes the message for a request that is not an
  * object.
  */
 export const memberReader = <A>(

@@ -119,7 +119,7 @@ export interface StreamSnapshot<State = unknown> {
   readonly entityVersion: number
   /** The state. */
   readonly state: State
-  /** When it was stored, as an ISO string. */
+  /** When the snapshot was stored, as an ISO string. */
   readonly createdAt: string
 }
 

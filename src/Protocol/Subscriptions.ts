@@ -107,7 +107,7 @@ export interface WSSubscribeRequest {
     readonly options?: SubscribeOptions
     /** Ours: asks for positions in the answers. The subscription starts after the position `after`, if it is given. */
     readonly resume?: { readonly after?: string }
-    /** Ours: maximum number of events of the group to hold, unless they are settled quickly. */
+    /** Ours: maximum number of events of the group that the client holds, unless it settles them quickly. */
     readonly capacity?: number
   }
 }

@@ -69,11 +69,11 @@ export interface OpenStep {
   /** What kind of step it is. */
   readonly kind: StepKind
   /**
-   * How many attempts have failed, for a step between two attempts; 0 for other steps. While such a step is `pending`,
-   * the delay before its next attempt has not passed; the engine sends a `Fired` notice when the delay has passed.
+   * For a step between two attempts, how many attempts have failed; 0 for other steps. The engine sends a `Fired` notice
+   * when the delay before the next attempt has passed.
    */
   readonly failures: number
-  /** Whether the delay before its next attempt has not passed. */
+  /** For a step between two attempts, whether the delay before the next attempt has not passed. */
   readonly pending: boolean
 }
 
@@ -107,7 +107,8 @@ export interface Job {
   /** The attempt of the run, from 1. It grows when the handler fails outside of steps and is retried. */
   readonly attempt: number
   /**
-   * 0 at first. It grows with every retry after compensations: the steps that they undid run again, with new idempotency keys.
+   * 0 at first. It grows with every retry after compensations: the steps that the compensations undid run again, with new
+   * idempotency keys.
    */
   readonly generation: number
   /** The event that started the run. */
@@ -264,10 +265,10 @@ export type TurnOp =
     }
   /**
    * Waits for an event. `match` is a dotted path whose values in the awaited event and in the triggering event must be
-   * equal, or a CEL expression over `event` (the awaited one) and `trigger`. The wait also accepts events from before
-   * it began: those after the triggering event, and after the last event that an earlier wait of the same branch
-   * (`scope`) has received for the same `event` and `match`. Waits of the steps in `unseen` do not count as earlier
-   * waits.
+   * equal, or a CEL expression over `event` (the awaited one) and `trigger`. The wait also accepts events that were
+   * emitted before the wait began, provided that they come after the triggering event, and after the last event that a
+   * previous wait of the same branch (`scope`) has received for the same `event` and `match`. Waits of the steps in
+   * `unseen` do not count as previous waits.
    */
   | {
       /** Kind of the op. */
@@ -463,8 +464,8 @@ export type RefusalReason = "LEASE_LOST" | "CANCELLED" | "LIMIT"
 /** What the engine tells a worker about a running turn. */
 export type Notice =
   /**
-   * A wait has ended. For a step between two attempts, `outcome` is absent: the attempt after `failures` failures may start. A
-   * notice may be delivered twice, and the second time late, when that attempt has also failed.
+   * A wait has ended. For a step between two attempts, `outcome` is absent: the attempt after `failures` failures may start. The
+   * same notice may be delivered a second time, even after that attempt has failed too.
    */
   | {
       /** Kind of the notice. */
@@ -590,7 +591,7 @@ export interface WorkerHandlers {
   readonly onNotice: (notice: Notice) => void
   /** Called when the engine refuses a worker that it had accepted. Nothing arrives after that, and no report is answered. */
   readonly onRefused?: (error: AccessError) => void
-  /** Called whenever it may have changed whether the engine answers; `connected` is `true` if it does. */
+  /** Called whenever the engine may have begun or ceased to answer. `connected` says whether the engine answers. */
   readonly onConnected?: (connected: boolean) => void
   /** Whether the worker works on a job. The leases of other jobs are released. */
   readonly holds?: (jobId: string) => boolean
@@ -632,7 +633,7 @@ export interface WorkerSession {
    * Absent where leases do not expire.
    */
   readonly checkLeases?: () => boolean
-  /** The last renewal that the engine answered. Absent where leases do not expire. */
+  /** How recently the engine has answered a renewal. Absent where leases do not expire. */
   readonly leaseFreshness?: LeaseFreshness
   /** The events of the worker's projections; absent where projections are not supported. */
   readonly projections?: ProjectionFeed
@@ -644,8 +645,8 @@ export class WorkerTransport extends Context.Service<
   {
     /**
      * Registers the worker and its functions, and opens a session for the lifetime of the scope. Fails with `ValidationError` for
-     * what the engine does not accept (an invalid trigger or expression), and with `AccessError` when it requires another API
-     * key. A network transport does not fail when the engine is unreachable: it retries until the engine answers.
+     * what the engine does not accept (an invalid trigger or expression), and with `AccessError` when the engine requires
+     * another API key. A network transport does not fail when the engine is unreachable: it retries until the engine answers.
      */
     readonly open: (
       registration: WorkerRegistration,

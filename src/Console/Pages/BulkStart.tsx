@@ -126,7 +126,7 @@ const BulkForm = ({ close, selection }: { readonly selection: Selection; readonl
     })
   const startOperation = (what: WantedAction, { createdAt, matched }: BulkOperation): Promise<void> =>
     whileBusy(async () => {
-      // acts only on the runs that were counted: runs that have begun to match since the count are left out
+      // leaves out the runs that were created since the count, and (if only ended runs are wanted) that have ended since
       const { id } = await ask(startBulk, {
         body: {
           ...what,

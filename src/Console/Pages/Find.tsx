@@ -91,7 +91,7 @@ const find = async (text: string, isMore: boolean, signal: AbortSignal) => {
     ),
     ...searches.map(search)
   ])
-  // the value may not be indexed by any function, so the events of all runs are searched too, from the newest back
+  // perhaps no function indexes the value, so the events of all runs are searched too, from the newest back
   const where = whereOf(text)
   const begunAt = performance.now()
   let page = await search({ where })

@@ -261,7 +261,7 @@ interface FailingFunction {
   readonly message: string
 }
 
-/** Problems in this environment that somebody should look at. */
+/** Problems that somebody should look at: those of this environment, and the stuck runs of all environments. */
 const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>; readonly span: Span }) => {
   const { ago: from, title } = spans[span]
   const live = useLive(

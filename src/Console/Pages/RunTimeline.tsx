@@ -118,7 +118,7 @@ export const RunTimeline = ({
                   <Link
                     to={`runs/${encodeURIComponent(step.childRunId)}`}
                     class="kind"
-                    title="To the run that it has invoked"
+                    title="To the run that the step has invoked"
                   >
                     {step.kind} →
                   </Link>

@@ -64,7 +64,7 @@ export const Schedules = () => {
           },
           { title: "Then", width: "6.5rem", isExtra: true, cell: ({ afterNext }) => <Time at={afterNext} /> },
           {
-            title: "Fires",
+            title: "Events",
             width: "minmax(5rem, 0.8fr)",
             isExtra: true,
             cell: ({ event, functionId }) => (
