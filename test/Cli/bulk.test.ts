@@ -191,7 +191,7 @@ it("moves and forks many runs, and refuses options for one", { timeout: 120_000 
     assert.match(refused.stderr, /works on exactly one run/)
     const notCounted = await run(["runs", "fork", ids[0]!, ...flag, "--dry-run"])
     assert.strictEqual(notCounted.code, 2)
-    assert.include(notCounted.stderr, `leave out --dry-run or ${flag[0]}`)
+    assert.include(notCounted.stderr, `leave out either --dry-run, or ${flag[0]}`)
   }
 })
 

@@ -671,8 +671,8 @@ const cases: ReadonlyArray<Case> = [
     workers: [worker("worker-1")],
     code: "READY",
     message:
-      "Its worker was lost 3 times without a completed step in between. Such runs are executed a few at a time, because one of them may be the cause: this run continues " +
-      "as soon as a worker holds few enough of such runs.",
+      "Its worker was lost 3 times without a completed step in between. Such runs are executed a few at a time, because one of them may be what ends the workers. This run continues " +
+      "as soon as a worker has room for another one of them.",
     details: { losses: 3, ...since }
   },
   {

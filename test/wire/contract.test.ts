@@ -122,13 +122,7 @@ describe("an error", () => {
   it.each([
     [401, '{"code":"unauthenticated","message":"no key"}', UnauthenticatedError, "no key"],
     [403, '{"error":"no"}', UnauthorizedError, "no"],
-    [
-      503,
-      "",
-      ConnectionError,
-      "emit failed with status 503: something else, such as a gateway, has answered in place of an Ironflow server. " +
-        "The answer is empty. Check the server URL"
-    ],
+    [503, "", ConnectionError, "emit failed with status 503, and the answer is empty"],
     [503, "Bad Gateway", ConnectionError, "emit failed with status 503: Bad Gateway"],
     [503, '{"error":"busy"}', ConnectionError, "emit failed with status 503: busy"],
     [
@@ -146,14 +140,8 @@ describe("an error", () => {
       "emit failed with status 500: something else, such as a gateway, has answered in place of an Ironflow server. " +
         'The answer is "<html>". Check the server URL'
     ],
-    [
-      500,
-      '{"details":[5]}',
-      IronflowError,
-      "emit failed with status 500: something else, such as a gateway, has answered in place of an Ironflow server. " +
-        'The answer is "{\\"details\\":[5]}". Check the server URL'
-    ],
-    [500, "Internal Server Error", IronflowError, "emit failed with status 500: Internal Server Error"]
+    [500, '{"details":[5]}', IronflowError, 'emit failed with status 500: {"details":[5]}'],
+    [500, "Internal Server Error", IronflowError, "Internal Server Error"]
   ])("of another server with status %d and body %j has its message", (status, body, Class, message) => {
     const error = readFailure(status, body, "emit")
 
