@@ -41,7 +41,7 @@ export const ironflow = Command.make("ironflow").pipe(
   Command.withDescription("Run, start and inspect durable functions.")
 )
 
-/** The server that the flags name. Flags that were not given are read from the environment variables. */
+/** The server that the flags name. A flag that was not given is `undefined`: the client then reads the environment variable. */
 export const serverOptions = Effect.map(ironflow, ({ serverUrl, apiKey, environment }): ServerOptions => ({
   serverUrl: Option.getOrUndefined(serverUrl),
   apiKey: Option.getOrUndefined(Option.map(apiKey, Redacted.value)),

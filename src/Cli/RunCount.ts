@@ -56,7 +56,7 @@ export const count = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Count runs in groups, the largest group first, or the earliest when grouped by time. This shows, for example, which customer's runs fail, or what a function did last night."
+    "Count runs in groups, the largest group first. When grouped by time, the latest groups are shown, in the order of time. This shows, for example, which customer's runs fail, or what a function did last night."
   )
 )
 
@@ -83,7 +83,11 @@ const tableOf = (counts: RunCounts, by: string, durations: boolean): string => {
   const isCut = groupCount > groups.length
   return [
     ...(count === 0
-      ? [lookedBackTo === undefined ? "There are no such runs." : "There are no such runs so far."]
+      ? [
+          lookedBackTo === undefined
+            ? "There are no such runs."
+            : "There are no such runs in the time that was searched."
+        ]
       : [table(headings, isCut || groups.length > 1 ? [...rows, cells("(all)", counts)] : rows)]),
     ...(isCut
       ? [
@@ -98,7 +102,7 @@ const tableOf = (counts: RunCounts, by: string, durations: boolean): string => {
     ...(lookedBackTo === undefined
       ? []
       : [
-          `Only runs since ${lookedBackTo} were counted: then the time limit was reached, or there were too many groups. Raise --time-limit or add filters`
+          `Only runs since ${lookedBackTo} were counted, because the time limit was reached or there were too many groups. Raise --time-limit or add filters`
         ])
   ].join("\n")
 }

@@ -207,7 +207,7 @@ export const checkCatchup = (
   }
   if (!(timeout >= 0 && Number.isFinite(timeout))) {
     throw new ValidationError(
-      `The timeout of projections.${call} must be a number of milliseconds, at least 0, got ${show(timeout)}`
+      `The timeout of projections.${call} must be a finite number of milliseconds, at least 0, got ${show(timeout)}`
     )
   }
   return { after, timeout }

@@ -145,7 +145,7 @@ export class TxCollector implements Tx {
     }
   }
 
-  /** Names a call of the body, in messages. */
+  /** How messages name a call that the body makes. */
   #call(name: string): string {
     return `${name}() of step "${this.#stepName}"`
   }

@@ -397,7 +397,7 @@ describe("a yield", () => {
 
     const { error } = await getRun(here.ironflow, here.runId)
     assert.strictEqual(error.code, "WAIT_TIMEOUT")
-    assert.match(error.message, /no event "order.paid"/)
+    assert.match(error.message, /no matching event "order.paid"/)
   })
 
   it("of an invoke returns with the child's result", async () => {

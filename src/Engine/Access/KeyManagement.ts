@@ -107,7 +107,7 @@ export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>>
           const endsAt = caller?.endsAt
           if (endsAt !== undefined && (key.expiresAt ?? Number.POSITIVE_INFINITY) > endsAt) {
             throw new UnauthorizedError(
-              `This call used the API key "${caller?.key?.name}" with a secret that is valid until ${toIsoTime(endsAt)}. With this secret it cannot rotate a key that is valid for longer: use the newest secret of "${caller?.key?.name}", or another key`
+              `The API key "${key.name}" cannot be rotated: the secret that this call used, of key "${caller?.key?.name}", ends at ${toIsoTime(endsAt)}, and "${key.name}" is valid for longer. Make the call with the newest secret of "${caller?.key?.name}", or with another API key`
             )
           }
           return { id: key.id, secret: newSecret(), overlapMs }

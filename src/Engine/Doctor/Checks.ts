@@ -93,14 +93,19 @@ export const checkSecrets = (
   if (secrets === 0) return ok("secrets", "No secrets are stored.")
   const stored = `${count(secrets, "secret")} ${secrets === 1 ? "is" : "are"} stored`
   if (hasMasterKey) return ok("secrets", `${stored}, and there is a master key.`)
-  const advice = "Set IRONFLOW_MASTER_KEY to the key that they were stored with."
+  const advice =
+    "Start the engine with IRONFLOW_MASTER_KEY set to the key with which the secrets were stored."
   return who === "engine"
     ? fail(
         "secrets",
-        `${stored}, and the engine has no master key: functions that need them do not run.`,
+        `${stored}, and the engine has no master key: functions that need a secret do not run.`,
         advice
       )
-    : warn("secrets", `${stored}, and this shell has no master key; the engine needs it.`, advice)
+    : warn(
+        "secrets",
+        `${stored}. This shell has no master key, so it is unknown whether the engine has one.`,
+        advice
+      )
 }
 
 export const checkApiKeys = (keys: number): DoctorCheck =>

@@ -88,7 +88,7 @@ const CLEAR_OWNERS = statement(
   "ProjectionOwnerRows.clearOwners",
   "UPDATE projections SET token = NULL, owner = NULL WHERE token IS NOT NULL AND lease_until IS NULL",
   {
-    scans: "projections are few, once at the start",
+    scans: "there are few projections, and this runs only when an engine starts or is gone",
     postgres: `UPDATE projections SET token = NULL, owner = NULL
      WHERE token IS NOT NULL AND lease_until IS NULL AND NOT ${hasLiveEngine("projections.owner")}`
   }
@@ -97,11 +97,11 @@ const CLEAR_OWNERS = statement(
 const SHORTEN_LEASES = statement(
   "ProjectionOwnerRows.shortenLeases",
   "UPDATE projections SET lease_until = ? WHERE lease_until > ?",
-  { scans: "projections are few, once at the start" }
+  { scans: "there are few projections, and this runs only when an engine starts or is gone" }
 )
 
 /**
- * Releases the projections of workers that were in the process of an engine that is gone. The claims of other workers have leases,
+ * Releases the projections of workers that ran in the same process as an engine that is gone. The claims of other workers have leases,
  * which expire. This program is called when the database is opened, and when one of several engines is gone. It runs across
  * environments, because the workers may be in any environment.
  */

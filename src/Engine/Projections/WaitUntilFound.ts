@@ -17,12 +17,12 @@ export type WaitUntilFound = <A, E>(
   waitMs: number,
   find: Effect.Effect<A | undefined, E>,
   /** Returns the time, in epoch milliseconds, at which to look again even if no name is announced. */
-  until?: () => number
+  nextLookAt?: () => number
 ) => Effect.Effect<A | undefined, E>
 
 export const makeWaitUntilFound =
   (signals: NamedSignals): WaitUntilFound =>
-  (names, waitMs, find, until = () => Number.POSITIVE_INFINITY) =>
+  (names, waitMs, find, nextLookAt = () => Number.POSITIVE_INFINITY) =>
     Effect.gen(function* () {
       const clock = yield* Clock.Clock
       const deadline = clock.currentTimeMillisUnsafe() + waitMs
@@ -33,7 +33,7 @@ export const makeWaitUntilFound =
         const found = yield* Effect.ensuring(
           Effect.flatMap(find, (found) => {
             if (found !== undefined) return Effect.succeed(found)
-            const leftMs = Math.min(deadline, until()) - clock.currentTimeMillisUnsafe()
+            const leftMs = Math.min(deadline, nextLookAt()) - clock.currentTimeMillisUnsafe()
             if (leftMs <= 0) return Effect.succeed(undefined)
             return Number.isFinite(leftMs)
               ? Effect.as(Effect.raceFirst(Deferred.await(announced), Effect.sleep(leftMs)), undefined)

@@ -113,7 +113,7 @@ class Connection implements ConnectionSink {
         this.#fail(error)
       }
     }
-    wire.onClose = () => this.#end()
+    wire.onClose = () => this.#endConnection()
     wire.onDrain = () => {
       for (const { subscription } of this.#byId.values()) subscription.onDrain()
     }
@@ -189,10 +189,10 @@ class Connection implements ConnectionSink {
 
   goAway(): void {
     this.#wire.close(GOING_AWAY, "the engine stops")
-    this.#end()
+    this.#endConnection()
   }
 
-  #end(): void {
+  #endConnection(): void {
     if (this.isClosed) return
     this.isClosed = true
     for (const entry of this.#byId.values()) this.#close(entry)
@@ -216,7 +216,7 @@ class Connection implements ConnectionSink {
     }
     if (isIronflowError(error)) this.#wire.close(POLICY_VIOLATION, "a frame was refused")
     else this.#wire.close(INTERNAL_ERROR, "a frame could not be handled because of a bug")
-    this.#end()
+    this.#endConnection()
   }
 
   #sendMessage(message: WSServerMessage, error?: IronflowError): void {
@@ -224,7 +224,7 @@ class Connection implements ConnectionSink {
     if (this.#wireFormat !== undefined) return this.#wireFormat.say(message, error)
     if (this.#wire.backlog > MAX_BACKLOG) {
       this.#wire.close(POLICY_VIOLATION, "answers are not read")
-      return this.#end()
+      return this.#endConnection()
     }
     this.#wire.send(JSON.stringify(message))
   }

@@ -370,8 +370,8 @@ function* claimLimited(
     const room = limit - Number(leasedCount?.held)
     if (room <= 0) continue
     const claimed = yield* claimLanes(tx, fn, lanes, claims, `AND ${keyExpression(fn)} = ?`, [lastKey], room)
-    // suspects that are kept apart become claimable even if no lease of their concurrency key ends, so they count as claimable
-    // runs that are left
+    // other runs of this key become claimable only when one of its leases ends, and the function is looked at again then. Suspects
+    // that are kept apart may become claimable without that, so they count as claimable runs that are left
     if (claimed === "some are kept apart") keptApart = true
   }
   return false

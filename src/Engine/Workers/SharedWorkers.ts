@@ -24,7 +24,7 @@ const FREE_CHECK_MS = 250
 
 /** The result of {@link SharedWorkers.claimHere}. */
 interface ClaimedWorker extends Pick<RemoteSession, "batchElsewhere"> {
-  /** Whether the worker has moved here from another engine, in the same process. */
+  /** Whether the same process of the worker was connected to another engine before. */
   readonly hasMovedHere: boolean
 }
 
@@ -39,25 +39,25 @@ export interface SharedWorkers {
   ) => Effect.Effect<void, StoreError>
   /**
    * Stores that a worker is connected to this engine, and so to no other. Fails with `ValidationError` when another process with
-   * this id is connected to another engine, and with code `STALE_REGISTRATION` when the worker's process has since registered at
-   * another engine.
+   * this id is connected to another engine, and with `StaleRequestError` when the worker's process has since registered at another
+   * engine.
    */
   readonly claimHere: (
     worker: ConnectedWorker,
     options?: Pick<RemoteWorkerOptions, "instance" | "number">
   ) => Effect.Effect<ClaimedWorker, StoreError | ValidationError | StaleRequestError>
   /**
-   * Stores what other engines show of a worker: its functions, and whether it can be reached. To be called when this has
+   * Stores what other engines need to know of a worker: its functions, and whether it can be reached. To be called when this has
    * changed.
    */
   readonly storeInfo: (worker: ConnectedWorker) => void
   /** Stores that a worker is not connected to this engine any more. Its leases stay as they are. */
   readonly releaseHere: (worker: ConnectedWorker) => void
-  /** Ends a session in the store, and then lets other engines read the workers again. */
+  /** Ends a session in the store, and then tells the other engines to read the workers again. */
   readonly endAndCallOthers: <A, E>(ending: Effect.Effect<A, E>) => Effect.Effect<A, E>
 }
 
-/** Follows the other engines until the scope ends; then no worker is connected to this engine. */
+/** Follows the other engines until the scope ends. Then stores that no worker is connected to this engine any more. */
 export const makeSharedWorkers = (
   store: StoreService,
   dispatch: DispatchService
@@ -111,7 +111,7 @@ const makeAmongOthers = (
           const { workerId } = worker.registration
           if (connected.get(workerId) !== worker || sessions.get(workerId) === worker.session) continue
           worker.hasMovedAway = true
-          // the engine to which the worker has moved delivers the notices that arrived here meanwhile
+          // notices for the worker may have arrived here since it left: its new engine reads the notices of its turns again
           store.markStale?.("turns")
           worker.onMoved?.(workerId)
         }
@@ -124,8 +124,8 @@ const makeAmongOthers = (
     copy.refresh()
 
     /**
-     * The text about a worker that is stored for other engines. Notes the functions in this text as those that other engines
-     * know.
+     * The text about a worker that is to be stored for other engines. Also remembers the functions in this text as the stored ones:
+     * the caller takes this back if the text cannot be stored.
      */
     const nextInfo = (worker: ConnectedWorker): string => {
       worker.storedFunctions = connected.functionsOf(worker)
@@ -185,7 +185,7 @@ const makeAmongOthers = (
           worker.isClaimed = true
           callOthers()
           const { acks, batch, hasMovedHere } = result
-          // the worker is no longer connected to the other engine
+          // the list here still has the worker at the other engine
           if (hasMovedHere) copy.refresh()
           return Effect.succeed({
             hasMovedHere,
@@ -198,7 +198,7 @@ const makeAmongOthers = (
       )
     }
 
-    // workers at the port are connected until this engine ends. Releasing them here lets other engines accept them at once
+    // workers of other processes stay connected until this engine ends. Releasing them now lets other engines accept them at once
     const releaseAll = Effect.suspend(() =>
       [...connected.all()].some(({ isClaimed }) => isClaimed)
         ? Effect.ignore(

@@ -47,7 +47,7 @@ export interface Translated extends Prepared {
   readonly withKey: (Prepared & { readonly table: KeyedTable }) | undefined
   /** The statement in a form that returns the key that the database has assigned. */
   readonly returningKey: Prepared
-  /** The statement in a form that fails unless it changes exactly one row. */
+  /** The statement in a form that fails if it changes no row. The statement must not be able to change several rows. */
   readonly assumingOne: Prepared
   /** The tables that the statement names. */
   readonly tables: ReadonlyArray<string>

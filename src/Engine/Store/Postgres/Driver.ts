@@ -97,7 +97,9 @@ const invalid = (problem: string): ValidationError =>
 const toNumber = (text: string): number => {
   const value = Number(text)
   if (Number.isInteger(value) && !Number.isSafeInteger(value)) {
-    throw new RangeError(`${text} is stored, but is not a number that can be read`)
+    throw new RangeError(
+      `The database holds the number ${text}, which is too large for JavaScript to hold exactly: was the row changed by hand?`
+    )
   }
   return value
 }

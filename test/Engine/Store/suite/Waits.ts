@@ -108,7 +108,7 @@ export const waitsSuite = (test: ShopTest): void => {
         { name, code, retryable },
         { name: "WaitTimeoutError", code: "WAIT_TIMEOUT", retryable: false }
       )
-      assert.match(message, /"paid" timed out after 1000ms: no event "order.paid"/)
+      assert.match(message, /"paid" timed out after 1000ms: no matching event "order.paid"/)
     })
 
     test("the timeout of a wait for a pattern names the pattern", function* (shop) {
