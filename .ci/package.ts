@@ -21,7 +21,7 @@ import { packCore } from "./pack.ts"
 const budgets: Readonly<
   Record<string, { readonly importMs: number; readonly bytes: number; readonly one: string }>
 > = {
-  ".": { importMs: 120, bytes: 66 * 1024, one: "createClient" },
+  ".": { importMs: 120, bytes: 68 * 1024, one: "createClient" },
   "./serve": { importMs: 200, bytes: 120 * 1024, one: "serve" }
 }
 /** Shared cores are sometimes slow. Only more than this multiple of the budget is certainly caused by our code. */
